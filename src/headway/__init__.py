@@ -1,0 +1,41 @@
+"""Headway: text in, a model you own out.
+
+    import headway
+    model = headway.load("run/model")
+    model.translate(["ein Hund"])
+
+Names are resolved on first use, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from headway.recipe import Recipe
+    from headway.tasks._model import Model, load
+    from headway.train.run import resume, train
+
+__version__ = "0.1.0"
+
+__all__ = ["Model", "Recipe", "load", "read_recipe", "resume", "train"]
+
+_HOMES = {
+    "Model": ("headway.tasks._model", "Model"),
+    "Recipe": ("headway.recipe", "Recipe"),
+    "load": ("headway.tasks._model", "load"),
+    "read_recipe": ("headway.recipe", "read"),
+    "resume": ("headway.train.run", "resume"),
+    "train": ("headway.train.run", "train"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'headway' has no attribute {name!r}")
+    module, attribute = _HOMES[name]
+    # The sub-package `train` and the function share a name; the function is what users call.
+    value = vars(importlib.import_module(module))[attribute]
+    globals()[name] = value
+    return value

@@ -1,0 +1,102 @@
+"""The command line: finds the verb, reads its options, turns errors into one line.
+
+Start-up has two stages. Listing the verbs and reading their options needs no torch; only what a
+verb then does may import it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from headway import __version__, registry
+from headway.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, HeadwayError, nearest
+
+# In the order of a first day with the program.
+_ORDER = ("quickstart", "recipes", "new", "train", "evaluate", "predict", "translate", "inspect")
+
+_HEAD = """\
+Text in, a model you own out.
+
+  headway quickstart                                learn to read dates in 59 locales
+  headway train multi30k-transformer --data.train train.de train.en --out run
+  headway translate run/model "ein Hund rennt"
+
+"""
+
+
+def _verbs() -> list[str]:
+    found = registry.list_keys("cli")
+    return sorted(found, key=lambda verb: (_ORDER.index(verb) if verb in _ORDER else 99, verb))
+
+
+def _help() -> str:
+    rows = [f"  {verb:<11} {registry.summary('cli', verb)}" for verb in _verbs()]
+    tail = "\n\nheadway VERB --help says more. --debug shows the traceback of an error.\n"
+    return _HEAD + "Verbs:\n" + "\n".join(rows) + tail
+
+
+def _fail(text: str) -> None:
+    sys.stderr.write(f"headway: {text}\n")
+
+
+def _run_verb(verb: str, arguments: list[str]) -> int:
+    module = registry.load_module("cli", verb)
+    from headway.cli._options import parse
+
+    options = parse(module, verb, arguments)
+    return module.run(options) or EXIT_DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: Words after the program's name; by default those of the process.
+    Returns:
+        code: 0 done, 1 failed, 2 usage, 75 stopped with a checkpoint saved, 130 interrupted.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    if not words or words[0] in ("-h", "--help", "help"):
+        sys.stdout.write(_help())
+        return EXIT_DONE if words else EXIT_USAGE
+    if words[0] == "--version":
+        sys.stdout.write(f"headway {__version__}\n")
+        return EXIT_DONE
+    verb, arguments = words[0], words[1:]
+    if verb not in _verbs():
+        _fail(f"there is no verb {verb!r}: {nearest(verb, _verbs(), count=2)}")
+        return EXIT_USAGE
+    try:
+        return _run_verb(verb, arguments)
+    except HeadwayError as error:
+        if debug:
+            raise
+        _fail(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        _fail("interrupted")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output left, as `head` does; that is no error.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_DONE
+    except MemoryError:
+        if debug:
+            raise
+        _fail("there is not enough memory: lower training.micro-batch-tokens or the batch")
+        return EXIT_FAILED
+    except SystemExit as exit_:
+        return exit_.code if isinstance(exit_.code, int) else EXIT_USAGE
+    except Exception as error:
+        if debug:
+            raise
+        _fail(f"unexpected {type(error).__name__}: {error}. Run again with --debug and report it.")
+        return EXIT_FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

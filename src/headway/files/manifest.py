@@ -1,0 +1,136 @@
+"""Write files so that nothing is ever half there, and prove later that they are whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from headway.errors import FileError
+
+MANIFEST = "manifest.json"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file in one step: a reader sees the old text or the new one, never a part.
+
+    Raises:
+        FileError: if it cannot be written; the old file is then still there.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with draft.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> FileError:
+    return FileError(
+        f"{path} cannot be written: {error.strerror or error}",
+        hint="free some space or choose another place; what was there before is untouched",
+    )
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a file by a value as JSON, in one step."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        FileError: if the file is missing, is no JSON or holds no object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise FileError(f"there is no {path.name}", where=str(path.parent)) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise FileError(f"{path.name} cannot be read: {error}", where=str(path.parent)) from error
+    if not isinstance(value, dict):
+        raise FileError(f"{path.name} must hold a JSON object", where=str(path.parent))
+    return value
+
+
+def sha256(path: Path) -> str:
+    """Hash a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
+    """Write a folder under a draft name, seal it with a manifest, read it back, then swap it in.
+
+    Args:
+        path: Folder to make or replace.
+        fill: Writes the files into the draft it is given.
+    Raises:
+        FileError: if anything cannot be written; an older folder of that name is then untouched.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        draft.mkdir(parents=True)
+        fill(draft)
+        hashes = {file.name: sha256(file) for file in sorted(draft.iterdir())}
+        for file in draft.iterdir():
+            with file.open("rb") as stream:
+                os.fsync(stream.fileno())
+        write_json(draft / MANIFEST, {"sha256": hashes})
+        check_folder(draft)
+        _swap(draft, path)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _swap(draft: Path, path: Path) -> None:
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    if path.exists():
+        path.rename(old)
+    draft.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def check_folder(path: Path, *, required: bool = True) -> None:
+    """Compare every file of a folder with its manifest.
+
+    Args:
+        path: Folder.
+        required: A folder without a manifest is an error; published models have none.
+    Raises:
+        FileError: naming every file that is missing or differs.
+    """
+    if not (path / MANIFEST).is_file():
+        if required:
+            raise FileError(f"{path} has no {MANIFEST}: it was never finished")
+        return
+    hashes = read_json(path / MANIFEST).get("sha256")
+    if not isinstance(hashes, dict) or not all(_is_plain_name(name) for name in hashes):
+        raise FileError(f"{MANIFEST} is damaged", where=str(path))
+    damaged = [
+        name
+        for name, expected in hashes.items()
+        if not (path / name).is_file() or sha256(path / name) != expected
+    ]
+    if damaged:
+        raise FileError(
+            f"{', '.join(sorted(damaged))} differs from what was saved",
+            where=str(path),
+            hint="copy the folder again or use an earlier checkpoint",
+        )
+
+
+def _is_plain_name(name: Any) -> bool:
+    return isinstance(name, str) and name == Path(name).name

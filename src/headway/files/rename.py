@@ -1,0 +1,157 @@
+"""Run a model's table of published parameter names, in both directions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from headway.errors import ConfigError, FileError, join_problems
+from headway.names import Entry, Ignore, OneRow, Rename, Split, Tie, Transpose
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One published tensor and those of ours it stands for (none: it is ignored)."""
+
+    published: str
+    ours: tuple[str, ...]
+    entry: Entry
+
+
+def _translate(name: str, pattern: str, results: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Rewrite a name by one pattern, carrying layer numbers and what follows."""
+    parts = [re.escape(part) for part in pattern.split("{}")]
+    found = re.fullmatch(r"(\d+)".join(parts) + r"((?:\..+)?)", name)
+    if found is None:
+        return None
+    *numbers, rest = found.groups()
+    return tuple(result.format(*numbers) + rest for result in results)
+
+
+def _ours_of(entry: Entry) -> tuple[str, ...]:
+    if isinstance(entry, Split):
+        return entry.ours
+    return () if isinstance(entry, Ignore) else (entry.ours,)
+
+
+def match_published(renames: Iterable[Entry], names: Iterable[str]) -> tuple[list[Pair], list[str]]:
+    """Find what each published tensor is to us.
+
+    Args:
+        renames: The table; the first entry that fits a name counts. Empty: names are ours.
+        names: Of the published file.
+    Returns:
+        pairs: One for each name that the table knows.
+        unexpected: Names it does not know.
+    """
+    table = tuple(renames)
+    pairs, unexpected = [], []
+    for name in names:
+        if not table:
+            pairs.append(Pair(name, (name,), Rename(name, name)))
+            continue
+        for entry in table:
+            ours = _translate(name, entry.published, _ours_of(entry))
+            if ours is not None:
+                pairs.append(Pair(name, ours, entry))
+                break
+        else:
+            unexpected.append(name)
+    return pairs, unexpected
+
+
+def match_ours(renames: Iterable[Entry], names: Iterable[str]) -> list[Pair]:
+    """Find the published name of each of our parameters.
+
+    Raises:
+        ConfigError: if a parameter has none, or two share one: the table is then wrong.
+    """
+    table = tuple(renames)
+    pairs: dict[str, Pair] = {}
+    problems = []
+    for name in names:
+        pair = _published_pair(table, name) if table else Pair(name, (name,), Rename(name, name))
+        if pair is None:
+            problems.append(f"{name} has no published name")
+        elif pair.published in pairs and pairs[pair.published] != pair:
+            problems.append(f"{name} and {pairs[pair.published].ours[0]} are both {pair.published}")
+        else:
+            pairs[pair.published] = pair
+    if problems:
+        raise ConfigError("the table of names is not one-to-one: " + join_problems(problems))
+    return list(pairs.values())
+
+
+def _published_pair(table: tuple[Entry, ...], name: str) -> Pair | None:
+    for entry in table:
+        if isinstance(entry, Tie | Ignore):
+            continue
+        for pattern in _ours_of(entry):
+            found = _translate(name, pattern, (entry.published, *_ours_of(entry)))
+            if found is not None:
+                return Pair(found[0], found[1:], entry)
+    return None
+
+
+def to_ours(
+    tensors: Mapping[str, Tensor], renames: Iterable[Entry], shapes: Mapping[str, torch.Size]
+) -> dict[str, Tensor]:
+    """Turn published tensors into ours.
+
+    Args:
+        tensors: Published name -> tensor.
+        renames: The table.
+        shapes: Name -> shape of every parameter that the model needs.
+    Raises:
+        FileError: naming every missing, unexpected and misshapen tensor in one message.
+    """
+    pairs, unexpected = match_published(renames, tensors)
+    found: dict[str, Tensor] = {}
+    # Ties come last: they count only where the parameter's own name is absent.
+    for pair in sorted(pairs, key=lambda pair: isinstance(pair.entry, Tie)):
+        for name, tensor in zip(pair.ours, _to_ours(tensors[pair.published], pair), strict=True):
+            found.setdefault(name, tensor)
+    unexpected += [name for name in found if name not in shapes]
+    problems = [f"{name} is missing" for name in shapes if name not in found]
+    problems += [f"{name} is not part of this architecture" for name in unexpected]
+    problems += [
+        f"{name} has shape {list(found[name].shape)} instead of {list(shape)}"
+        for name, shape in shapes.items()
+        if name in found and found[name].shape != shape
+    ]
+    if problems:
+        raise FileError("the weights do not fit: " + join_problems(problems, shown=8))
+    return {name: found[name] for name in shapes}
+
+
+def _to_ours(tensor: Tensor, pair: Pair) -> tuple[Tensor, ...]:
+    if not pair.ours:
+        return ()
+    if isinstance(pair.entry, Transpose) and tensor.dim() == 2:
+        return (tensor.t(),)
+    if isinstance(pair.entry, OneRow) and tensor.dim() == 2 and len(tensor) == 1:
+        return (tensor[0],)
+    if isinstance(pair.entry, Split):
+        return tensor.chunk(len(pair.ours), dim=pair.entry.axis if tensor.dim() > 1 else 0)
+    return (tensor,)
+
+
+def to_published(tensors: Mapping[str, Tensor], renames: Iterable[Entry]) -> dict[str, Tensor]:
+    """Turn our tensors into published ones, contiguous and ready to be written."""
+    written = {}
+    for pair in match_ours(renames, tensors):
+        parts = [tensors[name] for name in pair.ours]
+        if isinstance(pair.entry, Split):
+            tensor = torch.cat(parts, dim=pair.entry.axis if parts[0].dim() > 1 else 0)
+        elif isinstance(pair.entry, Transpose) and parts[0].dim() == 2:
+            tensor = parts[0].t()
+        elif isinstance(pair.entry, OneRow):
+            tensor = parts[0][None]
+        else:
+            tensor = parts[0]
+        written[pair.published] = tensor.detach().contiguous().cpu()
+    return written

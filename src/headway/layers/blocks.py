@@ -1,0 +1,171 @@
+"""Feed-forward layer, encoder block and decoder block of the Transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from headway.layers.attention import MultiHeadAttention
+from headway.layers.cache import KeyValueCache
+from headway.layers.dropout import Dropout
+
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
+    {"relu": F.relu, "gelu": F.gelu, "swish": F.silu, "silu": F.silu}
+)
+
+
+class FeedForward(nn.Module):
+    """Transform every position on its own: down(activation(up(hidden))).
+
+    Args:
+        hidden_size: Width D.
+        intermediate_size: Inner width F.
+        activation: A key of ACTIVATIONS.
+    Paper: Vaswani et al. 2017 (arXiv 1706.03762), section 3.3.
+    """
+
+    def __init__(self, hidden_size: int, intermediate_size: int, activation: str) -> None:
+        super().__init__()
+        self.up = nn.Linear(hidden_size, intermediate_size)
+        self.down = nn.Linear(intermediate_size, hidden_size)
+        self.activation = ACTIVATIONS[activation]
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Map (B, T, D) float to (B, T, D) float."""
+        return self.down(self.activation(self.up(hidden)))
+
+
+class Residual(nn.Module):
+    """Add a sublayer's dropped-out result to its input, with a norm after or before.
+
+    post: norm(hidden + dropout(sublayer(hidden)))      Vaswani et al. 2017, section 3.1
+    pre:  hidden + dropout(sublayer(norm(hidden)))      Xiong et al. 2020 (arXiv 2002.04745)
+
+    Holds the norm only: the sublayer is passed in, so that blocks keep flat parameter names.
+    """
+
+    def __init__(self, norm: nn.LayerNorm, *, dropout: float, pre_norm: bool) -> None:
+        super().__init__()
+        self.norm = norm
+        self.dropout = Dropout(dropout)
+        self.pre_norm = pre_norm
+
+    def forward(self, hidden: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
+        """Map (B, T, D) float to (B, T, D) float."""
+        if self.pre_norm:
+            return hidden + self.dropout(sublayer(self.norm(hidden)))
+        return self.norm(hidden + self.dropout(sublayer(hidden)))
+
+
+class EncoderBlock(nn.Module):
+    """Self-attention, then feed-forward, each with a residual connection.
+
+    Args:
+        attention: Self-attention.
+        feed_forward: Inner network.
+        dropout: Rate on the result of each sublayer.
+        pre_norm: Norm before each sublayer; else after the addition.
+    Paper: Vaswani et al. 2017 (arXiv 1706.03762), section 3.1.
+    """
+
+    def __init__(
+        self,
+        attention: MultiHeadAttention,
+        feed_forward: FeedForward,
+        *,
+        dropout: float,
+        pre_norm: bool,
+    ) -> None:
+        super().__init__()
+        width = feed_forward.up.in_features
+        self.attention = attention
+        self.feed_forward = feed_forward
+        self.after_attention = Residual(nn.LayerNorm(width), dropout=dropout, pre_norm=pre_norm)
+        self.after_feed_forward = Residual(nn.LayerNorm(width), dropout=dropout, pre_norm=pre_norm)
+
+    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        """Map hidden states to hidden states.
+
+        Args:
+            hidden: (B, T, D) float.
+            mask: (B, 1, T, T) bool. True where attention is allowed.
+        Returns:
+            hidden: (B, T, D) float.
+        """
+        hidden = self.after_attention(hidden, lambda x: self.attention(x, x, mask))
+        return self.after_feed_forward(hidden, self.feed_forward)
+
+
+class DecoderBlock(nn.Module):
+    """Self-attention, attention to a memory, feed-forward, each with a residual connection.
+
+    Args:
+        attention: Self-attention.
+        cross_attention: Attention to the encoder's result.
+        feed_forward: Inner network.
+        dropout: Rate on the result of each sublayer.
+        pre_norm: Norm before each sublayer; else after the addition.
+    Paper: Vaswani et al. 2017 (arXiv 1706.03762), section 3.1.
+    """
+
+    def __init__(
+        self,
+        attention: MultiHeadAttention,
+        cross_attention: MultiHeadAttention,
+        feed_forward: FeedForward,
+        *,
+        dropout: float,
+        pre_norm: bool,
+    ) -> None:
+        super().__init__()
+        width = feed_forward.up.in_features
+        self.attention = attention
+        self.cross_attention = cross_attention
+        self.feed_forward = feed_forward
+        self.after_attention = Residual(nn.LayerNorm(width), dropout=dropout, pre_norm=pre_norm)
+        self.after_cross_attention = Residual(
+            nn.LayerNorm(width), dropout=dropout, pre_norm=pre_norm
+        )
+        self.after_feed_forward = Residual(nn.LayerNorm(width), dropout=dropout, pre_norm=pre_norm)
+
+    def forward(
+        self, hidden: Tensor, memory: Tensor, mask: Tensor | None, memory_mask: Tensor | None
+    ) -> Tensor:
+        """Map hidden states to hidden states.
+
+        Args:
+            hidden: (B, T, D) float.
+            memory: (B, S, D) float.
+            mask: (B, 1, T, T) bool. True where attention is allowed.
+            memory_mask: (B, 1, T, S) bool.
+        Returns:
+            hidden: (B, T, D) float.
+        """
+        hidden = self.after_attention(hidden, lambda x: self.attention(x, x, mask))
+        hidden = self.after_cross_attention(
+            hidden, lambda x: self.cross_attention(x, memory, memory_mask)
+        )
+        return self.after_feed_forward(hidden, self.feed_forward)
+
+    def step(
+        self, hidden: Tensor, cache: KeyValueCache, key: Tensor, value: Tensor, bias: Tensor
+    ) -> Tensor:
+        """Advance every beam by one token.
+
+        Args:
+            hidden: (B, R, D) float.
+            cache: Keys and values of the tokens so far.
+            key: (B, H, S, K) float. The memory, projected once.
+            value: (B, H, S, K) float.
+            bias: (B, 1, 1, S) float. 0 on the memory's real positions, -inf elsewhere.
+        Returns:
+            hidden: (B, R, D) float.
+        """
+        hidden = self.after_attention(hidden, lambda x: self.attention.step(x, cache))
+        hidden = self.after_cross_attention(
+            hidden, lambda x: self.cross_attention.look_up(x, key, value, bias)
+        )
+        return self.after_feed_forward(hidden, self.feed_forward)

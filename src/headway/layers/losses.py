@@ -1,0 +1,165 @@
+"""Losses as sums with their own counts, so that any split of a batch gives the same gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# A target that no loss looks at.
+IGNORE = -100
+
+# Rows of logits alive at once: enough to keep the products efficient, few enough that the logits
+# of a chunk stay near the caches.
+_CHUNK_ROWS = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """One term of an objective: a sum and its own count, never a mean.
+
+    Args:
+        name: As it appears in metrics.jsonl.
+        total: () float. Sum over the targets of this micro-batch.
+        count: Number (or weight) of the targets in the sum.
+        weight: Factor of this term in the objective.
+        reported: () float. What is shown in place of `total` where the two differ, such as the
+            loss without label smoothing.
+    """
+
+    name: str
+    total: Tensor
+    count: float
+    weight: float = 1.0
+    reported: Tensor | None = None
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """Cross-entropy of a linear layer, chunk by chunk, gradients taken on the way forward.
+
+    The logits of a chunk are used for the loss and for both gradients while they are in the
+    cache, then dropped: no (N, V) tensor is ever built.
+    """
+
+    @staticmethod
+    def forward(
+        ctx, hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor, smoothing, excluded
+    ):
+        wants_grad = any(ctx.needs_input_grad[:3])
+        cast, cast_bias = weight.detach().to(hidden.dtype), bias.detach().to(hidden.dtype)
+        grad_hidden = torch.empty_like(hidden) if wants_grad else None
+        grad_weight = torch.zeros_like(weight) if wants_grad else None
+        grad_bias = torch.zeros_like(bias) if wants_grad else None
+        nll = hidden.new_zeros((), dtype=torch.float32)
+        normalizers = hidden.new_zeros((), dtype=torch.float32)
+        for start in range(0, hidden.shape[0], _CHUNK_ROWS):
+            rows = slice(start, start + _CHUNK_ROWS)
+            chunk, target = hidden[rows], labels[rows, None]
+            logits = torch.addmm(cast_bias, chunk, cast.t())  # (N, V)
+            picked = logits.float().log_softmax(-1).gather(1, target)
+            nll -= picked.sum()
+            normalizers += (logits.gather(1, target) - picked).sum()
+            if grad_hidden is None or grad_weight is None or grad_bias is None:
+                continue
+            grad = logits.softmax(-1)
+            grad.scatter_add_(1, target, torch.full_like(target, smoothing - 1, dtype=grad.dtype))
+            grad_hidden[rows] = grad @ cast
+            grad_weight += grad.t() @ chunk
+            if ctx.needs_input_grad[2]:
+                grad_bias += grad.sum(0)
+        spread = _Spread(hidden, cast, cast_bias, excluded)
+        if smoothing and grad_hidden is not None:
+            spread.add_gradients(smoothing, grad_hidden, grad_weight, grad_bias)
+        ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
+        ctx.mark_non_differentiable(nll)
+        if not smoothing:
+            return nll.clone(), nll
+        return (1 - smoothing) * nll + smoothing * (normalizers - spread.mean_logits()), nll
+
+    @staticmethod
+    def backward(ctx, *grad_outputs: Tensor):
+        scale = grad_outputs[0]
+        grads = [
+            grad.mul_(scale) if grad is not None and needed else None
+            for grad, needed in zip(ctx.saved_tensors, ctx.needs_input_grad[:3], strict=True)
+        ]
+        return *grads, None, None, None
+
+
+class _Spread:
+    """The part of a smoothed loss that every class shares: the mean logit over the classes.
+
+    Summed over rows and classes it needs no logits: sum_n sum_v (h_n . w_v + b_v) takes the sum of
+    all h and the sum of all w. Its gradients are as plain.
+    """
+
+    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor, excluded: int | None) -> None:
+        self.excluded = excluded
+        self.num_rows = len(hidden)
+        self.num_classes = len(weight) - (excluded is not None)
+        self.hidden_sum = hidden.float().sum(0)
+        self.weight_sum = weight.float().sum(0)
+        self.bias_sum = bias.float().sum()
+        if excluded is not None:
+            self.weight_sum -= weight[excluded].float()
+            self.bias_sum -= bias[excluded].float()
+
+    def mean_logits(self) -> Tensor:
+        """Sum over rows the mean logit of a row's classes."""
+        total = self.hidden_sum @ self.weight_sum + self.num_rows * self.bias_sum
+        return total / self.num_classes
+
+    def add_gradients(self, smoothing: float, hidden, weight, bias) -> None:
+        """Add the gradient of -smoothing * mean_logits() to each gradient, in place."""
+        share = smoothing / self.num_classes
+        hidden -= (share * self.weight_sum).to(hidden.dtype)
+        kept = None if self.excluded is None else weight[self.excluded].clone()
+        kept_bias = None if self.excluded is None else bias[self.excluded].clone()
+        weight -= share * self.hidden_sum
+        bias -= share * self.num_rows
+        if kept is not None:
+            weight[self.excluded], bias[self.excluded] = kept, kept_bias
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Sums over targets, in nats.
+
+    Args:
+        total: () float. What is minimized.
+        nll: () float. Negative log-likelihood without label smoothing; carries no gradient.
+    """
+
+    total: Tensor
+    nll: Tensor
+
+
+def linear_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    labels: Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    excluded: int | None = None,
+) -> CrossEntropy:
+    """Sum -log softmax(hidden weight^T + bias)[label] over rows, without building all logits.
+
+    With label smoothing e the target distribution is (1 - e) on the label and e spread evenly
+    over the vocabulary (Szegedy et al. 2016; Vaswani et al. 2017, section 5.4).
+
+    Args:
+        hidden: (N, D) float.
+        weight: (V, D) float.
+        bias: (V) float.
+        labels: (N) int64. No IGNORE among them: select the rows first.
+        label_smoothing: e, from 0 to below 1.
+        excluded: A class that can never be the answer (padding) and gets no share of e.
+    Returns:
+        total, nll: () float.
+    """
+    total, nll = _LinearCrossEntropy.apply(
+        hidden, weight, bias, labels, label_smoothing, excluded
+    )  # pyright: ignore[reportGeneralTypeIssues]
+    return CrossEntropy(total, nll)

@@ -1,0 +1,495 @@
+"""The Transformer: an encoder-decoder of attention and feed-forward layers.
+
+Vaswani et al. 2017, "Attention Is All You Need" (arXiv 1706.03762). The encoder lets every source
+token look at every other; the decoder lets a target token look at those before it and at the
+whole source; one matrix embeds both languages and, transposed, scores the next token.
+
+Differs from the paper:
+* The sinusoid's columns are laid sines first, then cosines: a fixed permutation of the hidden
+  width that published checkpoints share and that training cannot tell apart.
+* Attention weights are never dropped out (dropout on them keeps the fused kernels away), nor is
+  the inner feed-forward layer; the paper drops neither.
+* `norm="pre"` moves each norm before its sublayer and adds one at the end of each stack.
+* The logit of `<pad>` is -10000 and its embedding zero: decoding starts from it, as in Marian.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from headway.errors import ConfigError
+from headway.layers.attention import MultiHeadAttention
+from headway.layers.blocks import ACTIVATIONS, DecoderBlock, EncoderBlock, FeedForward
+from headway.layers.cache import Ancestry, KeyValueCache
+from headway.layers.dropout import Dropout
+from headway.layers.masks import causal_mask, document_mask
+from headway.layers.positions import sines_first, sinusoid
+from headway.layers.side import Memory, Side
+from headway.names import Layout, OneRow, Rename, Tie
+
+PUBLISHED = ("marian", "pegasus")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerConfig:
+    """Sizes and choices of a Transformer encoder-decoder."""
+
+    vocab_size: int = 8000
+    """Entries of the joint vocabulary; "auto" in a recipe takes the tokenizer's."""
+    hidden_size: int = 256
+    """Width of hidden states and embeddings."""
+    num_encoder_layers: int = 3
+    """Blocks in the encoder."""
+    num_decoder_layers: int = 3
+    """Blocks in the decoder."""
+    num_attention_heads: int = 4
+    """Heads of each attention layer; a divisor of hidden_size."""
+    intermediate_size: int = 1024
+    """Inner width of the feed-forward layers."""
+    max_position_embeddings: int = 512
+    """Longest source or target, in tokens."""
+    dropout: float = 0.1
+    """Rate on embeddings and on each sublayer's result, 0 to below 1."""
+    activation: str = "relu"
+    """relu, gelu or swish, between the feed-forward layers."""
+    norm: str = "post"
+    """post (as published) or pre (trains without warm-up)."""
+    positions: str = "sinusoidal"
+    """sinusoidal or learned."""
+    position_base: float = 10000.0
+    """Base n of the sinusoid's wavelengths."""
+    pad_token_id: int = 0
+    """Id of <pad>, which also starts decoding; recipes take the tokenizer's."""
+    eos_token_id: int = 1
+    """Id of </s>, which ends a sentence; recipes take the tokenizer's."""
+
+    def check(self) -> list[str]:
+        """Return every problem of these values, in the recipe's words."""
+        problems = []
+        for name in ("vocab_size", "hidden_size", "num_encoder_layers", "num_decoder_layers"):
+            if getattr(self, name) < 1:
+                problems.append(f"{name} is {getattr(self, name)}, but at least 1 is needed")
+        if self.num_attention_heads < 1 or self.hidden_size % max(1, self.num_attention_heads):
+            problems.append(
+                f"num_attention_heads is {self.num_attention_heads}, but hidden_size "
+                f"{self.hidden_size} is not divisible by it"
+            )
+        if self.positions == "sinusoidal" and self.hidden_size % 2:
+            problems.append(f"hidden_size is {self.hidden_size}, but sinusoids need an even width")
+        if not 0 <= self.dropout < 1:
+            problems.append(f"dropout is {self.dropout}, but must be from 0 to below 1")
+        if self.position_base <= 1:
+            problems.append(f"position_base is {self.position_base}, but must be above 1")
+        choices = {
+            "norm": ("post", "pre"),
+            "positions": ("sinusoidal", "learned"),
+            "activation": tuple(ACTIVATIONS),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                problems.append(
+                    f"{name} is {getattr(self, name)!r}, but must be one of {', '.join(allowed)}"
+                )
+        return problems
+
+
+# Table 3 of the paper; its joint vocabulary is "about 37000" (section 5.1).
+PRESETS = MappingProxyType(
+    {
+        "base": {
+            "vocab_size": 37000,
+            "hidden_size": 512,
+            "num_encoder_layers": 6,
+            "num_decoder_layers": 6,
+            "num_attention_heads": 8,
+            "intermediate_size": 2048,
+            "dropout": 0.1,
+        },
+        "big": {
+            "vocab_size": 37000,
+            "hidden_size": 1024,
+            "num_encoder_layers": 6,
+            "num_decoder_layers": 6,
+            "num_attention_heads": 16,
+            "intermediate_size": 4096,
+            "dropout": 0.3,
+        },
+    }
+)
+
+
+class Transformer(nn.Module):
+    """Read a source with self-attention, write a target that attends to it.
+
+    Args:
+        config: Sizes and choices.
+    Raises:
+        ConfigError: if the sizes do not fit each other.
+    """
+
+    kind = "encoder_decoder"
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        problems = config.check()
+        if problems:
+            raise ConfigError("model: " + "; ".join(problems))
+        self.config = config
+        self.embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.dropout = Dropout(config.dropout)
+        self.encoder = EncoderStack(config)
+        self.decoder = DecoderStack(config)
+        self.output = nn.Linear(config.hidden_size, config.vocab_size)
+        self.output.bias.requires_grad_(False)
+        self.tie_weights()
+        self.init_weights()
+
+    def tie_weights(self) -> None:
+        """Let the output layer share the embeddings' matrix (section 3.4 of the paper)."""
+        self.output.weight = self.embeddings.weight
+
+    def init_weights(self) -> None:
+        """Draw all weights anew.
+
+        | parameter | distribution |
+        |---|---|
+        | embeddings | normal, deviation D^-1/2, row of <pad> zero |
+        | learned positions | normal, deviation 0.02 |
+        | linear weights | Xavier uniform |
+        | biases, output bias | 0, that of <pad> -10000 |
+        | norms | 1 and 0 |
+        """
+        config = self.config
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, Positions):
+                module.init_weights()
+        # After the linear layers: the output layer shares this matrix.
+        nn.init.normal_(self.embeddings.weight, std=config.hidden_size**-0.5)
+        with torch.no_grad():
+            self.embeddings.weight[config.pad_token_id].zero_()
+            self.output.bias[config.pad_token_id] = -10000.0
+
+    def fixed_parameters(self) -> dict[str, Tensor]:
+        """Give the parameters that the config determines; published files may leave them out."""
+        bias = torch.zeros(self.config.vocab_size)
+        bias[self.config.pad_token_id] = -10000.0
+        fixed = {"output.bias": bias}
+        if self.config.positions == "sinusoidal":
+            shape = self.encoder.positions.weight.shape
+            table = sines_first(sinusoid(*shape, base=self.config.position_base))
+            fixed |= {f"{stack}.positions.weight": table for stack in ("encoder", "decoder")}
+        return fixed
+
+    def embed(self, side: Side, positions: Positions) -> Tensor:
+        """Look up tokens and add their positions.
+
+        Args:
+            side: (B, T).
+            positions: Of the encoder or the decoder.
+        Returns:
+            hidden: (B, T, D) float.
+        """
+        # The row of <pad> gets no gradient: decoding starts from a zero vector.
+        hidden = F.embedding(side.ids, self.embeddings.weight, self.config.pad_token_id)
+        hidden = hidden * math.sqrt(self.config.hidden_size) + positions(side.positions)
+        if torch.is_autocast_enabled(hidden.device.type):
+            # Half-precision residuals halve the memory traffic between the products.
+            hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
+        return self.dropout(hidden)
+
+    def encode(self, source: Side) -> Memory:
+        """Read the source.
+
+        Args:
+            source: (B, S).
+        Returns:
+            memory: (B, S, D) float.
+        """
+        mask = document_mask(source.documents, source.documents)[:, None]
+        hidden = self.encoder(self.embed(source, self.encoder.positions), mask)
+        lengths = source.attention_mask.sum(1)
+        return Memory(hidden=hidden, documents=source.documents, lengths=lengths)
+
+    def decode(self, target: Side, memory: Memory) -> Tensor:
+        """Write the target, every position at once.
+
+        Args:
+            target: (B, T). Starts with <pad>: position t sees what comes before it.
+            memory: (B, S, D) float.
+        Returns:
+            hidden: (B, T, D) float.
+        """
+        mask = document_mask(target.documents, target.documents)
+        mask = mask & causal_mask(target.positions, target.positions)
+        memory_mask = document_mask(target.documents, memory.documents)
+        hidden = self.embed(target, self.decoder.positions)
+        return self.decoder(hidden, memory.hidden, mask[:, None], memory_mask[:, None])
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Score the next token.
+
+        Args:
+            hidden: (B, T, D) float.
+        Returns:
+            logits: (B, T, V) float.
+        """
+        return self.output(hidden)
+
+    def start(self, memory: Memory, *, num_beams: int, max_steps: int) -> DecodingState:
+        """Prepare step-by-step decoding.
+
+        Args:
+            memory: (B, S, D) float. One document in a row.
+            num_beams: Beams R of each row.
+            max_steps: Steps there shall be room for.
+        """
+        return self.decoder.start(memory, num_beams=num_beams, max_steps=max_steps)
+
+    def step(self, input_ids: Tensor, state: DecodingState) -> Tensor:
+        """Advance every beam by one token.
+
+        Args:
+            input_ids: (B, R) int64. The newest token of each beam; <pad> to begin with.
+            state: Changed in place.
+        Returns:
+            hidden: (B, R, D) float. What `logits` scores.
+        """
+        place = torch.full_like(input_ids, state.ancestry.num_steps)
+        hidden = F.embedding(input_ids, self.embeddings.weight) * math.sqrt(self.config.hidden_size)
+        hidden = hidden + self.decoder.positions(place)
+        return self.decoder.step(hidden.to(state.bias.dtype), state)
+
+    @staticmethod
+    def tiny() -> TransformerConfig:
+        """Give the smallest sensible config."""
+        return TransformerConfig(
+            vocab_size=24,
+            hidden_size=16,
+            num_encoder_layers=2,
+            num_decoder_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            max_position_embeddings=64,
+            pad_token_id=23,
+            eos_token_id=1,
+            dropout=0.0,
+        )
+
+
+class Positions(nn.Module):
+    """A table of positions: sinusoids that stay as they are, or vectors that are learned."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.base = config.position_base
+        self.is_learned = config.positions == "learned"
+        shape = (config.max_position_embeddings, config.hidden_size)
+        self.weight = nn.Parameter(torch.empty(shape), requires_grad=self.is_learned)
+
+    def init_weights(self) -> None:
+        """Fill the table."""
+        if self.is_learned:
+            nn.init.normal_(self.weight, std=0.02)
+        elif not self.weight.is_meta:
+            with torch.no_grad():
+                self.weight.copy_(sines_first(sinusoid(*self.weight.shape, base=self.base)))
+
+    def forward(self, positions: Tensor) -> Tensor:
+        """Map (B, T) int64 to (B, T, D) float."""
+        return F.embedding(positions, self.weight)
+
+
+def _blocks(config: TransformerConfig) -> tuple[MultiHeadAttention, FeedForward]:
+    attention = MultiHeadAttention(config.hidden_size, config.num_attention_heads)
+    return attention, FeedForward(config.hidden_size, config.intermediate_size, config.activation)
+
+
+class EncoderStack(nn.Module):
+    """Positions, blocks and, with pre-norm, a last norm."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        pre_norm = config.norm == "pre"
+        self.positions = Positions(config)
+        self.layers = nn.ModuleList(
+            EncoderBlock(*_blocks(config), dropout=config.dropout, pre_norm=pre_norm)
+            for _ in range(config.num_encoder_layers)
+        )
+        self.norm = nn.LayerNorm(config.hidden_size) if pre_norm else None
+
+    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        """Map (B, S, D) float to (B, S, D) float under a (B, 1, S, S) bool mask."""
+        for layer in self.layers:
+            hidden = layer(hidden, mask)
+        return hidden if self.norm is None else self.norm(hidden)
+
+
+class DecoderStack(nn.Module):
+    """Positions, blocks and, with pre-norm, a last norm."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        pre_norm = config.norm == "pre"
+        self.positions = Positions(config)
+        self.layers = nn.ModuleList(
+            DecoderBlock(
+                MultiHeadAttention(config.hidden_size, config.num_attention_heads),
+                *_blocks(config),
+                dropout=config.dropout,
+                pre_norm=pre_norm,
+            )
+            for _ in range(config.num_decoder_layers)
+        )
+        self.norm = nn.LayerNorm(config.hidden_size) if pre_norm else None
+
+    def forward(
+        self, hidden: Tensor, memory: Tensor, mask: Tensor | None, memory_mask: Tensor | None
+    ) -> Tensor:
+        """Map (B, T, D) float to (B, T, D) float with a memory (B, S, D) float."""
+        for layer in self.layers:
+            hidden = layer(hidden, memory, mask, memory_mask)
+        return hidden if self.norm is None else self.norm(hidden)
+
+    def start(self, memory: Memory, *, num_beams: int, max_steps: int) -> DecodingState:
+        """Project the memory for every layer and make room for the tokens to come."""
+        ancestry = Ancestry(len(memory.documents), num_beams, max_steps, like=memory.hidden)
+        bias = torch.zeros_like(memory.documents, dtype=memory.hidden.dtype)
+        bias = bias.masked_fill(memory.documents == 0, -torch.inf)[:, None, None]
+        memories = [layer.cross_attention.memorize(memory.hidden) for layer in self.layers]
+        caches = [KeyValueCache(ancestry, max_steps) for _ in self.layers]
+        return DecodingState(ancestry=ancestry, caches=caches, memories=memories, bias=bias)
+
+    def step(self, hidden: Tensor, state: DecodingState) -> Tensor:
+        """Map the newest token of each beam, (B, R, D) float, to (B, R, D) float."""
+        state.ancestry.advance()
+        for layer, cache, (key, value) in zip(
+            self.layers, state.caches, state.memories, strict=True
+        ):
+            hidden = layer.step(hidden, cache, key, value, state.bias)
+        return hidden if self.norm is None else self.norm(hidden)
+
+
+@dataclass(kw_only=True)
+class DecodingState:
+    """What step-by-step decoding remembers; changed in place by `step`, `reorder` and `keep`.
+
+    Args:
+        ancestry: Which tokens each beam descends from.
+        caches: Keys and values of each layer's self-attention.
+        memories: Keys and values of each layer's attention to the source, (B, H, S, K) float.
+        bias: (B, 1, 1, S) float. 0 on real source positions, -inf elsewhere.
+    """
+
+    ancestry: Ancestry
+    caches: list[KeyValueCache]
+    memories: list[tuple[Tensor, Tensor]]
+    bias: Tensor
+
+    def reorder(self, parents: Tensor) -> None:
+        """Let beam r continue what beam parents[:, r], (B, R) int64, was."""
+        self.ancestry.reorder(parents)
+
+    def keep(self, rows: Tensor) -> None:
+        """Keep these rows, (B) int64."""
+        self.ancestry.keep(rows)
+        for cache in self.caches:
+            cache.keep(rows)
+        self.memories = [
+            (key.index_select(0, rows), value.index_select(0, rows)) for key, value in self.memories
+        ]
+        self.bias = self.bias.index_select(0, rows)
+
+
+def _stack_renames(stack: str) -> tuple[Rename, ...]:
+    published, ours = f"model.{stack}.layers.{{}}.", f"{stack}.layers.{{}}."
+    pairs = [
+        ("self_attn.q_proj", "attention.query"),
+        ("self_attn.k_proj", "attention.key"),
+        ("self_attn.v_proj", "attention.value"),
+        ("self_attn.out_proj", "attention.output"),
+        ("self_attn_layer_norm", "after_attention.norm"),
+        ("fc1", "feed_forward.up"),
+        ("fc2", "feed_forward.down"),
+        ("final_layer_norm", "after_feed_forward.norm"),
+    ]
+    if stack == "decoder":
+        pairs += [
+            ("encoder_attn.q_proj", "cross_attention.query"),
+            ("encoder_attn.k_proj", "cross_attention.key"),
+            ("encoder_attn.v_proj", "cross_attention.value"),
+            ("encoder_attn.out_proj", "cross_attention.output"),
+            ("encoder_attn_layer_norm", "after_cross_attention.norm"),
+        ]
+    renames = tuple(Rename(published + a, ours + b) for a, b in pairs)
+    return (*renames, Rename(f"model.{stack}.embed_positions", f"{stack}.positions"))
+
+
+_RENAMES = (
+    Rename("model.shared", "embeddings"),
+    Tie("model.encoder.embed_tokens", "embeddings"),
+    Tie("model.decoder.embed_tokens", "embeddings"),
+    Tie("lm_head", "embeddings"),
+    OneRow("final_logits_bias", "output.bias"),
+    *_stack_renames("encoder"),
+    *_stack_renames("decoder"),
+)
+
+_CONFIG = MappingProxyType(
+    {
+        "vocab_size": ("vocab_size",),
+        "hidden_size": ("d_model",),
+        "num_encoder_layers": ("encoder_layers", "num_hidden_layers"),
+        "num_decoder_layers": ("decoder_layers",),
+        "num_attention_heads": ("encoder_attention_heads", "decoder_attention_heads"),
+        "intermediate_size": ("encoder_ffn_dim", "decoder_ffn_dim"),
+        "max_position_embeddings": ("max_position_embeddings",),
+        "dropout": ("dropout",),
+        "activation": ("activation_function",),
+        "pad_token_id": ("pad_token_id", "decoder_start_token_id"),
+        "eos_token_id": ("eos_token_id",),
+        "positions": ("headway_positions",),
+        "position_base": ("headway_position_base",),
+    }
+)
+_CONSTANTS = MappingProxyType(
+    {"scale_embedding": True, "is_encoder_decoder": True, "tie_word_embeddings": True}
+)
+_EXTRAS = MappingProxyType(
+    {"attention_dropout": 0.0, "activation_dropout": 0.0, "init_std": 0.02}
+)
+
+LAYOUTS = (
+    Layout(
+        model_type="marian",
+        architecture="MarianMTModel",
+        when={"norm": "post"},
+        config=_CONFIG,
+        constants=_CONSTANTS,
+        extras={**_EXTRAS, "share_encoder_decoder_embeddings": True, "static_position_embeddings": True},
+        renames=_RENAMES,
+    ),
+    Layout(
+        model_type="pegasus",
+        architecture="PegasusForConditionalGeneration",
+        when={"norm": "pre"},
+        config=_CONFIG,
+        constants=_CONSTANTS,
+        # CTranslate2 asks for these two; transformers carries them along.
+        extras={**_EXTRAS, "normalize_before": True, "normalize_embedding": False},
+        renames=(
+            *_RENAMES,
+            Rename("model.encoder.layer_norm", "encoder.norm"),
+            Rename("model.decoder.layer_norm", "decoder.norm"),
+        ),
+    ),
+)
+HEADS = MappingProxyType({"translation": ()})

@@ -1,0 +1,90 @@
+"""Small values that say how published names map to ours, and how a table of them is written.
+
+A model file lists its published layouts as data; `files/rename.py` runs the lists in both
+directions. `{}` stands for a layer number and matches digits only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Rename:
+    """One published parameter is one of ours.
+
+    Rename("encoder.layer.{}.attention.self.query", "encoder.layers.{}.attention.query") covers
+    `.weight` and `.bias` below that name, and the parameter of exactly that name.
+    """
+
+    published: str
+    ours: str
+
+
+@dataclass(frozen=True)
+class Transpose:
+    """As Rename, for a matrix that the published file stores the other way round."""
+
+    published: str
+    ours: str
+
+
+@dataclass(frozen=True)
+class OneRow:
+    """As Rename, for a vector that the published file stores as a matrix of one row."""
+
+    published: str
+    ours: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """One published parameter is several of ours, laid one after the other along an axis."""
+
+    published: str
+    ours: tuple[str, ...]
+    axis: int = 0
+
+
+@dataclass(frozen=True)
+class Tie:
+    """A second published name of a parameter; read when the first is absent, never written."""
+
+    published: str
+    ours: str
+
+
+@dataclass(frozen=True)
+class Ignore:
+    """A published tensor that carries nothing we need."""
+
+    published: str
+
+
+Entry = Rename | Transpose | OneRow | Split | Tie | Ignore
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one published family writes an architecture.
+
+    Args:
+        model_type: The word in `config.json`.
+        architecture: The published class that holds body and output layer.
+        when: Values of our config that this layout stands for, such as {"norm": "post"}.
+        config: Our config field -> the published keys that carry it (all of them are written,
+            and all that are present must agree).
+        constants: Published keys that this architecture fixes; a file that says otherwise is
+            refused.
+        extras: Published keys written for the benefit of other readers, not checked.
+        renames: The parameter names.
+    """
+
+    model_type: str
+    architecture: str
+    when: Mapping[str, object] = field(default_factory=dict)
+    config: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    constants: Mapping[str, object] = field(default_factory=dict)
+    extras: Mapping[str, object] = field(default_factory=dict)
+    renames: tuple[Entry, ...] = ()

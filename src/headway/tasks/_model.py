@@ -1,0 +1,223 @@
+"""A model as users hold it: body, head, tokenizer, task and label names in one object."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from headway import registry
+from headway.errors import ConfigError, FileError, RequestError, nearest
+from headway.files import folder
+from headway.files.manifest import read_json, write_folder, write_json
+from headway.layers.packed import has_fast_bf16, pack
+from headway.tasks._task import Progress, Record, Setting, Task
+from headway.text.tokenizer import END, PAD, UNKNOWN, Tokenizer
+
+FORMAT = 1
+PRECISIONS = ("fp32", "bf16")
+
+
+def make_task(name: str, settings: Mapping[str, Any]) -> Task:
+    """Build a task from its key and settings.
+
+    Raises:
+        ConfigError: for an unknown task, an unknown setting or a value out of range.
+    """
+    task_class = registry.load_class("tasks", name)
+    known = [field.name for field in dataclasses.fields(task_class)]
+    for setting in settings:
+        if setting not in known:
+            raise ConfigError(f"task {name} has no setting {setting!r}", hint=nearest(setting, known))
+    task = task_class(**settings)
+    if problems := task.check():
+        raise ConfigError("task: " + "; ".join(problems))
+    return task
+
+
+class Model:
+    """Text in, answers out: everything that is saved, loaded and served together.
+
+    Args:
+        body: The network.
+        tokenizer: Text <-> ids.
+        task: What it does.
+        task_name: Key of the task.
+        architecture: Key of the body's file.
+        head: A small network on top, where the task brings one.
+        labels: Names of the classes, in the order of the logits.
+        summary: How it was trained, for people.
+    """
+
+    def __init__(
+        self,
+        body: nn.Module,
+        tokenizer: Tokenizer,
+        task: Task,
+        *,
+        task_name: str,
+        architecture: str,
+        head: nn.Module | None = None,
+        labels: tuple[str, ...] = (),
+        summary: Mapping[str, Any] | None = None,
+    ) -> None:
+        if body.kind not in task.bodies:
+            raise ConfigError(
+                f"task {task_name} needs a body of kind {' or '.join(task.bodies)}, but "
+                f"{architecture} is an {body.kind}"
+            )
+        self.body, self.head, self.tokenizer, self.task = body, head, tokenizer, task
+        self.task_name, self.architecture, self.labels = task_name, architecture, labels
+        self.summary = dict(summary or {})
+
+    @property
+    def setting(self) -> Setting:
+        """Give what the task needs to know of this model."""
+        return Setting(
+            tokenizer=self.tokenizer,
+            max_tokens=self.body.config.max_position_embeddings,
+            labels=self.labels,
+        )
+
+    def predict(
+        self,
+        records: Sequence[Record],
+        *,
+        progress: Callable[[Progress], None] | None = None,
+        **settings: Any,
+    ) -> list[dict[str, Any]]:
+        """Answer records, in order; an answer never depends on its neighbours.
+
+        Args:
+            records: Dicts with the task's input columns, such as {"source": "..."}.
+            progress: Told how far it is.
+            settings: Fields of the task to change for this call, such as num_beams=1.
+        Raises:
+            RequestError: for a record without the columns needed, or an unknown setting.
+        """
+        for number, record in enumerate(records, 1):
+            for column in self.task.inputs:
+                if not isinstance(record.get(column), str):
+                    raise RequestError(
+                        f"record {number} has no text {column!r}",
+                        hint=f"give {', '.join(self.task.inputs)}",
+                    )
+        if not records:
+            return []
+        task = self._task_with(settings)
+        return task.predict(self.body, self.head, records, self.setting, progress)
+
+    def _task_with(self, settings: Mapping[str, Any]) -> Task:
+        if not settings:
+            return self.task
+        current = {
+            field.name: getattr(self.task, field.name)
+            for field in dataclasses.fields(self.task)  # pyright: ignore[reportArgumentType]
+        }
+        try:
+            return make_task(self.task_name, {**current, **settings})
+        except ConfigError as error:
+            raise RequestError(error.message, hint=error.hint) from error
+
+    def translate(self, texts: Sequence[str], **settings: Any) -> list[str]:
+        """Translate texts.
+
+        Args:
+            texts: Source texts, any number; one string is an error, not a list of characters.
+            settings: Fields of the task to change for this call, such as num_beams=1.
+        Raises:
+            RequestError: if this model does not translate.
+        """
+        if self.task_name != "translation":
+            raise RequestError(f"this model does {self.task_name}, not translation")
+        if isinstance(texts, str):
+            raise RequestError("translate takes a list of texts", hint='write ["..."]')
+        answers = self.predict([{"source": text} for text in texts], **settings)
+        return [answer["prediction"] for answer in answers]
+
+    def to_precision(self, precision: str) -> Model:
+        """Give this model for inference in another precision; this one is left as it is.
+
+        Args:
+            precision: "fp32", "bf16", or "auto": bf16 where the hardware multiplies it.
+        """
+        if precision == "auto":
+            cuda = next(self.body.parameters()).device.type == "cuda"
+            precision = "bf16" if cuda or has_fast_bf16() else "fp32"
+        if precision not in PRECISIONS:
+            raise ConfigError(f"precision is {precision!r}", hint=nearest(precision, PRECISIONS))
+        if precision == "fp32":
+            return self
+        return Model(
+            pack(self.body),
+            self.tokenizer,
+            self.task,
+            task_name=self.task_name,
+            architecture=self.architecture,
+            head=None if self.head is None else pack(self.head),
+            labels=self.labels,
+            summary=self.summary,
+        )
+
+    def save(self, model_dir: str | Path) -> None:
+        """Write the model folder, whole or not at all.
+
+        Raises:
+            FileError: if it cannot be written.
+        """
+        write_folder(Path(model_dir), self._write_files)
+
+    def _write_files(self, draft: Path) -> None:
+        folder.write_body(draft, self.architecture, self.body)
+        special = {"eos_token": END, "pad_token": PAD}
+        if self.tokenizer.unknown_id is not None:
+            special["unk_token"] = UNKNOWN
+        folder.write_tokenizer(draft, self.tokenizer.to_json(), special=special)
+        if hasattr(self.task, "generation"):
+            folder.write_generation_config(draft, self.task.generation(self.setting))
+        settings = dataclasses.asdict(self.task)  # pyright: ignore[reportArgumentType]
+        own = {
+            "format": FORMAT,
+            "architecture": self.architecture,
+            "task": {"name": self.task_name, **settings},
+            "labels": list(self.labels),
+            "training": self.summary,
+        }
+        write_json(draft / "headway.json", own)
+
+
+def load(model_dir: str | Path, *, precision: str = "fp32") -> Model:
+    """Open a model folder: one of ours, or a published one of an architecture that we have.
+
+    Args:
+        model_dir: Folder with config.json, model.safetensors and tokenizer.json.
+        precision: "fp32", "bf16" or "auto".
+    Raises:
+        FileError: if the folder is missing, damaged, or asks to run code.
+    """
+    path = Path(model_dir)
+    key, body = folder.read_body(path)
+    tokenizer = Tokenizer.from_file(path / "tokenizer.json")
+    if tokenizer.vocab_size > body.config.vocab_size:
+        raise FileError(
+            f"the tokenizer has {tokenizer.vocab_size} tokens, but the model embeds only "
+            f"{body.config.vocab_size}",
+            where=str(path),
+        )
+    own = read_json(path / "headway.json") if (path / "headway.json").is_file() else {}
+    settings = dict(own.get("task") or {"name": "translation"})
+    name = settings.pop("name")
+    model = Model(
+        body,
+        tokenizer,
+        make_task(name, settings),
+        task_name=name,
+        architecture=key,
+        labels=tuple(own.get("labels", ())),
+        summary=own.get("training", {}),
+    )
+    return model.to_precision(precision)

@@ -1,0 +1,232 @@
+"""Translation: write a target text for a source text.
+
+Any sequence-to-sequence task with text on both sides fits: translation between languages, written
+dates to ISO dates, spelling to pronunciation.
+
+Needs: `source`, `target`.
+Compare: for long articles and short summaries use a summarization task, which scores by ROUGE.
+
+Example:
+    >>> task = Translation(num_beams=1)
+    >>> task.texts([{"source": "ja", "target": "yes"}])
+    ['ja', 'yes']
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from headway.data.batch import Batch, Example, lay_out
+from headway.data.order import inference_batches
+from headway.decode.beam import BeamOptions, Hypothesis, beam_search
+from headway.layers.losses import IGNORE, Loss, linear_cross_entropy
+from headway.layers.side import Side
+from headway.metrics.generated import bleu_statistics, chrf_statistics, exact_match_statistics
+from headway.metrics.intervals import Statistics
+from headway.tasks._task import Encoded, Progress, Record, Setting
+
+# Cells of a batch in prediction; beams multiply them.
+_BATCH_TOKENS = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Translation:
+    """Learn p(target | source), one target token after the other."""
+
+    label_smoothing: float = 0.1
+    """Share of the target distribution spread over the vocabulary, 0 to below 1."""
+    max_source_tokens: int = 256
+    """Sources are cut to this length, which is counted and reported."""
+    max_target_tokens: int = 256
+    """Targets are cut to this length in training, and never decoded beyond it."""
+    num_beams: int = 5
+    """Beams in decoding; 1 is greedy."""
+    length_penalty: float = 1.0
+    """Exponent of the length by which a score is divided; more favours longer results."""
+    min_tokens: int = 0
+    """Tokens a result has at least."""
+    num_best: int = 1
+    """Results given for each row."""
+    batch_rows: int = 32
+    """Rows decoded together."""
+
+    columns: ClassVar[tuple[str, ...]] = ("source", "target")
+    inputs: ClassVar[tuple[str, ...]] = ("source",)
+    bodies: ClassVar[tuple[str, ...]] = ("encoder_decoder",)
+    head: ClassVar[str] = "translation"
+    metrics: ClassVar[tuple[str, ...]] = ("bleu", "chrf", "exact_match", "perplexity")
+
+    def check(self) -> list[str]:
+        """Return every problem of the settings."""
+        problems = []
+        if not 0 <= self.label_smoothing < 1:
+            problems.append(
+                f"label_smoothing is {self.label_smoothing}, but must be from 0 to below 1"
+            )
+        for name in ("max_source_tokens", "max_target_tokens", "num_beams", "batch_rows"):
+            if getattr(self, name) < 1:
+                problems.append(f"{name} is {getattr(self, name)}, but at least 1 is needed")
+        if not 1 <= self.num_best <= max(1, self.num_beams):
+            problems.append(
+                f"num_best is {self.num_best}, but must be from 1 to num_beams ({self.num_beams})"
+            )
+        return problems
+
+    def texts(self, rows: Sequence[Record]) -> list[str]:
+        """Give both sides: the vocabulary is joint."""
+        return [row[column] for column in self.columns for row in rows if column in row]
+
+    def encode(self, rows: Sequence[Record], setting: Setting) -> Encoded:
+        """Turn records into ids that end in </s>; records without a target are sources only."""
+        limits = {
+            "source": min(self.max_source_tokens, setting.max_tokens),
+            "target": min(self.max_target_tokens, setting.max_tokens),
+        }
+        columns = [column for column in self.columns if rows and column in rows[0]]
+        ids, full, unknown = {}, {}, {}
+        for column in columns:
+            encoded = setting.tokenizer.encode_ids([row[column] for row in rows])
+            full[column] = np.array([len(item) for item in encoded])
+            unknown[column] = sum(item.count(setting.tokenizer.unknown_id) for item in encoded)
+            ids[column] = [_cut(item, limits[column]) for item in encoded]
+        examples = [
+            Example(index, ids["source"][index], ids["target"][index] if "target" in ids else None)
+            for index in range(len(rows))
+        ]
+        lengths = np.array([[len(ids[column][i]) for column in columns] for i in range(len(rows))])
+        return Encoded(
+            examples=examples,
+            lengths=lengths.reshape(len(rows), len(columns)),
+            full_lengths=full,
+            limits={column: limits[column] for column in columns},
+            unknown=unknown,
+        )
+
+    def collate(self, rows: Sequence[Sequence[Example]], setting: Setting) -> Batch:
+        """Lay examples out in rows; decoding starts from <pad>."""
+        pad_id = setting.tokenizer.pad_id
+        return lay_out(rows, pad_id=pad_id, start_id=pad_id)
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        """Count the target tokens."""
+        return {"loss": float((_labels(batch) != IGNORE).sum())}
+
+    def losses(self, body: nn.Module, head: nn.Module | None, batch: Batch) -> tuple[Loss, ...]:
+        """Sum the cross-entropy of the target tokens, in nats."""
+        if batch.target is None:
+            raise TypeError("a translation loss needs targets")
+        labels = _labels(batch)
+        memory = body.encode(batch.source)
+        hidden = body.decode(batch.target, memory)
+        # Logits only where there is something to predict.
+        real = (labels != IGNORE).flatten().nonzero().squeeze(1)
+        output = body.output
+        result = linear_cross_entropy(
+            hidden.flatten(0, 1).index_select(0, real),
+            output.weight,
+            output.bias,
+            labels.flatten().index_select(0, real),
+            label_smoothing=self.label_smoothing if body.training else 0.0,
+            excluded=body.config.pad_token_id,
+        )
+        count = float(len(real))
+        return (Loss(name="loss", total=result.total, count=count, reported=result.nll),)
+
+    def predict(
+        self,
+        body: nn.Module,
+        head: nn.Module | None,
+        rows: Sequence[Record],
+        setting: Setting,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Decode the sources, rows of like length together.
+
+        Returns:
+            answers: For each record "prediction" and "score" (log probability by length), and
+                "n_best", a list of the same, where more than one result is asked for.
+        """
+        sources = [{"source": row["source"]} for row in rows]
+        examples = self.encode(sources, setting).examples
+        answers: list[dict[str, Any]] = [{} for _ in rows]
+        lengths = [len(example.input_ids) for example in examples]
+        done = 0
+        for batch in inference_batches(
+            lengths, batch_tokens=_BATCH_TOKENS, batch_rows=self.batch_rows
+        ):
+            found = self.search(body, [examples[i].input_ids for i in batch], setting)
+            for index, hypotheses in zip(batch, found, strict=True):
+                answers[index] = self._answer(hypotheses, setting)
+            done += len(batch)
+            if progress is not None:
+                progress(Progress(done=done, total=len(rows)))
+        return answers
+
+    def search(
+        self, body: Any, sources: list[list[int]], setting: Setting, **observing: Any
+    ) -> list[list[Hypothesis]]:
+        """Run the beam search on encoded sources.
+
+        Args:
+            body: Encoder-decoder.
+            sources: Token ids of each row.
+            setting: Tokenizer and limits.
+            observing: `observer` of `beam_search`.
+        """
+        device = body.output.weight.device
+        with torch.inference_mode():
+            memory = body.encode(Side.padded(sources, pad_id=setting.tokenizer.pad_id).to(device))
+            longest = min(self.max_target_tokens, setting.max_tokens)
+            # Each row has a limit of its own, so that its neighbours' lengths cannot matter.
+            limits = (2 * memory.lengths + 20).clamp(max=longest)
+            options = BeamOptions(
+                num_beams=self.num_beams,
+                length_penalty=self.length_penalty,
+                min_steps=self.min_tokens,
+                max_steps=longest,
+                num_best=self.num_best,
+            )
+            return beam_search(
+                body,
+                memory,
+                options,
+                limits=limits,
+                start_id=setting.tokenizer.pad_id,
+                end_id=setting.tokenizer.end_id,
+                **observing,
+            )
+
+    def _answer(self, hypotheses: list[Hypothesis], setting: Setting) -> dict[str, Any]:
+        results = [
+            {"prediction": setting.tokenizer.decode(item.ids), "score": round(item.score, 6)}
+            for item in hypotheses
+        ]
+        return {**results[0], "n_best": results} if self.num_best > 1 else results[0]
+
+    def statistics(
+        self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]
+    ) -> list[Statistics]:
+        """Compare with `target`: BLEU, chrF and the share of exact matches."""
+        texts = [item["prediction"] for item in predictions]
+        references = [[row["target"]] for row in rows]
+        return [
+            score(texts, references)
+            for score in (bleu_statistics, chrf_statistics, exact_match_statistics)
+        ]
+
+
+def _cut(ids: list[int], limit: int) -> list[int]:
+    # The last token is </s>, and a cut text keeps it.
+    return ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]]
+
+
+def _labels(batch: Batch) -> Tensor:
+    if batch.labels is None:
+        raise TypeError("a translation loss needs labels")
+    return batch.labels

@@ -1,0 +1,96 @@
+"""What a run writes down: metrics.jsonl, environment.json, log.txt."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from headway.errors import FileError
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a file.
+
+    Raises:
+        FileError: if it cannot be written.
+    """
+    try:
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+    except OSError as error:
+        raise FileError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def append_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Add an object to a JSONL file."""
+    append_line(path, json.dumps(value, ensure_ascii=False))
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Read metrics.jsonl, leaving out a last line that a crash cut short."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").split("\n") if path.is_file() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return [row for row in rows if isinstance(row, dict)]
+
+
+def log_line(run_dir: Path, text: str) -> None:
+    """Add a dated line to log.txt."""
+    append_line(run_dir / "log.txt", f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
+
+
+def describe_environment(fingerprints: Mapping[str, str]) -> dict[str, Any]:
+    """Describe versions, hardware, threads, data and code of a run."""
+    packages = ("headway", "torch", "numpy", "tokenizers", "safetensors", "sacrebleu")
+    return {
+        "python": sys.version.split()[0],
+        "packages": {name: _version(name) for name in packages},
+        "platform": platform.platform(),
+        "cpu": _cpu_name(),
+        "cpu_count": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "data_sha256": dict(fingerprints),
+        "git": _git_commit(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n"):
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor()
+
+
+def _git_commit() -> str | None:
+    """Give the commit of the source that runs, where it runs from a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None

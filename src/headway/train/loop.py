@@ -1,0 +1,209 @@
+"""The training loop: one optimizer update at a time, in an order that depends on integers only.
+
+    trainer = Trainer(model, examples, options)
+    while trainer.state.step < trainer.total_steps:
+        update = trainer.take_step()
+
+`train/run.py` adds evaluation, checkpoints and a run directory around it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from headway.data.batch import Batch, pack_rows, pad_rows
+from headway.data.order import generator, plan_epoch, split_micro_batches
+from headway.errors import DataError, TrainError
+from headway.layers.packed import has_fast_bf16
+from headway.recipe import Training
+from headway.tasks._model import Model
+from headway.tasks._task import Encoded
+from headway.train.groups import make_groups, make_optimizer
+from headway.train.schedules import learning_rate
+from headway.train.state import TrainState
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one optimizer update did.
+
+    Args:
+        losses: Name -> mean over the targets of the step.
+        num_tokens: Real tokens seen.
+        seconds: Time it took.
+        learning_rate: Rate used.
+        grad_norm: Length of the gradient before clipping.
+    """
+
+    losses: dict[str, float]
+    num_tokens: int
+    seconds: float
+    learning_rate: float
+    grad_norm: float
+
+
+class StepDropped(Exception):
+    """A signal came so long ago that the running step is given up; nothing was changed."""
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """Spell "auto" out: bf16 where the hardware multiplies it."""
+    if precision != "auto":
+        return precision
+    return "bf16" if device.type == "cuda" or has_fast_bf16() else "fp32"
+
+
+class Trainer:
+    """Takes optimizer steps over encoded examples.
+
+    Args:
+        model: Trained in place.
+        examples: From the model's task.
+        options: The recipe's training section.
+        must_drop: Asked between micro-batches; True gives the step up.
+    Raises:
+        DataError: if there is nothing to train on.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        examples: Encoded,
+        options: Training,
+        *,
+        must_drop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        if not examples.examples:
+            raise DataError("there is no training example")
+        self.model, self.examples, self.options = model, examples, options
+        self.modules = nn.ModuleDict({"body": model.body})
+        if model.head is not None:
+            self.modules["head"] = model.head
+        self.device = next(model.body.parameters()).device
+        self.precision = resolve_precision(options.precision, self.device)
+        self.groups = make_groups(self.modules, options)
+        self.optimizer = make_optimizer(self.modules, self.groups, options)
+        self.state = TrainState()
+        self._must_drop = must_drop
+        self._plan: list[np.ndarray] = []
+        self._planned_epoch = -1
+        self.steps_per_epoch = len(self._plan_of(0))
+        self.total_steps = options.steps or max(1, round(options.epochs * self.steps_per_epoch))
+
+    def _plan_of(self, epoch: int) -> list[np.ndarray]:
+        if epoch != self._planned_epoch:
+            self._plan = plan_epoch(
+                self.examples.lengths,
+                seed=self.options.seed,
+                epoch=epoch,
+                batch_tokens=self.options.batch_tokens,
+                batch_rows=self.options.batch_rows,
+                by_length=self.options.layout == "sorted",
+            )
+            self._planned_epoch = epoch
+        return self._plan
+
+    def micro_batches(self, indices: np.ndarray) -> list[Batch]:
+        """Lay the examples of a step out in forward passes of bounded size."""
+        parts = split_micro_batches(
+            indices,
+            self.examples.lengths,
+            micro_batch_tokens=self.options.micro_batch_tokens,
+        )
+        batches = []
+        for part in parts:
+            chosen = [self.examples.examples[index] for index in part]
+            rows = pad_rows(chosen)
+            if self.options.layout == "packed":
+                longest = max(self.examples.limits.values())
+                rows = pack_rows(chosen, row_tokens=longest)
+            batches.append(self.model.task.collate(rows, self.model.setting).to(self.device))
+        return batches
+
+    def take_step(self) -> Update:
+        """Do the next update of the run.
+
+        Raises:
+            TrainError: for a loss or gradient that is not finite; nothing is changed then.
+            StepDropped: if `must_drop` asked for it; nothing is changed then.
+        """
+        started = time.perf_counter()
+        state, options = self.state, self.options
+        plan = self._plan_of(state.epoch)
+        indices = plan[state.step_in_epoch]
+        batches = self.micro_batches(indices)
+        self.model.body.train()
+        torch.manual_seed(int(generator(options.seed, state.step, 1).integers(1 << 62)))
+        try:
+            losses = self._accumulate(batches, indices)
+            norm = self._check_and_clip(indices)
+        except BaseException:
+            self.optimizer.zero_grad()
+            raise
+        rate = learning_rate(state.step, self.total_steps, options)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["lr_ratio"]
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        num_tokens = sum(batch.num_tokens for batch in batches)
+        seconds = time.perf_counter() - started
+        self._count(len(plan), num_tokens, seconds)
+        return Update(losses, num_tokens, seconds, rate, norm)
+
+    def _accumulate(self, batches: Sequence[Batch], indices: np.ndarray) -> dict[str, float]:
+        """Add up gradients; each loss is divided by its own count over the whole step."""
+        counts: dict[str, float] = {}
+        for batch in batches:
+            for name, count in self.model.task.counts(batch).items():
+                counts[name] = counts.get(name, 0.0) + count
+        totals = dict.fromkeys(counts, 0.0)
+        for batch in batches:
+            if self._must_drop():
+                raise StepDropped
+            with torch.autocast(self.device.type, torch.bfloat16, self.precision == "bf16"):
+                losses = self.model.task.losses(self.model.body, self.model.head, batch)
+            terms = [loss.weight * loss.total / max(counts[loss.name], 1e-9) for loss in losses]
+            objective = torch.stack(terms).sum()
+            if not math.isfinite(objective.item()):
+                raise self._not_finite("loss", objective.item(), batch.indices)
+            objective.backward()
+            for loss in losses:
+                shown = loss.total if loss.reported is None else loss.reported
+                totals[loss.name] += float(shown.detach())
+        return {name: totals[name] / max(counts[name], 1e-9) for name in totals}
+
+    def _check_and_clip(self, indices: np.ndarray) -> float:
+        """Look at the gradient's length before it could spread one NaN to every weight."""
+        parameters = [p for p in self.modules.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if not math.isfinite(float(norm)):
+            raise self._not_finite("gradient", float(norm), indices.tolist())
+        if self.options.clip_norm > 0:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.options.clip_norm, norm)
+        return float(norm)
+
+    def _not_finite(self, what: str, value: float, indices: Sequence[int]) -> TrainError:
+        rows = ", ".join(str(index + 1) for index in indices[:8])
+        more = f" and {len(indices) - 8} more" if len(indices) > 8 else ""
+        return TrainError(
+            f"the {what} is {value} at step {self.state.step + 1}, examples {rows}{more}; nothing "
+            "was updated or saved from this step",
+            hint="lower training.peak-lr, or look at these rows",
+        )
+
+    def _count(self, steps_in_epoch: int, num_tokens: int, seconds: float) -> None:
+        state = self.state
+        state.step += 1
+        state.step_in_epoch += 1
+        state.tokens += num_tokens
+        state.seconds += seconds
+        if state.step_in_epoch >= steps_in_epoch:
+            state.epoch += 1
+            state.step_in_epoch = 0

@@ -1,0 +1,192 @@
+"""From a recipe to everything that training needs: records, tokenizer, model, examples, report."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from headway import registry
+from headway.data.read import Records, fingerprint, read_records
+from headway.data.report import DataReport
+from headway.errors import ConfigError, nearest
+from headway.recipe import Recipe, convert_settings
+from headway.tasks._model import Model, load, make_task
+from headway.tasks._task import Encoded, Task
+from headway.text.tokenizer import Tokenizer, train_tokenizer
+from headway.train.inspect_data import report_data
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A run that is ready to start.
+
+    Args:
+        recipe: As resolved: "auto" spelled out, sizes of the tokenizer filled in.
+        model: Fresh, or from the folder the recipe names.
+        train_examples: The training rows, encoded.
+        valid: Validation rows; None where there are none.
+        valid_examples: The same, encoded.
+        report: The data report.
+        fingerprints: File -> SHA-256.
+        score_name: What chooses the best model.
+    """
+
+    recipe: Recipe
+    model: Model
+    train_examples: Encoded
+    valid: Records | None
+    valid_examples: Encoded | None
+    report: DataReport
+    fingerprints: dict[str, str]
+    score_name: str
+
+
+def prepare(recipe: Recipe, *, tokenizer_file: Path | None = None) -> Prepared:
+    """Read the data, learn the vocabulary, build the model.
+
+    Args:
+        recipe: As read.
+        tokenizer_file: The vocabulary of a run that is resumed.
+    Raises:
+        ConfigError, DataError, FileError: for whatever cannot work, before anything is written.
+    """
+    task = resolve_task(recipe)
+    check_model_section(recipe)
+    score_name = _score_name(recipe, task)
+    train, valid = read_data(recipe, task)
+    model, recipe = _make_model(recipe, task, train, tokenizer_file)
+    train_examples = task.encode(train.rows, model.setting)
+    valid_examples = task.encode(valid.rows, model.setting) if valid is not None else None
+    encoded = {"train": train_examples} | ({"valid": valid_examples} if valid_examples else {})
+    records = {"train": train} | ({"valid": valid} if valid is not None else {})
+    report = report_data(records, encoded, recipe, columns=task.columns)
+    return Prepared(
+        recipe=recipe,
+        model=model,
+        train_examples=train_examples,
+        valid=valid,
+        valid_examples=valid_examples,
+        report=report,
+        fingerprints=fingerprint([*recipe.data.train, *recipe.data.valid]),
+        score_name=score_name,
+    )
+
+
+def resolve_task(recipe: Recipe) -> Task:
+    """Build the recipe's task."""
+    name = recipe.task.name
+    settings = convert_settings(
+        "task", recipe.task.settings, registry.load_class("tasks", name), where="the recipe"
+    )
+    return make_task(name, settings)
+
+
+def model_config(recipe: Recipe, **filled: Any) -> Any:
+    """Build the config of a fresh body: defaults < preset < recipe.
+
+    Args:
+        recipe: Names architecture, preset and settings.
+        filled: Values that come from elsewhere, such as the tokenizer's size.
+    Raises:
+        ConfigError: for an unknown architecture, preset or setting, or sizes that do not fit.
+    """
+    section = recipe.model
+    module = registry.load_module("models", section.architecture)
+    config_class = getattr(module, registry.class_name(section.architecture) + "Config")
+    values: dict[str, Any] = {}
+    if section.preset is not None:
+        if section.preset not in module.PRESETS:
+            raise ConfigError(
+                f"{section.architecture} has no preset {section.preset!r}",
+                hint=nearest(section.preset, module.PRESETS, count=2),
+            )
+        values |= module.PRESETS[section.preset]
+    values |= convert_settings("model", section.settings, config_class, where="the recipe")
+    known = {item.name for item in dataclasses.fields(config_class)}
+    config = config_class(**values | {k: v for k, v in filled.items() if k in known})
+    if problems := config.check():
+        raise ConfigError("model: " + "; ".join(problems))
+    return config
+
+
+def check_model_section(recipe: Recipe) -> None:
+    """Find impossible sizes before any data is read."""
+    if recipe.model.path is None:
+        model_config(recipe)
+    elif recipe.model.settings or recipe.model.preset:
+        names = ", ".join(sorted(recipe.model.settings)) or "preset"
+        raise ConfigError(
+            f"model.path brings its own sizes, but the recipe also sets {names}",
+            hint="leave one of the two out",
+        )
+
+
+def _score_name(recipe: Recipe, task: Task) -> str:
+    wanted = recipe.playbook.choose_by
+    known = ("loss", *task.metrics)
+    if wanted == "auto":
+        return task.metrics[0]
+    if wanted not in known:
+        raise ConfigError(f"playbook.choose-by is {wanted!r}", hint=nearest(wanted, known))
+    return wanted
+
+
+def read_data(recipe: Recipe, task: Task) -> tuple[Records, Records | None]:
+    """Read training and validation records."""
+    data = recipe.data
+    if not data.train:
+        raise ConfigError("data.train is empty", hint="name the training files with --data.train")
+
+    def read(paths: tuple[str, ...]) -> Records:
+        return read_records(
+            paths, columns=task.columns, names=data.columns, skip_bad=data.skip_bad
+        )
+
+    train = read(data.train)
+    if data.max_rows is not None:
+        rows, places = train.rows[: data.max_rows], train.places[: data.max_rows]
+        train = dataclasses.replace(train, rows=rows, places=places)
+    return train, read(data.valid) if data.valid else None
+
+
+def _make_model(
+    recipe: Recipe, task: Task, train: Records, tokenizer_file: Path | None
+) -> tuple[Model, Recipe]:
+    section = recipe.model
+    if section.path is not None:
+        loaded = load(section.path)
+        model = Model(
+            loaded.body,
+            loaded.tokenizer,
+            task,
+            task_name=recipe.task.name,
+            architecture=loaded.architecture,
+            labels=loaded.labels,
+        )
+        return model, recipe
+    if tokenizer_file is not None:
+        tokenizer = Tokenizer.from_file(tokenizer_file)
+    else:
+        tokenizer = train_tokenizer(
+            recipe.text.tokenizer,
+            task.texts(train.rows),
+            vocab_size=recipe.text.vocab_size,
+            lowercase=recipe.text.lowercase,
+        )
+    config = model_config(
+        recipe,
+        vocab_size=tokenizer.vocab_size,
+        pad_token_id=tokenizer.pad_id,
+        eos_token_id=tokenizer.end_id,
+    )
+    torch.manual_seed(recipe.training.seed)
+    body = registry.load_class("models", section.architecture)(config)
+    # What came from the tokenizer is not asked for again: a resumed run reads it there.
+    model = Model(
+        body, tokenizer, task, task_name=recipe.task.name, architecture=section.architecture
+    )
+    return model, recipe

@@ -1,0 +1,408 @@
+"""A whole run: from a recipe to a run directory with the best model in it.
+
+    for event in train(recipe, Path("run")):
+        ...
+
+Events are values; whoever runs it decides what to show.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from headway import recipe as recipes
+from headway.data.read import Records
+from headway.data.report import DataReport
+from headway.errors import ConfigError, FileError
+from headway.files.manifest import read_json, write_json, write_text
+from headway.recipe import Recipe
+from headway.tasks._model import Model
+from headway.tasks._task import Encoded
+from headway.train.average import average_checkpoints
+from headway.train.evaluate import Evaluation, Interrupted, evaluate
+from headway.train.guard import (
+    Stopped,
+    StopSignal,
+    check_room,
+    keep_freed_memory,
+    run_lock,
+    stop_signals,
+)
+from headway.train.log import append_json, describe_environment, log_line
+from headway.train.loop import StepDropped, Trainer, Update
+from headway.train.prepare import Prepared, prepare
+from headway.train.state import (
+    list_checkpoints,
+    load_checkpoint,
+    newest_checkpoint,
+    prune_checkpoints,
+    save_checkpoint,
+)
+
+# Reports in metrics.jsonl over a whole run, about.
+_NUM_REPORTS = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """The run is set up; training begins or goes on."""
+
+    total_steps: int
+    step: int
+    num_parameters: int
+    precision: str
+    report: DataReport
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """One line of metrics.jsonl."""
+
+    step: int
+    epoch: float
+    loss: float
+    losses: dict[str, float]
+    tokens_per_second: float
+    seconds: float
+    learning_rate: float
+    grad_norm: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """The model was scored on the validation data."""
+
+    step: int
+    scores: dict[str, float]
+    loss: float
+    is_best: bool
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """Something a person should know."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """The run is done; the best model is in `model/`."""
+
+    step: int
+    best_step: int
+    best_score: float | None
+    score_name: str
+    seconds: float
+    model_dir: Path
+
+
+Event = Started | Report | Evaluated | Note | Finished
+
+
+def train(recipe: Recipe, run_dir: Path) -> Iterator[Event]:
+    """Run a recipe in an empty directory.
+
+    Raises:
+        FileError: if the directory is not empty, is in use or cannot be written.
+        Stopped: after Ctrl-C or SIGTERM, once a checkpoint is saved.
+    """
+    if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
+        raise FileError(
+            f"{run_dir} is not empty, and a run is never overwritten",
+            hint=f"choose another --out, or go on with: headway train --resume {run_dir}",
+        )
+    keep_freed_memory()
+    # Before the directory is made: bad input leaves nothing behind.
+    prepared = prepare(recipe)
+    try:
+        (run_dir / "checkpoints").mkdir(parents=True)
+    except OSError as error:
+        raise FileError(f"{run_dir} cannot be made: {error.strerror or error}") from error
+    with run_lock(run_dir), stop_signals() as stop:
+        write_text(run_dir / "tokenizer.json", prepared.model.tokenizer.to_json())
+        write_json(run_dir / "environment.json", describe_environment(prepared.fingerprints))
+        write_json(run_dir / "data.json", prepared.report.to_json())
+        write_text(run_dir / "recipe.toml", recipes.write(prepared.recipe))
+        yield from _Run(prepared, run_dir, stop).go()
+
+
+def resume(run_dir: Path, *, length: dict[str, Any] | None = None) -> Iterator[Event]:
+    """Go on with a run from its newest whole checkpoint.
+
+    Args:
+        run_dir: A run directory.
+        length: New `steps` or `epochs`, the only thing that may change.
+    Raises:
+        FileError: if there is no run, its data has changed, or it is in use.
+    """
+    if not (run_dir / "recipe.toml").is_file():
+        raise FileError(
+            f"{run_dir} holds no run", hint="give the directory that --out named when it started"
+        )
+    recipe = recipes.read(run_dir / "recipe.toml", {"training": length or {}})
+    keep_freed_memory()
+    with run_lock(run_dir), stop_signals() as stop:
+        prepared = prepare(recipe, tokenizer_file=run_dir / "tokenizer.json")
+        before = read_json(run_dir / "environment.json").get("data_sha256", {})
+        changed = [name for name, value in prepared.fingerprints.items() if before.get(name) != value]
+        if changed:
+            raise FileError(
+                f"{', '.join(changed)} changed since the run started",
+                hint="start a new run, or put the old files back",
+            )
+        if length:
+            write_text(run_dir / "recipe.toml", recipes.write(prepared.recipe))
+        run = _Run(prepared, run_dir, stop)
+        yield from run.restore()
+        yield from run.go()
+
+
+class _Run:
+    """A run under way: the trainer, where it writes, and when it reports."""
+
+    def __init__(self, prepared: Prepared, run_dir: Path, stop: StopSignal) -> None:
+        self.recipe, self.run_dir, self.stop = prepared.recipe, run_dir, stop
+        self.model, self.report = prepared.model, prepared.report
+        self.valid_rows: Records | None = prepared.valid
+        self.valid: Encoded | None = prepared.valid_examples
+        self.trainer = Trainer(
+            prepared.model,
+            prepared.train_examples,
+            prepared.recipe.training,
+            must_drop=lambda: stop.is_urgent,
+        )
+        self.checkpoints = run_dir / "checkpoints"
+        self.score_name = prepared.score_name
+        every = prepared.recipe.training.evaluate_steps
+        self.evaluate_steps = every or self.trainer.steps_per_epoch
+        self.report_steps = max(1, self.trainer.total_steps // _NUM_REPORTS)
+        self.last_update: Update | None = None
+
+    @property
+    def state(self):
+        return self.trainer.state
+
+    def restore(self) -> Iterator[Event]:
+        """Load the newest whole checkpoint, if there is one."""
+        path, damaged = newest_checkpoint(self.checkpoints)
+        for problem in damaged:
+            yield Note(text=f"{problem} Using the checkpoint before it.")
+        if path is None:
+            yield Note(text="no whole checkpoint was found: starting from the beginning")
+            return
+        self.trainer.state = load_checkpoint(path, self.trainer.modules, self.trainer.optimizer)
+        yield Note(text=f"going on from step {self.state.step}")
+
+    def go(self) -> Iterator[Event]:
+        """Train to the end."""
+        parameters = [p for p in self.trainer.modules.parameters() if p.requires_grad]
+        count = sum(p.numel() for p in parameters)
+        check_room(self.run_dir, 2 * 3 * 4 * count)
+        log_line(self.run_dir, f"training from step {self.state.step}")
+        yield Started(
+            total_steps=self.trainer.total_steps,
+            step=self.state.step,
+            num_parameters=count,
+            precision=self.trainer.precision,
+            report=self.report,
+        )
+        while True:
+            if self._is_due():
+                yield from self._evaluate_and_save()
+            if self.state.step >= self.trainer.total_steps or self._is_stale():
+                break
+            try:
+                self.last_update = self.trainer.take_step()
+            except StepDropped:
+                self._save_and_stop()
+            yield from self._report()
+            if self.stop.is_set:
+                self._save_and_stop()
+        yield from self._finish()
+
+    def _is_due(self) -> bool:
+        step = self.state.step
+        is_time = step % self.evaluate_steps == 0 or step >= self.trainer.total_steps
+        return step > self.state.evaluated_step and is_time
+
+    def _is_stale(self) -> bool:
+        patience = self.recipe.playbook.patience
+        return patience is not None and self.state.stale_evaluations >= patience
+
+    def _save_and_stop(self) -> None:
+        path = save_checkpoint(
+            self.checkpoints, self.trainer.modules, self.trainer.optimizer, self.state
+        )
+        log_line(self.run_dir, f"stopped by a signal at step {self.state.step}")
+        raise Stopped(
+            f"stopped at step {self.state.step}; saved {path}",
+            hint=f"go on with: headway train --resume {self.run_dir}",
+        )
+
+    def _report(self) -> Iterator[Event]:
+        state, update = self.state, self.last_update
+        if update is None:
+            return
+        for name, value in update.losses.items():
+            total, count = state.loss_sums.get(name, [0.0, 0.0])
+            state.loss_sums[name] = [total + value, count + 1]
+        state.report_tokens += update.num_tokens
+        state.report_seconds += update.seconds
+        if state.step % self.report_steps and state.step < self.trainer.total_steps:
+            return
+        losses = {name: total / count for name, (total, count) in state.loss_sums.items()}
+        report = Report(
+            step=state.step,
+            epoch=round(state.epoch + state.step_in_epoch / self.trainer.steps_per_epoch, 4),
+            loss=sum(losses.values()),
+            losses=losses,
+            tokens_per_second=round(state.report_tokens / max(state.report_seconds, 1e-9), 1),
+            seconds=round(state.seconds, 3),
+            learning_rate=update.learning_rate,
+            grad_norm=update.grad_norm,
+        )
+        append_json(self.run_dir / "metrics.jsonl", dataclasses.asdict(report))
+        state.loss_sums, state.report_tokens, state.report_seconds = {}, 0, 0.0
+        yield report
+
+    def _evaluate_and_save(self) -> Iterator[Event]:
+        started = time.perf_counter()
+        if self.valid_rows is not None:
+            try:
+                result = self._score()
+            except Interrupted:
+                self._save_and_stop()
+                return
+            event = self._take_note(result, started)
+            append_json(
+                self.run_dir / "metrics.jsonl",
+                {
+                    "step": self.state.step,
+                    "epoch": round(self.state.step / self.trainer.steps_per_epoch, 4),
+                    "valid": {"loss": event.loss, **event.scores},
+                    "is_best": event.is_best,
+                    "seconds": round(self.state.seconds, 3),
+                },
+            )
+            yield event
+        else:
+            self.state.evaluated_step = self.state.step
+        self._checkpoint()
+
+    def _score(self) -> Evaluation:
+        rows = self.valid_rows.rows if self.valid_rows is not None else []
+        wants_predictions = self.score_name not in ("loss", "perplexity")
+        fast = self.model
+        if wants_predictions:
+            fast = self.model.to_precision(self.trainer.precision)
+        return evaluate(
+            fast,
+            rows,
+            examples=self.valid,
+            scorer=self.model,
+            predicting=wants_predictions,
+            settings=self._decoding(),
+            stopping=lambda: self.stop.is_set,
+        )
+
+    def _decoding(self) -> dict[str, Any]:
+        known = {item.name for item in dataclasses.fields(self.model.task)}  # pyright: ignore
+        wanted = {"num_beams": self.recipe.playbook.valid_beams, "num_best": 1}
+        return {name: value for name, value in wanted.items() if name in known}
+
+    def _value(self, result: Evaluation) -> float:
+        if self.score_name == "loss":
+            return -sum(result.losses.values())
+        value = result.scores[self.score_name]
+        return -value if self.score_name == "perplexity" else value
+
+    def _take_note(self, result: Evaluation, started: float) -> Evaluated:
+        state, value = self.state, self._value(result)
+        is_best = state.best_score is None or value > state.best_score
+        if is_best:
+            state.best_score, state.best_step, state.stale_evaluations = value, state.step, 0
+            self._save_model(result.scores)
+        else:
+            state.stale_evaluations += 1
+        state.evaluated_step = state.step
+        seconds = time.perf_counter() - started
+        state.seconds += seconds
+        return Evaluated(
+            step=state.step,
+            scores=result.scores,
+            loss=sum(result.losses.values()),
+            is_best=is_best,
+            seconds=seconds,
+        )
+
+    def _save_model(self, scores: dict[str, float], **more: Any) -> None:
+        self.model.summary = {
+            "step": self.state.step,
+            "tokens": self.state.tokens,
+            "seconds": round(self.state.seconds, 1),
+            "valid": scores,
+            **more,
+        }
+        self.model.save(self.run_dir / "model")
+
+    def _checkpoint(self) -> None:
+        save_checkpoint(self.checkpoints, self.trainer.modules, self.trainer.optimizer, self.state)
+        keep = max(2, self.recipe.playbook.average_checkpoints)
+        prune_checkpoints(self.checkpoints, keep=keep)
+
+    def _finish(self) -> Iterator[Event]:
+        count = self.recipe.playbook.average_checkpoints
+        paths = list_checkpoints(self.checkpoints)[-count:]
+        if count > 1 and len(paths) > 1:
+            yield from self._try_average(paths)
+        if self.valid_rows is None:
+            self._save_model({})
+        best = self.state.best_score
+        if best is not None and self.score_name in ("loss", "perplexity"):
+            best = -best
+        log_line(self.run_dir, f"finished at step {self.state.step}")
+        yield Finished(
+            step=self.state.step,
+            best_step=self.state.best_step or self.state.step,
+            best_score=best,
+            score_name=self.score_name,
+            seconds=self.state.seconds,
+            model_dir=self.run_dir / "model",
+        )
+
+    def _try_average(self, paths: list[Path]) -> Iterator[Event]:
+        """Take the mean of the last checkpoints as the model, if it is no worse than the best."""
+        average_checkpoints(paths, self.trainer.modules)
+        if self.valid_rows is None:
+            return
+        started = time.perf_counter()
+        try:
+            result = self._score()
+        except Interrupted as error:
+            # The last checkpoint is saved: resuming comes back to this point.
+            raise Stopped(
+                "stopped while averaging", hint=f"headway train --resume {self.run_dir}"
+            ) from error
+        value = self._value(result)
+        is_best = self.state.best_score is None or value >= self.state.best_score
+        if is_best:
+            self.state.best_score, self.state.best_step = value, self.state.step
+            self._save_model(result.scores, averaged_checkpoints=len(paths))
+        verb = "taken" if is_best else "not taken: a single one was better"
+        yield Note(text=f"mean of the last {len(paths)} checkpoints {verb}")
+        yield Evaluated(
+            step=self.state.step,
+            scores=result.scores,
+            loss=sum(result.losses.values()),
+            is_best=is_best,
+            seconds=time.perf_counter() - started,
+        )

@@ -1,0 +1,96 @@
+"""Learning-rate schedules: the rate at a step as a share of the highest rate.
+
+One function for each, one row in the table: to add a schedule, add both here and its name to
+SCHEDULES in `recipe.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from headway.recipe import Training
+
+
+def _warm_up(step: int, options: Training) -> float:
+    """Rise linearly from 0: the first update already has a share of the rate."""
+    return min(1.0, (step + 1) / (options.warmup_steps + 1))
+
+
+def _after_warm_up(step: int, total: int, options: Training) -> float:
+    """Give how much of the run after warm-up has passed, 0 to 1."""
+    rest = max(1, total - options.warmup_steps)
+    return min(1.0, max(0.0, (step - options.warmup_steps) / rest))
+
+
+def constant(step: int, total: int, options: Training) -> float:
+    """Stay at the highest rate after warm-up."""
+    return _warm_up(step, options)
+
+
+def step_decay(step: int, total: int, options: Training) -> float:
+    """Multiply by decay_ratio every cycle_steps."""
+    return options.decay_ratio ** (step // options.cycle_steps)
+
+
+def exponential(step: int, total: int, options: Training) -> float:
+    """Fall by the same factor at every step, to decay_ratio at the end of the run."""
+    return options.decay_ratio ** (step / max(1, total))
+
+
+def cyclical(step: int, total: int, options: Training) -> float:
+    """Swing as a triangle between a tenth of the rate and the rate (Smith 2017, 1506.01186)."""
+    place = (step % options.cycle_steps) / options.cycle_steps
+    return 0.1 + 0.9 * (1 - abs(2 * place - 1))
+
+
+def one_cycle(step: int, total: int, options: Training) -> float:
+    """Rise for 30 % of the run, fall to nearly nothing, both along a cosine (Smith 2018)."""
+    peak = 0.3 * total
+    if step < peak:
+        return 1 / 25 + (1 - 1 / 25) * (1 - math.cos(math.pi * step / peak)) / 2
+    share = min(1.0, (step - peak) / max(1.0, total - peak))
+    return 1e-4 + (1 - 1e-4) * (1 + math.cos(math.pi * share)) / 2
+
+
+def linear(step: int, total: int, options: Training) -> float:
+    """Fall in a straight line to 0 after warm-up (Devlin et al. 2019)."""
+    return _warm_up(step, options) * (1 - _after_warm_up(step, total, options))
+
+
+def cosine(step: int, total: int, options: Training) -> float:
+    """Fall along half a cosine to 0 after warm-up (Loshchilov and Hutter 2017, 1608.03983)."""
+    share = _after_warm_up(step, total, options)
+    return _warm_up(step, options) * (1 + math.cos(math.pi * share)) / 2
+
+
+def inverse_sqrt(step: int, total: int, options: Training) -> float:
+    """Fall with the square root of the step after warm-up (Vaswani et al. 2017, section 5.3)."""
+    start = options.warmup_steps + 1
+    return min((step + 1) / start, math.sqrt(start / (step + 1)))
+
+
+SCHEDULES: Mapping[str, Callable[[int, int, Training], float]] = MappingProxyType(
+    {
+        "constant": constant,
+        "step": step_decay,
+        "exponential": exponential,
+        "cyclical": cyclical,
+        "one-cycle": one_cycle,
+        "linear": linear,
+        "cosine": cosine,
+        "inverse-sqrt": inverse_sqrt,
+    }
+)
+
+
+def learning_rate(step: int, total: int, options: Training) -> float:
+    """Give the rate of an update.
+
+    Args:
+        step: Updates before this one.
+        total: Updates of the whole run.
+        options: The recipe's training section.
+    """
+    return options.peak_lr * SCHEDULES[options.schedule](step, total, options)

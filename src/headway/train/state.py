@@ -1,0 +1,166 @@
+"""Everything that resuming a run needs, and the checkpoints that keep it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from headway.errors import FileError
+from headway.files.manifest import check_folder, read_json, write_folder, write_json
+
+_STEP_FOLDER = re.compile(r"step-(\d{8})")
+
+
+@dataclass(kw_only=True)
+class TrainState:
+    """Where a run is. With weights and optimizer moments, all that bit-equal resumption needs.
+
+    Order, dropout and masking are functions of (seed, epoch, step), so no generator or loader
+    state is among it.
+    """
+
+    step: int = 0
+    """Updates done."""
+    epoch: int = 0
+    """Passes completed."""
+    step_in_epoch: int = 0
+    """Updates done in this pass."""
+    tokens: int = 0
+    """Real tokens seen."""
+    seconds: float = 0.0
+    """Time spent, over all starts."""
+    evaluated_step: int = 0
+    """Step of the last evaluation."""
+    best_score: float | None = None
+    """Best validation score so far; higher is better."""
+    best_step: int = 0
+    """Step it was reached at."""
+    stale_evaluations: int = 0
+    """Evaluations since then."""
+    loss_sums: dict[str, list[float]] = field(default_factory=dict)
+    """Loss name -> total and count since the last report."""
+    report_tokens: int = 0
+    """Real tokens since the last report."""
+    report_seconds: float = 0.0
+    """Time since the last report."""
+
+
+def _named_moments(
+    modules: nn.Module, optimizer: torch.optim.Optimizer
+) -> dict[str, Mapping[str, Tensor]]:
+    names = {id(value): name for name, value in modules.named_parameters()}
+    return {names[id(value)]: moments for value, moments in optimizer.state.items()}
+
+
+def save_checkpoint(
+    folder: Path, modules: nn.Module, optimizer: torch.optim.Optimizer, state: TrainState
+) -> Path:
+    """Write a checkpoint, whole or not at all; it counts once its manifest is there.
+
+    Args:
+        folder: `checkpoints/` of a run.
+        modules: Body and head.
+        optimizer: Adam or AdamW.
+        state: Where the run is.
+    Returns:
+        path: The checkpoint's folder, `step-00000500`.
+    Raises:
+        FileError: if it cannot be written; earlier ones are untouched.
+    """
+    path = folder / f"step-{state.step:08d}"
+    weights = {name: value.detach().contiguous() for name, value in modules.named_parameters()}
+    moments = {
+        f"{name}/{key}": value.detach().clone().contiguous()
+        for name, values in _named_moments(modules, optimizer).items()
+        for key, value in values.items()
+    }
+
+    def fill(draft: Path) -> None:
+        try:
+            save_file(weights, draft / "model.safetensors")
+            save_file(moments, draft / "optimizer.safetensors")
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+        write_json(draft / "state.json", dataclasses.asdict(state))
+
+    write_folder(path, fill)
+    return path
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """List the checkpoints of a run, oldest first, whole or not."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if _STEP_FOLDER.fullmatch(path.name))
+
+
+def newest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
+    """Find the newest checkpoint that is whole.
+
+    Returns:
+        path, damaged: None if there is none; one line about each newer one that is damaged.
+    """
+    damaged = []
+    for path in reversed(list_checkpoints(folder)):
+        try:
+            check_folder(path)
+        except FileError as error:
+            damaged.append(str(error))
+        else:
+            return path, damaged
+    return None, damaged
+
+
+def prune_checkpoints(folder: Path, *, keep: int) -> None:
+    """Delete all but the newest checkpoints, and drafts that a crash left behind."""
+    for path in list_checkpoints(folder)[:-keep]:
+        shutil.rmtree(path, ignore_errors=True)
+    for path in folder.glob(".*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a safetensors file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise FileError(f"{path} is damaged: {error}") from error
+
+
+def load_weights(path: Path, modules: nn.Module) -> None:
+    """Put a checkpoint's weights into body and head."""
+    weights = read_weights(path / "model.safetensors")
+    with torch.no_grad():
+        for name, value in modules.named_parameters():
+            value.copy_(weights[name])
+
+
+def load_checkpoint(
+    path: Path, modules: nn.Module, optimizer: torch.optim.Optimizer
+) -> TrainState:
+    """Put a checkpoint's weights and moments in place and read where the run was."""
+    load_weights(path, modules)
+    moments: dict[str, dict[str, Tensor]] = {}
+    for name, value in read_weights(path / "optimizer.safetensors").items():
+        parameter, key = name.rsplit("/", 1)
+        moments.setdefault(parameter, {})[key] = value
+    for name, parameter in modules.named_parameters():
+        if name in moments:
+            optimizer.state[parameter] = {
+                key: value.to(parameter.device)
+                for key, value in moments[name].items()
+            }
+    values: dict[str, Any] = read_json(path / "state.json")
+    known = {item.name for item in dataclasses.fields(TrainState)}
+    return TrainState(**{key: value for key, value in values.items() if key in known})

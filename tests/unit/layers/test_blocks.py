@@ -1,0 +1,237 @@
+"""Transformer blocks: torch's own layers, norm before and after, whole and step by step."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from headway.layers.attention import MultiHeadAttention
+from headway.layers.blocks import ACTIVATIONS, DecoderBlock, EncoderBlock, FeedForward, Residual
+from headway.layers.cache import Ancestry, KeyValueCache
+from headway.layers.dropout import Dropout
+from headway.layers.masks import causal_mask
+
+WIDTH, HEADS, INNER = 8, 2, 20
+NORMS = pytest.mark.parametrize("pre_norm", [False, True], ids=["post", "pre"])
+Pairs = list[tuple[Tensor, Tensor]]
+
+
+def draw(*shape: int, seed: int = 1) -> Tensor:
+    source = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=source, dtype=torch.float64)
+
+
+def some_mask(rows: int, width: int, other: int, seed: int = 2) -> Tensor:
+    source = torch.Generator().manual_seed(seed)
+    mask = torch.rand(rows, 1, width, other, generator=source) > 0.5
+    mask[..., 0] = True
+    return mask
+
+
+def forbidden(mask: Tensor) -> Tensor:
+    return ~mask.repeat_interleave(HEADS, dim=1).flatten(0, 1)
+
+
+def attention_pairs(ours: MultiHeadAttention, theirs: nn.MultiheadAttention) -> Pairs:
+    pairs: Pairs = [
+        (ours.output.weight, theirs.out_proj.weight),
+        (ours.output.bias, theirs.out_proj.bias),
+    ]
+    for number, part in enumerate((ours.query, ours.key, ours.value)):
+        rows = slice(number * WIDTH, (number + 1) * WIDTH)
+        pairs.append((part.weight, theirs.in_proj_weight[rows]))
+        pairs.append((part.bias, theirs.in_proj_bias[rows]))
+    return pairs
+
+
+def other_pairs(ours: EncoderBlock | DecoderBlock, theirs: nn.Module) -> Pairs:
+    """Linear layers and norms, in the order in which torch numbers them."""
+    residuals = [module for module in ours.modules() if isinstance(module, Residual)]
+    modules = [(ours.feed_forward.up, theirs.linear1), (ours.feed_forward.down, theirs.linear2)]
+    modules += [(one.norm, getattr(theirs, f"norm{n}")) for n, one in enumerate(residuals, 1)]
+    return [
+        pair
+        for mine, other in modules
+        for pair in ((mine.weight, other.weight), (mine.bias, other.bias))
+    ]
+
+
+def shuffle(module: nn.Module) -> nn.Module:
+    """Give every parameter, norms and biases too, a value that shows if it is lost."""
+    source = torch.Generator().manual_seed(0)
+    module = module.double()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(0.5 * torch.randn(parameter.shape, generator=source).double())
+    return module
+
+
+def inner_layers() -> tuple[MultiHeadAttention, FeedForward]:
+    return MultiHeadAttention(WIDTH, HEADS), FeedForward(WIDTH, INNER, "relu")
+
+
+def encoder_block(*, pre_norm: bool) -> EncoderBlock:
+    return shuffle(EncoderBlock(*inner_layers(), dropout=0.0, pre_norm=pre_norm))
+
+
+def decoder_block(*, pre_norm: bool) -> DecoderBlock:
+    cross = MultiHeadAttention(WIDTH, HEADS)
+    attention, feed_forward = inner_layers()
+    return shuffle(DecoderBlock(attention, cross, feed_forward, dropout=0.0, pre_norm=pre_norm))
+
+
+def encoder_pair(pre_norm: bool) -> tuple[EncoderBlock, nn.TransformerEncoderLayer]:
+    ours = encoder_block(pre_norm=pre_norm)
+    theirs = nn.TransformerEncoderLayer(
+        WIDTH, HEADS, INNER, dropout=0.0, batch_first=True, norm_first=pre_norm
+    ).double()
+    copy(encoder_pairs(ours, theirs))
+    return ours, theirs
+
+
+def encoder_pairs(ours: EncoderBlock, theirs: nn.TransformerEncoderLayer) -> Pairs:
+    return attention_pairs(ours.attention, theirs.self_attn) + other_pairs(ours, theirs)
+
+
+def decoder_pair(pre_norm: bool) -> tuple[DecoderBlock, nn.TransformerDecoderLayer]:
+    ours = decoder_block(pre_norm=pre_norm)
+    theirs = nn.TransformerDecoderLayer(
+        WIDTH, HEADS, INNER, dropout=0.0, batch_first=True, norm_first=pre_norm
+    ).double()
+    copy(decoder_pairs(ours, theirs))
+    return ours, theirs
+
+
+def decoder_pairs(ours: DecoderBlock, theirs: nn.TransformerDecoderLayer) -> Pairs:
+    pairs = attention_pairs(ours.attention, theirs.self_attn)
+    pairs += attention_pairs(ours.cross_attention, theirs.multihead_attn)
+    return pairs + other_pairs(ours, theirs)
+
+
+def copy(pairs: Pairs) -> None:
+    with torch.no_grad():
+        for mine, other in pairs:
+            other.copy_(mine)
+
+
+def assert_close(found: Tensor | None, expected: Tensor | None) -> None:
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
+
+
+@NORMS
+def test_an_encoder_block_is_torchs_encoder_layer(pre_norm):
+    ours, theirs = encoder_pair(pre_norm)
+    hidden, mask = draw(2, 5, WIDTH), some_mask(2, 5, 5)
+    assert_close(ours(hidden, mask), theirs(hidden, src_mask=forbidden(mask)))
+
+
+@NORMS
+def test_an_encoder_blocks_input_gradient_is_torchs(pre_norm):
+    ours, theirs = encoder_pair(pre_norm)
+    mask, mix = some_mask(2, 5, 5), draw(2, 5, WIDTH, seed=3)
+    mine, other = draw(2, 5, WIDTH).requires_grad_(), draw(2, 5, WIDTH).requires_grad_()
+    (ours(mine, mask) * mix).sum().backward()
+    (theirs(other, src_mask=forbidden(mask)) * mix).sum().backward()
+    assert_close(mine.grad, other.grad)
+    for ours_norm, theirs_norm in (
+        (ours.after_attention.norm, theirs.norm1),
+        (ours.after_feed_forward.norm, theirs.norm2),
+    ):
+        assert_close(ours_norm.weight.grad, theirs_norm.weight.grad)
+
+
+@NORMS
+def test_a_decoder_block_is_torchs_decoder_layer(pre_norm):
+    ours, theirs = decoder_pair(pre_norm)
+    hidden, memory = draw(2, 5, WIDTH), draw(2, 3, WIDTH, seed=3)
+    mask, memory_mask = some_mask(2, 5, 5), some_mask(2, 5, 3)
+    expected = theirs(hidden, memory, tgt_mask=forbidden(mask), memory_mask=forbidden(memory_mask))
+    assert_close(ours(hidden, memory, mask, memory_mask), expected)
+
+
+@NORMS
+def test_a_decoder_blocks_gradients_are_torchs(pre_norm):
+    ours, theirs = decoder_pair(pre_norm)
+    mask, memory_mask, mix = some_mask(2, 5, 5), some_mask(2, 5, 3), draw(2, 5, WIDTH, seed=4)
+    mine, other = (
+        (draw(2, 5, WIDTH).requires_grad_(), draw(2, 3, WIDTH, seed=3).requires_grad_())
+        for _ in range(2)
+    )
+    (ours(*mine, mask, memory_mask) * mix).sum().backward()
+    masks = {"tgt_mask": forbidden(mask), "memory_mask": forbidden(memory_mask)}
+    (theirs(*other, **masks) * mix).sum().backward()
+    for one, two in zip(mine, other, strict=True):
+        assert_close(one.grad, two.grad)
+    assert_close(ours.feed_forward.up.weight.grad, theirs.linear1.weight.grad)
+    assert_close(
+        ours.cross_attention.output.weight.grad, theirs.multihead_attn.out_proj.weight.grad
+    )
+
+
+@NORMS
+def test_a_decoder_block_moved_step_by_step_is_its_causal_forward(pre_norm):
+    block = decoder_block(pre_norm=pre_norm)
+    rows, beams, width = 2, 3, 4
+    sequences, memory = draw(rows, beams, width, WIDTH), draw(rows, 5, WIDTH, seed=3)
+    real = torch.tensor([[True] * 5, [True, True, True, False, False]])
+    places = torch.arange(width)[None]
+    bias = torch.zeros(rows, 1, 1, 5, dtype=torch.float64)
+    bias = bias.masked_fill(~real[:, None, None], -torch.inf)
+    ancestry = Ancestry(rows, beams, width, like=memory)
+    cache = KeyValueCache(ancestry, width)
+    for step in range(width):
+        ancestry.advance()
+        with torch.no_grad():
+            key, value = block.cross_attention.memorize(memory)
+            found = block.step(sequences[:, :, step], cache, key, value, bias)
+        for beam in range(beams):
+            expected = block(
+                sequences[:, beam],
+                memory,
+                causal_mask(places, places)[:, None],
+                real[:, None, None].expand(-1, 1, width, -1),
+            )
+            assert_close(found[:, beam], expected[:, step])
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [("relu", F.relu), ("gelu", F.gelu), ("swish", F.silu), ("silu", F.silu)],
+)
+def test_the_feed_forward_layer_is_two_products_around_the_named_activation(name, function):
+    layer = FeedForward(WIDTH, INNER, name).double()
+    hidden = draw(2, 3, WIDTH)
+    inner = function(hidden @ layer.up.weight.T + layer.up.bias)
+    assert_close(layer(hidden), inner @ layer.down.weight.T + layer.down.bias)
+    assert name in ACTIVATIONS
+
+
+def test_the_swish_is_x_times_the_sigmoid_of_x():
+    x = draw(20)
+    for name in ("swish", "silu"):
+        assert_close(ACTIVATIONS[name](x), x * x.sigmoid())
+
+
+@NORMS
+def test_a_residual_drops_from_the_sublayers_result_only_and_in_training_only(pre_norm):
+    residual = Residual(shuffle(nn.LayerNorm(WIDTH)), dropout=0.5, pre_norm=pre_norm)
+    hidden = draw(2, 30, WIDTH)
+    inner = torch.tanh(residual.norm(hidden) if pre_norm else hidden)
+    torch.manual_seed(4)
+    dropped = Dropout(0.5)(inner)
+    expected = hidden + dropped if pre_norm else residual.norm(hidden + dropped)
+    torch.manual_seed(4)
+    assert_close(residual(hidden, torch.tanh), expected)
+    plain = hidden + inner if pre_norm else residual.norm(hidden + inner)
+    assert_close(residual.eval()(hidden, torch.tanh), plain)
+
+
+def test_a_post_norm_residual_normalizes_the_sum_and_a_pre_norm_one_the_input():
+    hidden = draw(2, 3, WIDTH)
+    norm = shuffle(nn.LayerNorm(WIDTH))
+    post = Residual(norm, dropout=0.0, pre_norm=False)
+    pre = Residual(norm, dropout=0.0, pre_norm=True)
+    assert_close(post(hidden, torch.tanh), norm(hidden + hidden.tanh()))
+    assert_close(pre(hidden, torch.tanh), hidden + norm(hidden).tanh())
