@@ -438,7 +438,8 @@ def _read_csv(file: _File, sink: _Sink) -> None:
 
 def _csv_rows(lines: Iterable[str]) -> Iterator[tuple[int, list[str] | str]]:
     """Give the first line of each row, and its fields or what is wrong with it."""
-    # Strict, since otherwise a quote that is never closed swallows the rest without a word.
+    # Strict, since otherwise a quote that is never closed swallows the rest without a word. Lines
+    # come without their "\r", so a "\r\n" inside quotes is read as "\n".
     reader = csv.reader((line + "\n" for line in lines), strict=True)
     while True:
         number = reader.line_num + 1
@@ -471,7 +472,7 @@ def _read_table(file: _File, rows: Iterable[tuple[int, list[str] | str]], sink: 
             if fields == header:
                 continue
         if not problem and len(fields) != len(header):
-            problem = f"{len(fields)} fields, but there are {len(header)} columns"
+            problem = f"the number of fields is {len(fields)}, but there are {len(header)} columns"
         if problem:
             sink.reject((label, number), problem)
         else:

@@ -330,8 +330,8 @@ def _split_warnings(split: SplitReport) -> Iterator[str]:
         unknown = side.unknown_tokens / max(1, side.num_tokens)
         if max(rows, tokens) > _LARGE_SHARE:
             yield (
-                f"{name} is cut: {side.truncated_rows:,} rows ({rows:.1%}) lose "
-                f"{side.truncated_tokens:,} tokens ({tokens:.1%}); the longest has {side.max:,}"
+                f"{name} is cut: rows {side.truncated_rows:,} ({rows:.1%}), tokens "
+                f"{side.truncated_tokens:,} ({tokens:.1%}); the longest has {side.max:,}"
             )
         if unknown > _LARGE_SHARE:
             yield f"{name} tokens not in the vocabulary: {side.unknown_tokens:,} ({unknown:.1%})"

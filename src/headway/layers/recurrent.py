@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,15 +14,15 @@ from headway.layers.dropout import Dropout
 
 @dataclass(frozen=True)
 class RecurrentState:
-    """What a decoder stack remembers, for R beams of each row.
+    """What a decoder stack remembers, for R beams of each row; one tensor for each layer.
 
     Args:
-        hidden: (L, B, R, D) float.
-        cell: (L, B, R, D) float. LSTM only.
+        hidden: (B, R, D) float.
+        cell: (B, R, D) float. LSTM only; None stands for zeros.
     """
 
-    hidden: Tensor
-    cell: Tensor | None = None
+    hidden: tuple[Tensor, ...]
+    cell: tuple[Tensor, ...] | None = None
 
     def reorder(self, parents: Tensor) -> RecurrentState:
         """Let beam r continue what beam parents[:, r] was.
@@ -29,11 +30,7 @@ class RecurrentState:
         Args:
             parents: (B, R) int64.
         """
-
-        def pick(state: Tensor) -> Tensor:
-            return state.gather(2, parents[None, :, :, None].expand_as(state))
-
-        return RecurrentState(pick(self.hidden), None if self.cell is None else pick(self.cell))
+        return self._map(lambda state: state.gather(1, parents[:, :, None].expand_as(state)))
 
     def keep(self, rows: Tensor) -> RecurrentState:
         """Keep these rows.
@@ -41,8 +38,11 @@ class RecurrentState:
         Args:
             rows: (B,) int64.
         """
-        cell = None if self.cell is None else self.cell.index_select(1, rows)
-        return RecurrentState(self.hidden.index_select(1, rows), cell)
+        return self._map(lambda state: state.index_select(0, rows))
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> RecurrentState:
+        cell = None if self.cell is None else tuple(map(change, self.cell))
+        return RecurrentState(tuple(map(change, self.hidden)), cell)
 
 
 class RecurrentEncoder(nn.Module):
@@ -192,7 +192,6 @@ class RecurrentStack(nn.Module):
         sizes = [input_size] + [hidden_size] * (num_layers - 1)
         self.layers = nn.ModuleList(kind(size, hidden_size) for size in sizes)
         self.dropout = Dropout(dropout)
-        self.is_lstm = cell == "lstm"
 
     def project(self, inputs: Tensor) -> Tensor:
         """Apply the first layer's input weights, for as many steps as are known at once.
@@ -209,17 +208,18 @@ class RecurrentStack(nn.Module):
 
         Args:
             gates: (B, R, G) float. Of the first layer, from `project`.
-            state: (L, B, R, D) float.
+            state: Of the step before.
         Returns:
-            state: (L, B, R, D) float. `state.hidden[-1]` is the stack's output.
+            state: `hidden[-1]` is the stack's output, (B, R, D) float.
         """
-        hidden_states, cells = [], []
+        hidden_states: list[Tensor] = []
+        cells: list[Tensor] = []
         for number, layer in enumerate(self.layers):
             if number > 0:
                 gates = layer.input(self.dropout(hidden_states[-1]))
             cell = None if state.cell is None else state.cell[number]
             hidden, cell = layer(gates, state.hidden[number], cell)
             hidden_states.append(hidden)
-            cells.append(cell)
-        stacked_cells = torch.stack(cells) if self.is_lstm else None
-        return RecurrentState(torch.stack(hidden_states), stacked_cells)
+            if cell is not None:
+                cells.append(cell)
+        return RecurrentState(tuple(hidden_states), tuple(cells) or None)

@@ -75,7 +75,7 @@ class Side:
         content = input_ids if input_ids is not None else features
         if content is None:
             raise TypeError("a side needs input_ids or features")
-        places = torch.arange(content.shape[1]).expand(content.shape[:2])
+        places = torch.arange(content.shape[1], device=content.device).expand(content.shape[:2])
         real = places < lengths[:, None]
         return Side(
             documents=real.long(), positions=places * real, input_ids=input_ids, features=features

@@ -208,7 +208,7 @@ def test_the_concat_score_takes_queries_and_keys_of_unequal_widths():
 
 
 def test_the_dot_score_refuses_unequal_widths_and_says_what_to_do():
-    with pytest.raises(ShapeError, match="3 wide.*4.*general"):
+    with pytest.raises(ShapeError, match=r"3 wide.*4.*general"):
         DotScore(3, 4)
 
 

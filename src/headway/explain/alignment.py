@@ -1,0 +1,129 @@
+"""Which source tokens a model looked at while it wrote each target token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from headway.data.batch import Example
+from headway.errors import RequestError
+from headway.explain.recorder import AttentionMaps, record_attention
+from headway.tasks._model import Model
+from headway.text.tokenizer import Tokenizer
+
+# The mark of a space, as most vocabularies write it.
+SPACE = "\u2581"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Alignment:
+    """A source, a target and the attention between and within them.
+
+    Row t of `weights` and `decoder` belongs to the step that writes target token t; column t of
+    `decoder` is what that step was given, the start sign or the token before.
+
+    Args:
+        source_tokens: S tokens, </s> included.
+        target_tokens: T tokens, </s> included.
+        input_tokens: T tokens that the decoder was given.
+        weights: (L, H, T, S) float32. L and H are 1 in recurrent models.
+        encoder: (L, H, S, S) float32. Self-attention of a Transformer's encoder, else None.
+        decoder: (L, H, T, T) float32. Self-attention of a Transformer's decoder, else None.
+    """
+
+    source_tokens: tuple[str, ...]
+    target_tokens: tuple[str, ...]
+    input_tokens: tuple[str, ...]
+    weights: np.ndarray
+    encoder: np.ndarray | None = None
+    decoder: np.ndarray | None = None
+
+    def mean(self) -> np.ndarray:
+        """Average over layers and heads: (T, S) float32."""
+        return self.weights.mean(axis=(0, 1))
+
+
+def align(model: Model, source: str, target: str | None = None) -> Alignment:
+    """Record what a model attends to while it writes a target.
+
+    Args:
+        model: Reads one text and writes another.
+        source: Source text.
+        target: Target text; by default what the model itself writes.
+    Raises:
+        RequestError: if the model does not write text from text, or has no attention.
+    """
+    check_writes_text(model)
+    setting, task = model.setting, model.task
+    record = {"source": source} | ({} if target is None else {"target": target})
+    example = task.encode([record], setting).examples[0]
+    with evaluating(model.body), torch.inference_mode():
+        if example.target_ids is None:
+            found = task.search(model.body, [example.input_ids], setting)  # pyright: ignore
+            end = [model.tokenizer.end_id] if found[0][0].is_finished else []
+            example = Example(0, example.input_ids, [*found[0][0].ids, *end])
+        maps, input_ids = _record(model, example)
+    if maps.cross is None:
+        raise RequestError(f"{model.architecture} has no attention to draw")
+    return Alignment(
+        source_tokens=tuple(show_tokens(model.tokenizer, example.input_ids)),
+        target_tokens=tuple(show_tokens(model.tokenizer, example.target_ids or [])),
+        input_tokens=tuple(show_tokens(model.tokenizer, input_ids)),
+        weights=maps.cross,
+        encoder=maps.encoder,
+        decoder=maps.decoder,
+    )
+
+
+def _record(model: Model, example: Example) -> tuple[AttentionMaps, list[int]]:
+    device = next(model.body.parameters()).device
+    batch = model.task.collate([[example]], model.setting).to(device)
+    if batch.target is None:
+        raise RequestError("the target is empty, so there is nothing to align")
+    with record_attention(model.body) as record:
+        model.body.decode(batch.target, model.body.encode(batch.source))
+    return record.maps_of(0), batch.target.ids[0].tolist()
+
+
+def check_writes_text(model: Model) -> None:
+    """Check that a model writes a text for a text.
+
+    Raises:
+        RequestError: if it does something else.
+    """
+    if not hasattr(model.task, "search"):
+        raise RequestError(
+            f"this model does {model.task_name}, and only models that write text from text "
+            "can be aligned"
+        )
+
+
+@contextmanager
+def evaluating(body: nn.Module) -> Iterator[None]:
+    """Switch dropout off while the block runs, and leave the body as it was found."""
+    modes = [(module, module.training) for module in body.modules()]
+    body.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def show_tokens(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
+    """Write tokens for people: a space is marked, bytes are characters again where they are whole."""
+    return [_show(tokenizer, token_id) for token_id in ids]
+
+
+def _show(tokenizer: Tokenizer, token_id: int) -> str:
+    token, text = tokenizer.token_of(token_id), tokenizer.decode([token_id])
+    if text.startswith(" "):
+        return SPACE + text[1:]
+    # Most vocabularies hold text, with marks for spaces or inner pieces; one of bytes holds other
+    # characters in their place.
+    return token if text.strip() in token else text

@@ -1,0 +1,197 @@
+"""Small parts that all pictures are drawn from: text, cells, lines, axes, as SVG.
+
+A picture is text, so the reader's browser brings the fonts for any script, stays sharp at any
+size, and fits its colors to light and dark pages. Nothing in it refers to another file.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+import unicodedata
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+# Shades of a cell; finer steps cannot be told apart.
+_NUM_SHADES = 16
+# Characters that neither HTML nor XML may hold, and what stands for them.
+_PICTURES_OF_CONTROLS = {code: 0x2400 + code for code in range(32) if code not in (9, 10, 13)}
+_UNWRITABLE = {code: 0xFFFD for code in (*range(0x7F, 0xA0), 0xFFFE, 0xFFFF)}
+
+_STYLE = """
+.hw{font-family:system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif}
+.hw text{fill:#334155}.hw .soft{fill:#64748b}.hw .strong{font-weight:600;fill:#0f172a}
+.hw .good{fill:#15803d;font-weight:600}
+.hw .c0{fill:#2563eb}.hw .c1{fill:#ea580c}.hw .c2{fill:#16a34a}.hw .c3{fill:#9333ea}
+.hw .s0{stroke:#2563eb}.hw .s1{stroke:#ea580c}.hw .s2{stroke:#16a34a}.hw .s3{stroke:#9333ea}
+.hw .line{fill:none;stroke-width:1.8;stroke-linejoin:round;stroke-linecap:round}
+.hw .rule{stroke:#e2e8f0;fill:none}.hw .frame{stroke:#cbd5e1;fill:none}
+.hw .grey{stroke:#94a3b8;fill:none}.hw .mark{stroke:#64748b;stroke-dasharray:3 3}
+.hw .paper{fill:#fff}.hw .clear{fill:transparent}.hw .clear:hover{fill:#2563eb22}
+@media (prefers-color-scheme:dark){
+.hw text{fill:#cbd5e1}.hw .soft{fill:#94a3b8}.hw .strong{fill:#f1f5f9}.hw .good{fill:#4ade80}
+.hw .c0{fill:#60a5fa}.hw .c1{fill:#fb923c}.hw .c2{fill:#4ade80}.hw .c3{fill:#c084fc}
+.hw .s0{stroke:#60a5fa}.hw .s1{stroke:#fb923c}.hw .s2{stroke:#4ade80}.hw .s3{stroke:#c084fc}
+.hw .rule{stroke:#1e293b}.hw .frame{stroke:#475569}.hw .grey{stroke:#64748b}
+.hw .paper{fill:#0f172a}}
+""".replace("\n", "")
+
+
+def escape(content: object) -> str:
+    """Write any value as text that is safe in HTML and SVG, between tags and in attributes."""
+    text = str(content).translate(_PICTURES_OF_CONTROLS | _UNWRITABLE)
+    return html.escape(text.encode("utf-8", "replace").decode("utf-8"))
+
+
+def width_of(content: str) -> float:
+    """Guess the width of a text, in units of its size: no font is at hand to measure it."""
+    return sum(map(_width, content))
+
+
+def _width(character: str) -> float:
+    if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Cf"):
+        return 0.0
+    if unicodedata.east_asian_width(character) in "WF":
+        return 1.0
+    return 0.64 if character.isupper() else 0.56
+
+
+def shorten(content: str, width: float) -> str:
+    """Cut a text to a width in units of its size."""
+    if width_of(content) <= width:
+        return content
+    kept = ""
+    for character in content:
+        if width_of(kept + character) > width - 0.8:
+            break
+        kept += character
+    return kept + "\u2026"
+
+
+def picture(width: float, height: float, parts: Sequence[str], *, label: str) -> str:
+    """Put parts together into one SVG.
+
+    Args:
+        width: In pixels.
+        height: In pixels.
+        parts: SVG elements, drawn in order.
+        label: What the picture shows, for those who cannot see it.
+    """
+    width, height = math.ceil(width), math.ceil(height)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="hw" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">'
+        f"<style>{_STYLE}</style>{''.join(parts)}</svg>"
+    )
+
+
+def text(
+    x: float,
+    y: float,
+    content: object,
+    *,
+    anchor: str = "start",
+    size: float = 11,
+    turn: float = 0,
+    kind: str = "",
+) -> str:
+    """Write a text.
+
+    Args:
+        x: Of the anchor.
+        y: Of the base line.
+        content: Is escaped.
+        anchor: start, middle or end.
+        size: Of the font.
+        turn: Degrees around the anchor.
+        kind: Class: soft, strong, good or none.
+    """
+    place = f'x="{x:.1f}" y="{y:.1f}"'
+    turned = f' transform="rotate({turn:g} {x:.1f} {y:.1f})"' if turn else ""
+    named = f' class="{kind}"' if kind else ""
+    return (
+        f'<text {place} font-size="{size:.1f}" text-anchor="{anchor}"{turned}{named} '
+        f'xml:space="preserve">{escape(content)}</text>'
+    )
+
+
+def rectangle(
+    x: float, y: float, width: float, height: float, *, kind: str, title: str = "", rounded: float = 0
+) -> str:
+    """Draw a box; a title is shown when the pointer rests on it."""
+    corners = f' rx="{rounded:g}"' if rounded else ""
+    inner = f"<title>{escape(title)}</title>" if title else ""
+    return (
+        f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"{corners} '
+        f'class="{kind}">{inner}</rect>'
+    )
+
+
+def line(points: Sequence[tuple[float, float]], *, kind: str) -> str:
+    """Join points by straight lines."""
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    return f'<polyline points="{path}" class="{kind}" fill="none"/>'
+
+
+def cells(
+    values: np.ndarray, *, x: float, y: float, size: tuple[float, float], kind: str = "c0"
+) -> str:
+    """Draw a matrix as shades of one color.
+
+    Cells of one shade are one path, so that a large matrix stays a small file.
+
+    Args:
+        values: (rows, columns) float, 0 (nothing) to 1 (full color).
+        x: Left edge.
+        y: Upper edge.
+        size: Width and height of a cell.
+        kind: Class that gives the color.
+    """
+    shades = np.rint(np.clip(np.nan_to_num(values), 0, 1) * _NUM_SHADES).astype(int)
+    paths: dict[int, list[str]] = {}
+    for row, column, length, shade in _runs(shades):
+        paths.setdefault(shade, []).append(f"M{column} {row}h{length}v1h-{length}z")
+    drawn = "".join(
+        f'<path fill-opacity="{shade / _NUM_SHADES:.2g}" d="{"".join(steps)}"/>'
+        for shade, steps in sorted(paths.items())
+    )
+    place = f"translate({x:.1f} {y:.1f}) scale({size[0]:.3g} {size[1]:.3g})"
+    return f'<g class="{kind}" transform="{place}" shape-rendering="crispEdges">{drawn}</g>'
+
+
+def _runs(shades: np.ndarray) -> Iterator[tuple[int, int, int, int]]:
+    """Find neighbours of one shade in each row: row, column, length, shade; none where it is 0."""
+    for number, row in enumerate(shades):
+        edges = [0, *(np.flatnonzero(np.diff(row)) + 1).tolist(), len(row)]
+        for start, end in zip(edges, edges[1:], strict=False):
+            if end > start and row[start]:
+                yield number, start, end - start, int(row[start])
+
+
+def number(value: float) -> str:
+    """Write a number in as few characters as tell its size."""
+    size = abs(value)
+    if size >= 1e6:
+        return f"{value / 1e6:.3g}M"
+    if size >= 1e4:
+        return f"{value / 1e3:.3g}k"
+    if size >= 100 or value == int(value):
+        return f"{value:.0f}"
+    if size >= 1e-3:
+        return f"{value:.3g}"
+    mantissa, _, power = f"{value:.2g}".partition("e")
+    return f"{mantissa}e{int(power)}" if power else mantissa
+
+
+def ticks(low: float, high: float, *, count: int = 5) -> list[float]:
+    """Choose round numbers between two values: steps of 1, 2 or 5 times a power of ten."""
+    span = high - low
+    if not span > 0 or not math.isfinite(span):
+        return [low]
+    rough = span / count
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = power * next(factor for factor in (1, 2, 5, 10) if factor * power >= rough)
+    first = math.ceil(low / step - 1e-9)
+    last = math.floor(high / step + 1e-9)
+    return [place * step for place in range(first, last + 1)]
