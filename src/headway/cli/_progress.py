@@ -28,8 +28,19 @@ def _plain(event: Event) -> dict[str, Any]:
     return {"event": type(event).__name__.lower(), **values}
 
 
-def show(events: Iterator[Event], run_dir: Path, *, as_json: bool) -> None:
-    """Consume a run's events and show them; at the end, draw the report."""
+def show(
+    events: Iterator[Event], run_dir: Path, *, as_json: bool = False, quiet: bool = False
+) -> Path | None:
+    """Consume a run's events and show them; at the end, draw the report.
+
+    Args:
+        events: From `train` or `resume`.
+        run_dir: The run's directory.
+        as_json: Print each event as one JSON object on standard output.
+        quiet: Print nothing on standard output.
+    Returns:
+        report: Path of the report.
+    """
     console = Console(stderr=True, highlight=False)
     display = _Display(console, run_dir)
     with display.bar:
@@ -38,7 +49,7 @@ def show(events: Iterator[Event], run_dir: Path, *, as_json: bool) -> None:
                 sys.stdout.write(json.dumps(_plain(event), default=str, ensure_ascii=False) + "\n")
                 sys.stdout.flush()
             display.show(event)
-    display.close(as_json=as_json)
+    return display.close(says_where=not as_json and not quiet)
 
 
 class _Display:
@@ -102,9 +113,9 @@ class _Display:
             )
             self._last_line = now
 
-    def close(self, *, as_json: bool) -> None:
+    def close(self, *, says_where: bool) -> Path | None:
         if self.finished is None:
-            return
+            return None
         from headway.explain.report import write_report
 
         report = write_report(self.run_dir)
@@ -115,5 +126,6 @@ class _Display:
             f"{best}; report {report}",
             soft_wrap=True,
         )
-        if not as_json:
+        if says_where:
             sys.stdout.write(f"{event.model_dir}\n")
+        return report

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +14,9 @@ from torch import nn
 from headway.data.batch import Example
 from headway.errors import RequestError
 from headway.explain.recorder import AttentionMaps, record_attention
+from headway.explain.svg import SPACE
 from headway.tasks._model import Model
 from headway.text.tokenizer import Tokenizer
-
-# The mark of a space, as most vocabularies write it.
-SPACE = "\u2581"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,6 +27,8 @@ class Alignment:
     `decoder` is what that step was given, the start sign or the token before.
 
     Args:
+        source: What was read.
+        target: What was written, or given.
         source_tokens: S tokens, </s> included.
         target_tokens: T tokens, </s> included.
         input_tokens: T tokens that the decoder was given.
@@ -36,6 +37,8 @@ class Alignment:
         decoder: (L, H, T, T) float32. Self-attention of a Transformer's decoder, else None.
     """
 
+    source: str
+    target: str
     source_tokens: tuple[str, ...]
     target_tokens: tuple[str, ...]
     input_tokens: tuple[str, ...]
@@ -70,9 +73,12 @@ def align(model: Model, source: str, target: str | None = None) -> Alignment:
         maps, input_ids = _record(model, example)
     if maps.cross is None:
         raise RequestError(f"{model.architecture} has no attention to draw")
+    target_ids = example.target_ids or []
     return Alignment(
+        source=source,
+        target=model.tokenizer.decode(target_ids) if target is None else target,
         source_tokens=tuple(show_tokens(model.tokenizer, example.input_ids)),
-        target_tokens=tuple(show_tokens(model.tokenizer, example.target_ids or [])),
+        target_tokens=tuple(show_tokens(model.tokenizer, target_ids)),
         input_tokens=tuple(show_tokens(model.tokenizer, input_ids)),
         weights=maps.cross,
         encoder=maps.encoder,
@@ -81,12 +87,13 @@ def align(model: Model, source: str, target: str | None = None) -> Alignment:
 
 
 def _record(model: Model, example: Example) -> tuple[AttentionMaps, list[int]]:
-    device = next(model.body.parameters()).device
+    body: Any = model.body
+    device = next(body.parameters()).device
     batch = model.task.collate([[example]], model.setting).to(device)
     if batch.target is None:
         raise RequestError("the target is empty, so there is nothing to align")
-    with record_attention(model.body) as record:
-        model.body.decode(batch.target, model.body.encode(batch.source))
+    with record_attention(body) as record:
+        body.decode(batch.target, body.encode(batch.source))
     return record.maps_of(0), batch.target.ids[0].tolist()
 
 
@@ -116,7 +123,7 @@ def evaluating(body: nn.Module) -> Iterator[None]:
 
 
 def show_tokens(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
-    """Write tokens for people: a space is marked, bytes are characters again where they are whole."""
+    """Write tokens for people: spaces are marked, bytes are characters again where they can be."""
     return [_show(tokenizer, token_id) for token_id in ids]
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from headway.decode.beam import BeamStep, Hypothesis
 from headway.explain.alignment import check_writes_text, evaluating, show_tokens
-from headway.explain.svg import picture, rectangle, shorten, text
+from headway.explain.svg import picture, rectangle, shorten, show_spaces, text, width_of
 from headway.tasks._model import Model
 
 KEPT, DROPPED, FINISHED = "kept", "dropped", "finished"
-_BOX = (76.0, 32.0)
-_ACROSS, _DOWN = 108.0, 42.0
-_TOP, _LEFT = 24.0, 8.0
+# Boxes are as wide as their tokens need, within these bounds.
+_NARROWEST, _WIDEST, _TALL = 66.0, 84.0, 32.0
+_GAP, _DOWN = 22.0, 42.0
+_TOP, _LEFT = 24.0, 48.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,74 +150,96 @@ class _Grower:
 
 def draw_search(tree: SearchTree) -> str:
     """Draw a search from left to right: a column for each step, the best candidate on top."""
-    places = _places(tree.nodes)
-    columns = max((node.step for node in tree.nodes), default=0)
-    rows = max((row for _, row in places.values()), default=0) + 1
-    width = _LEFT + (columns + 1) * _ACROSS
-    height = _TOP + rows * _DOWN + 6
-    ordered = sorted(range(len(tree.nodes)), key=lambda place: tree.nodes[place].is_best)
-    parts = [
-        text(_LEFT + step * _ACROSS + _BOX[0] / 2, 14, step, anchor="middle", size=10.5, kind="soft")
-        for step in range(1, columns + 1)
-    ]
-    parts += [_edge(tree.nodes[place], places, place) for place in ordered]
-    parts += _start()
-    for place, node in enumerate(tree.nodes):
-        parts += _box(node, *_corner(*places[place]), tree.length_penalty)
-    return picture(width, height, parts, label="Tree of a beam search")
+    return _Drawing(tree).draw()
 
 
-def _places(nodes: Sequence[Node]) -> Mapping[int, tuple[int, int]]:
-    """Give each node a column and a row: results and beams first, dropped candidates below."""
-    places: dict[int, tuple[int, int]] = {}
+class _Drawing:
+    """Places the nodes of a search in a grid of steps and ranks."""
+
+    def __init__(self, tree: SearchTree) -> None:
+        self.tree = tree
+        needed = max(
+            (width_of(show_spaces(node.token)) * 12 + 12 for node in tree.nodes), default=0
+        )
+        self.width = min(_WIDEST, max(_NARROWEST, needed))
+        self.places = _rank(tree.nodes)
+        self.num_rows = max(self.places.values(), default=0) + 1
+        self.num_columns = max((node.step for node in tree.nodes), default=0)
+
+    def draw(self) -> str:
+        nodes = self.tree.nodes
+        across = self.width + _GAP
+        # Edges of the best path come last, so that they lie on top.
+        ordered = sorted(range(len(nodes)), key=lambda place: nodes[place].is_best)
+        parts = [self._number(step) for step in range(1, self.num_columns + 1)]
+        parts += [self._edge(place) for place in ordered]
+        parts.append(f'<circle cx="14" cy="{_TOP + _TALL / 2:.1f}" r="6" class="c0"/>')
+        for place in range(len(nodes)):
+            parts += self._box(place)
+        height = _TOP + self.num_rows * _DOWN
+        width = _LEFT + self.num_columns * across
+        return picture(width, height, parts, label="Tree of a beam search")
+
+    def _corner(self, place: int) -> tuple[float, float]:
+        column = self.tree.nodes[place].step - 1
+        return _LEFT + column * (self.width + _GAP), _TOP + self.places[place] * _DOWN
+
+    def _number(self, step: int) -> str:
+        middle = _LEFT + (step - 1) * (self.width + _GAP) + self.width / 2
+        return text(middle, 14, step, anchor="middle", size=10.5, kind="soft")
+
+    def _edge(self, place: int) -> str:
+        node = self.tree.nodes[place]
+        x, y = self._corner(place)
+        if node.parent is None:
+            from_x, from_y = 20.0, _TOP
+        else:
+            from_x, from_y = self._corner(node.parent)
+            from_x += self.width
+        from_y, y, middle = from_y + _TALL / 2, y + _TALL / 2, (from_x + x) / 2
+        kind = "s0" if node.is_best else "grey"
+        style = 'stroke-width="3"' if node.is_best else 'stroke-width="1.2"'
+        if node.state == DROPPED:
+            style = 'stroke-width="1" stroke-dasharray="2 3"'
+        return (
+            f'<path d="M{from_x:.1f} {from_y:.1f}C{middle:.1f} {from_y:.1f} {middle:.1f} {y:.1f} '
+            f'{x:.1f} {y:.1f}" fill="none" class="{kind}" {style}/>'
+        )
+
+    def _box(self, place: int) -> list[str]:
+        node, (x, y) = self.tree.nodes[place], self._corner(place)
+        title = f"{node.token}: {node.log_probability:.3f} here, {node.total:.3f} in all; "
+        title += node.state
+        numbers = f"{node.total:.2f}"
+        if node.state == FINISHED:
+            score = node.total / node.step**self.tree.length_penalty
+            title += f", score {score:.3f}"
+            numbers += f" \u2192 {score:.2f}"
+        token = shorten(show_spaces(node.token), (self.width - 6) / 12)
+        middle, size = x + self.width / 2, 9 if node.state == FINISHED else 10
+        return [
+            rectangle(x, y, self.width, _TALL, kind=_frame(node), title=title, rounded=6),
+            text(middle, y + 14, token, anchor="middle", size=12, kind=_TOKEN_KINDS[node.state]),
+            text(middle, y + 27, numbers, anchor="middle", size=size, kind="soft"),
+        ]
+
+
+_TOKEN_KINDS = MappingProxyType({KEPT: "strong", DROPPED: "soft", FINISHED: "good"})
+
+
+def _frame(node: Node) -> str:
+    if node.state == FINISHED:
+        return "paper s2"
+    if node.state == DROPPED:
+        return "paper rule"
+    return "paper s0" if node.is_best else "paper frame"
+
+
+def _rank(nodes: Sequence[Node]) -> Mapping[int, int]:
+    """Give each node a row in its column: results and beams first, dropped candidates below."""
+    rows: dict[int, int] = {}
     for step in {node.step for node in nodes}:
         own = [place for place, node in enumerate(nodes) if node.step == step]
         own.sort(key=lambda place: nodes[place].state == DROPPED)
-        places |= {place: (step, row) for row, place in enumerate(own)}
-    return places
-
-
-def _corner(column: int, row: int) -> tuple[float, float]:
-    return _LEFT + column * _ACROSS, _TOP + row * _DOWN
-
-
-def _edge(node: Node, places: Mapping[int, tuple[int, int]], place: int) -> str:
-    x, y = _corner(*places[place])
-    start = (0, 0) if node.parent is None else places[node.parent]
-    from_x, from_y = _corner(*start)
-    from_x, from_y, y = from_x + _BOX[0], from_y + _BOX[1] / 2, y + _BOX[1] / 2
-    middle = (from_x + x) / 2
-    kind = "s0" if node.is_best else "grey"
-    style = 'stroke-width="3"' if node.is_best else 'stroke-width="1.2"'
-    if node.state == DROPPED:
-        style = 'stroke-width="1" stroke-dasharray="2 3"'
-    return (
-        f'<path d="M{from_x:.1f} {from_y:.1f}C{middle:.1f} {from_y:.1f} {middle:.1f} {y:.1f} '
-        f'{x:.1f} {y:.1f}" fill="none" class="{kind}" {style}/>'
-    )
-
-
-def _start() -> list[str]:
-    x, y = _corner(0, 0)
-    return [
-        rectangle(x, y, *_BOX, kind="paper grey", rounded=6),
-        text(x + _BOX[0] / 2, y + 20, "start", anchor="middle", kind="soft"),
-    ]
-
-
-def _box(node: Node, x: float, y: float, length_penalty: float) -> list[str]:
-    middle = x + _BOX[0] / 2
-    kinds = {KEPT: "paper frame", DROPPED: "paper rule", FINISHED: "paper s2"}
-    frame = "paper s0" if node.is_best and node.state == KEPT else kinds[node.state]
-    title = f"{node.token}: {node.log_probability:.3f} here, {node.total:.3f} in all; {node.state}"
-    token_kind = {KEPT: "strong", DROPPED: "soft", FINISHED: "good"}[node.state]
-    numbers = f"{node.total:.2f}"
-    if node.state == FINISHED:
-        score = node.total / node.step**length_penalty
-        title += f"; score {score:.3f}"
-        numbers += f" \u2192 {score:.2f}"
-    return [
-        rectangle(x, y, *_BOX, kind=frame, title=title, rounded=6),
-        text(middle, y + 14, shorten(node.token, 6), anchor="middle", size=12, kind=token_kind),
-        text(middle, y + 27, numbers, anchor="middle", size=10, kind="soft"),
-    ]
+        rows |= {place: row for row, place in enumerate(own)}
+    return rows

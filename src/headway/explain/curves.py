@@ -1,4 +1,4 @@
-"""Numbers over steps as pictures: losses, scores, schedules, histograms; and plots in a terminal."""
+"""Numbers over steps as pictures: losses, scores, schedules, histograms; terminal plots too."""
 
 from __future__ import annotations
 
@@ -49,9 +49,7 @@ class _Frame:
 
     def y(self, value: float) -> float:
         low, high = self.y_range
-        return self.height - _BOTTOM - (value - low) / (high - low) * (
-            self.height - _TOP - _BOTTOM
-        )
+        return self.height - _BOTTOM - (value - low) / (high - low) * (self.height - _TOP - _BOTTOM)
 
 
 def draw_curves(
@@ -84,7 +82,7 @@ def draw_curves(
         parts.append(line([(x, _TOP), (x, size[1] - _BOTTOM)], kind="mark"))
         near_end = x > size[0] - 60
         place = {"x": x - 4 if near_end else x + 4, "anchor": "end" if near_end else "start"}
-        parts.append(text(y=_TOP + 9, content="best", size=10, kind="soft", **place))
+        parts.append(text(y=_TOP - 4, content="best", size=10, kind="soft", **place))
     for place, curve in enumerate(curves):
         parts += _draw_curve(curve, frame, place % 4)
     if len(curves) > 1:
@@ -120,6 +118,8 @@ def _axes(frame: _Frame, x_name: str) -> list[str]:
         parts.append(line([(_LEFT, y), (right, y)], kind="rule"))
         parts.append(text(_LEFT - 6, y + 4, number(value), anchor="end", size=10.5, kind="soft"))
     for value in ticks(*frame.x_range, count=5):
+        if value != int(value):
+            continue
         x = frame.x(value)
         parts.append(text(x, bottom + 15, number(value), anchor="middle", size=10.5, kind="soft"))
     parts.append(line([(_LEFT, bottom), (right, bottom)], kind="frame"))
@@ -155,11 +155,11 @@ def draw_histogram(bins: Sequence[Sequence[int]], *, title: str) -> str:
         bins: Pairs (upper edge, rows), from the data report; the last holds the long tail.
         title: Above the chart.
     """
-    width, height = 340.0, 170.0
+    width, height = 260.0, 170.0
     most = max((count for _, count in bins), default=0)
     if not most:
         return picture(width, height, [text(4, 14, f"{title}: no rows")], label=title)
-    step = (width - 20) / len(bins)
+    step = min(40.0, (width - 20) / len(bins))
     parts = [text(4, 14, title, size=12, kind="strong")]
     for place, (edge, count) in enumerate(bins):
         tall = (height - 64) * count / most
@@ -180,7 +180,7 @@ def draw_histogram(bins: Sequence[Sequence[int]], *, title: str) -> str:
             label = number(edge)
             parts.append(text(middle, height - 22, label, anchor="middle", size=10, kind="soft"))
     parts.append(line([(8, height - 36), (width - 12, height - 36)], kind="frame"))
-    note = f"tokens, up to; the tallest bar has {most:,} rows"
+    note = f"tokens, up to; tallest bar {most:,} rows"
     parts.append(text(8, height - 6, note, size=10, kind="soft"))
     return picture(width, height, parts, label=title)
 

@@ -7,8 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from headway.explain.alignment import SPACE, Alignment
-from headway.explain.svg import cells, line, number, picture, rectangle, shorten, text, width_of
+from headway.explain.alignment import Alignment
+from headway.explain.svg import (
+    cells,
+    line,
+    number,
+    picture,
+    rectangle,
+    shorten,
+    show_spaces,
+    text,
+    width_of,
+)
 from headway.layers.masks import causal_mask, document_mask, window_mask
 
 # Tokens on one axis; more would be too small to read.
@@ -61,42 +71,40 @@ def _font(size: float) -> float:
 
 
 def _label(token: str) -> str:
-    return shorten(token.replace(" ", SPACE).replace("\n", "\u23ce"), _LABEL_WIDTH)
+    return shorten(show_spaces(token), _LABEL_WIDTH)
 
 
 def _margins(rows: Sequence[str], columns: Sequence[str], size: float) -> tuple[float, float]:
-    widest, tallest = (
-        max((width_of(_label(token)) for token in tokens), default=0) * _font(size)
-        for tokens in (rows, columns)
-    )
-    top = _font(size) + _GAP if _is_narrow(columns) else tallest * 0.85 + _font(size) + _GAP
-    return widest + 2 * _GAP, top + 2
+    font = _font(size)
+    widest = max((width_of(_label(token)) for token in rows), default=0) * font
+    tallest = max((width_of(_label(columns[place])) for place in _turned(columns)), default=0)
+    return widest + 2 * _GAP, tallest * font * 0.85 + font + _GAP + 2
 
 
-def _is_narrow(labels: Sequence[str]) -> bool:
-    """Say whether labels fit over their columns without being turned."""
-    return max((width_of(_label(token)) for token in labels), default=0) < 1.3
+def _turned(labels: Sequence[str]) -> set[int]:
+    """Choose the labels that are too wide to stand upright: all of them, unless these are few."""
+    wide = {place for place, token in enumerate(labels) if width_of(_label(token)) >= 1.3}
+    return set(range(len(labels))) if len(wide) > len(labels) / 4 else wide
 
 
 def _row_labels(labels: Sequence[str], *, x: float, y: float, size: float) -> list[str]:
     font = _font(size)
+    middles = [y + (place + 0.5) * size + font * 0.35 for place in range(len(labels))]
     return [
-        text(x - _GAP, y + (place + 0.5) * size + font * 0.35, _label(token), anchor="end", size=font)
-        for place, token in enumerate(labels)
+        text(x - _GAP, middle, _label(token), anchor="end", size=font)
+        for middle, token in zip(middles, labels, strict=True)
     ]
 
 
 def _column_labels(labels: Sequence[str], *, x: float, y: float, size: float) -> list[str]:
-    font = _font(size)
-    if _is_narrow(labels):
-        return [
-            text(x + (place + 0.5) * size, y - _GAP, _label(token), anchor="middle", size=font)
-            for place, token in enumerate(labels)
-        ]
-    return [
-        text(x + (place + 0.5) * size + font * 0.3, y - _GAP, _label(token), size=font, turn=-58)
-        for place, token in enumerate(labels)
-    ]
+    font, parts, turned = _font(size), [], _turned(labels)
+    for place, token in enumerate(labels):
+        middle, label = x + (place + 0.5) * size, _label(token)
+        if place in turned:
+            parts.append(text(middle + font * 0.3, y - _GAP, label, size=font, turn=-58))
+        else:
+            parts.append(text(middle, y - _GAP, label, anchor="middle", size=font))
+    return parts
 
 
 def _row_titles(
@@ -139,7 +147,7 @@ def draw_heads(weights: np.ndarray, rows: Sequence[str], columns: Sequence[str])
     """
     weights = np.asarray(weights)[:, :, :_MOST_TOKENS, :_MOST_TOKENS]
     num_layers, num_heads, height, width = weights.shape
-    size = float(min(12, max(4, 190 // max(height, width), 760 // (num_heads * width))))
+    size = float(min(16, max(4, 1050 // (num_heads * (width + 2)))))
     left, top = _margins(rows[:height], columns[:width], size) if size >= 7 else (6.0, 4.0)
     left += 18
     across, down = width * size + 14, height * size + 14
@@ -212,7 +220,9 @@ def draw_positions(table: np.ndarray, *, num_positions: int = 64, num_columns: i
         num_columns: Columns shown at most, evenly spread over D.
     """
     table = np.asarray(table, dtype=np.float64)
-    chosen = np.linspace(0, table.shape[1] - 1, min(num_columns, table.shape[1])).round().astype(int)
+    chosen = (
+        np.linspace(0, table.shape[1] - 1, min(num_columns, table.shape[1])).round().astype(int)
+    )
     values = table[:num_positions, chosen]
     values = values / max(float(np.abs(values).max(initial=0)), 1e-9)
     across, down = 760 / values.shape[1], 256 / len(values)

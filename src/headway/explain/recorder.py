@@ -78,6 +78,11 @@ def _kind(name: str, weights: Tensor) -> str:
     return "decoder" if "decoder" in parts else "encoder"
 
 
+def has_attention(body: nn.Module) -> bool:
+    """Say whether a body has anything that can be recorded."""
+    return any(isinstance(module, ScaledDotProduct | Attention) for module in body.modules())
+
+
 @contextmanager
 def record_attention(body: nn.Module) -> Iterator[AttentionRecord]:
     """Record the weights of every attention module of a body for as long as the block runs.

@@ -7,17 +7,20 @@ size, and fits its colors to light and dark pages. Nothing in it refers to anoth
 from __future__ import annotations
 
 import html
+import itertools
 import math
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
+# The mark of a space in most vocabularies.
+SPACE = "\u2581"
 # Shades of a cell; finer steps cannot be told apart.
 _NUM_SHADES = 16
 # Characters that neither HTML nor XML may hold, and what stands for them.
 _PICTURES_OF_CONTROLS = {code: 0x2400 + code for code in range(32) if code not in (9, 10, 13)}
-_UNWRITABLE = {code: 0xFFFD for code in (*range(0x7F, 0xA0), 0xFFFE, 0xFFFF)}
+_UNWRITABLE = dict.fromkeys((*range(127, 160), 65534, 65535), 65533)
 
 _STYLE = """
 .hw{font-family:system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif}
@@ -69,6 +72,24 @@ def shorten(content: str, width: float) -> str:
     return kept + "\u2026"
 
 
+def show_spaces(token: str) -> str:
+    """Write a token so that its spaces, line ends and invisible characters are seen."""
+    shown = "".join(map(_show_character, token))
+    if width_of(shown) or not token:
+        return shown
+    if any(unicodedata.category(character).startswith("M") for character in token):
+        # Marks that belong on a letter get the circle that stands for one.
+        return "\u25cc" + shown
+    return " ".join(f"U+{ord(character):04X}" for character in token)
+
+
+def _show_character(character: str) -> str:
+    if character == "\n":
+        return "\u23ce"
+    is_space = character == SPACE or unicodedata.category(character) == "Zs"
+    return "\u2423" if is_space else character
+
+
 def picture(width: float, height: float, parts: Sequence[str], *, label: str) -> str:
     """Put parts together into one SVG.
 
@@ -117,7 +138,14 @@ def text(
 
 
 def rectangle(
-    x: float, y: float, width: float, height: float, *, kind: str, title: str = "", rounded: float = 0
+    x: float,
+    y: float,
+    width: float,
+    height: float,
+    *,
+    kind: str,
+    title: str = "",
+    rounded: float = 0,
 ) -> str:
     """Draw a box; a title is shown when the pointer rests on it."""
     corners = f' rx="{rounded:g}"' if rounded else ""
@@ -149,24 +177,26 @@ def cells(
         kind: Class that gives the color.
     """
     shades = np.rint(np.clip(np.nan_to_num(values), 0, 1) * _NUM_SHADES).astype(int)
-    paths: dict[int, list[str]] = {}
-    for row, column, length, shade in _runs(shades):
-        paths.setdefault(shade, []).append(f"M{column} {row}h{length}v1h-{length}z")
     drawn = "".join(
-        f'<path fill-opacity="{shade / _NUM_SHADES:.2g}" d="{"".join(steps)}"/>'
-        for shade, steps in sorted(paths.items())
+        f'<path fill-opacity="{shade / _NUM_SHADES:.2g}" d="{steps}"/>'
+        for shade, steps in sorted(_paths(shades).items())
     )
     place = f"translate({x:.1f} {y:.1f}) scale({size[0]:.3g} {size[1]:.3g})"
     return f'<g class="{kind}" transform="{place}" shape-rendering="crispEdges">{drawn}</g>'
 
 
-def _runs(shades: np.ndarray) -> Iterator[tuple[int, int, int, int]]:
-    """Find neighbours of one shade in each row: row, column, length, shade; none where it is 0."""
-    for number, row in enumerate(shades):
-        edges = [0, *(np.flatnonzero(np.diff(row)) + 1).tolist(), len(row)]
-        for start, end in zip(edges, edges[1:], strict=False):
-            if end > start and row[start]:
-                yield number, start, end - start, int(row[start])
+def _paths(shades: np.ndarray) -> dict[int, str]:
+    """Trace the cells of each shade; neighbours in a row are one step, and 0 is left out."""
+    paths: dict[int, str] = {}
+    for row, values in enumerate(shades):
+        edges = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
+        for start, end in itertools.pairwise(edges):
+            shade = int(values[start]) if end > start else 0
+            if shade:
+                length = end - start
+                step = f"M{start} {row}h{length}v1h-{length}z"
+                paths[shade] = paths.get(shade, "") + step
+    return paths
 
 
 def number(value: float) -> str:
@@ -185,13 +215,13 @@ def number(value: float) -> str:
 
 
 def ticks(low: float, high: float, *, count: int = 5) -> list[float]:
-    """Choose round numbers between two values: steps of 1, 2 or 5 times a power of ten."""
+    """Choose round numbers between two values: steps of 1, 2, 2.5 or 5 times a power of ten."""
     span = high - low
     if not span > 0 or not math.isfinite(span):
         return [low]
     rough = span / count
     power = 10.0 ** math.floor(math.log10(rough))
-    step = power * next(factor for factor in (1, 2, 5, 10) if factor * power >= rough)
+    step = power * next(factor for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough)
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     return [place * step for place in range(first, last + 1)]

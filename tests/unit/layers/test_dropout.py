@@ -30,6 +30,11 @@ def test_what_is_kept_grows_so_that_the_mean_stays(rate):
     assert values[1].item() == pytest.approx(1 / (1 - rounded), rel=1e-6)
 
 
+def test_the_mean_stays_where_it_was():
+    # A million draws at a rate of 0.1 deviate by 0.0003; one step of the rounded rate by 0.004.
+    assert dropped(0.1, torch.ones(1000, 1000)).mean().item() == pytest.approx(1, abs=0.002)
+
+
 def test_the_gradient_passes_where_the_value_passed():
     hidden = torch.randn(20, 30).requires_grad_()
     result = dropped(0.5, hidden)

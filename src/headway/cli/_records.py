@@ -1,0 +1,52 @@
+"""Records for a model from files or standard input, and results back to standard output."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from headway.data.read import BadRow, Records, read_records
+from headway.tasks._task import Progress
+
+
+def read(
+    paths: Sequence[str],
+    *,
+    columns: Sequence[str],
+    names: Sequence[str] = (),
+    skip_bad: bool,
+) -> Records:
+    """Read records, "-" standing for standard input."""
+    return read_records(paths or ("-",), columns=columns, names=names, skip_bad=skip_bad)
+
+
+def merge(answers: Sequence[Mapping[str, Any]], bad: Sequence[BadRow]) -> Iterator[dict[str, Any]]:
+    """Put answers and skipped rows back into the order of the input."""
+    problems = {row.index: row for row in bad}
+    total, waiting = len(answers) + len(bad), iter(answers)
+    for index in range(total):
+        if index in problems:
+            row = problems[index]
+            yield {"error": f"{row.where}: {row.problem}"}
+        else:
+            yield dict(next(waiting))
+
+
+def write_json(value: Mapping[str, Any]) -> None:
+    """Print one JSON object on a line of its own."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+@contextlib.contextmanager
+def progress_bar(verb: str, total: int) -> Iterator[Callable[[Progress], None]]:
+    """Draw a bar on a terminal; elsewhere do nothing."""
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    with Bar(console=console, disable=not console.is_terminal, transient=True) as bar:
+        row = bar.add_task(verb, total=total)
+        yield lambda state: bar.update(row, completed=state.done)

@@ -1,0 +1,147 @@
+"""Score a model on records with references.
+
+headway evaluate run/model --data test.de test.en
+headway evaluate run/model --data test.tsv --json
+headway evaluate run/model --data test.de test.en --compare other/model
+
+--compare scores a second model on the same rows and says how sure the difference is (paired
+bootstrap).
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from headway.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of `headway evaluate`."""
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """Model folder."""
+    data: tuple[str, ...] = ()
+    """One TSV, CSV or JSONL, or two parallel text files."""
+    columns: tuple[str, ...] = ()
+    """Names for a file without a header, or ours=theirs to rename columns."""
+    compare: Path | None = None
+    """A second model, for a paired test."""
+    samples: int = 1000
+    """Draws of the bootstrap."""
+    predictions: Path | None = None
+    """Write the predictions to this file, one a line."""
+    skip_bad: bool = False
+    """Leave rows out that cannot be used, and count them."""
+    precision: str = "auto"
+    """fp32, bf16, or auto: bf16 where the hardware multiplies it. Losses are always in fp32."""
+    num_beams: int | None = None
+    """Beams, where the task decodes; none takes the model's own."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+def run(options: Options) -> int:
+    """Evaluate and print."""
+    if not options.data:
+        raise ConfigError("--data is missing", hint="name the files with records and references")
+    if options.samples < 1:
+        raise ConfigError(f"--samples is {options.samples}, but at least 1 is needed")
+    from headway.cli import _records
+    from headway.metrics.intervals import bootstrap
+    from headway.tasks._model import load
+
+    scorer = load(options.model)
+    records = _records.read(
+        options.data,
+        columns=scorer.task.columns,
+        names=options.columns,
+        skip_bad=options.skip_bad,
+    )
+    result = _evaluate(scorer, records.rows, options)
+    intervals = {}
+    for item in result.statistics:
+        interval = bootstrap(item, samples=options.samples)
+        intervals[item.name] = [interval.low, interval.high]
+    values: dict[str, Any] = {
+        "scores": result.scores,
+        "intervals": intervals,
+        "rows": len(records),
+        "skipped": len(records.bad),
+        "signatures": {item.name: item.signature for item in result.statistics if item.signature},
+    }
+    if options.compare is not None:
+        values["comparison"] = _compare(options, records.rows, result)
+    if options.predictions is not None:
+        from headway.files.manifest import write_text
+
+        lines = [" ".join(str(item["prediction"]).split("\n")) for item in result.predictions]
+        write_text(options.predictions, "".join(line + "\n" for line in lines))
+    if options.json:
+        _records.write_json(values)
+    else:
+        sys.stdout.write(_table(values))
+    return 0
+
+
+def _evaluate(scorer, rows, options: Options):
+    from headway.cli import _records
+    from headway.train.evaluate import evaluate
+
+    settings = {} if options.num_beams is None else {"num_beams": options.num_beams}
+    with _records.progress_bar("evaluate", len(rows)) as progress:
+        return evaluate(
+            scorer.to_precision(options.precision),
+            rows,
+            scorer=scorer,
+            settings=settings,
+            progress=progress,
+        )
+
+
+def _compare(options: Options, rows, first) -> list[dict[str, Any]]:
+    from headway.metrics.intervals import paired_bootstrap
+    from headway.tasks._model import load
+
+    if options.compare is None:
+        return []
+    second = _evaluate(load(options.compare), rows, options)
+    tests = [
+        paired_bootstrap(one, other, samples=options.samples)
+        for one, other in zip(first.statistics, second.statistics, strict=True)
+    ]
+    return [
+        {
+            "name": test.name,
+            "first": test.first,
+            "second": test.second,
+            "difference": test.difference,
+            "interval": [test.low, test.high],
+            "p_value": test.p_value,
+        }
+        for test in tests
+    ]
+
+
+def _table(values: dict[str, Any]) -> str:
+    lines = []
+    for name, value in values["scores"].items():
+        interval = values["intervals"].get(name)
+        reach = f"  95 % interval {interval[0]:.2f} to {interval[1]:.2f}" if interval else ""
+        signature = values["signatures"].get(name, "")
+        lines.append(f"{name:<12} {value:8.2f}{reach}{'  ' + signature if signature else ''}")
+    for test in values.get("comparison", []):
+        low, high = test["interval"]
+        lines.append(
+            f"{test['name']:<12} {test['first']:.2f} against {test['second']:.2f}: difference "
+            f"{test['difference']:+.2f} ({low:+.2f} to {high:+.2f}), p = {test['p_value']:.3f}"
+        )
+    lines.append(f"rows         {values['rows']:8d}")
+    if values["skipped"]:
+        lines.append(f"skipped      {values['skipped']:8d}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,185 @@
+"""Look at data, a recipe, a model or a run.
+
+headway inspect train.de train.en       rows, lengths, duplicates, bad rows
+headway inspect multi30k-transformer    resolved recipe, parameter groups, learning rate
+headway inspect run/model               architecture, parameters, tokenizer, task
+headway inspect run                     curves so far, and the report
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json as json_
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from headway import recipe as recipes
+from headway.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of `headway inspect`."""
+
+    what: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Data files, a recipe, a model folder or a run directory."""
+    task: str = "translation"
+    """Data only: the task whose columns are looked for."""
+    columns: tuple[str, ...] = ()
+    """Data only: names for a file without a header, or ours=theirs to rename columns."""
+    picture: Path | None = None
+    """Recipe only: write the learning-rate schedule to this SVG file."""
+    json: bool = False
+    """Print one JSON object."""
+    overrides: Annotated[Mapping[str, Any], tyro.conf.Suppress] = field(default_factory=dict)
+    """Keys of the recipe given as flags."""
+
+
+def run(options: Options) -> int:
+    """Find out what it is and describe it."""
+    first = Path(options.what[0])
+    is_one = len(options.what) == 1
+    if is_one and (first / "config.json").is_file():
+        values, lines = _model(first)
+    elif is_one and (first / "recipe.toml").is_file():
+        values, lines = _run(first)
+    elif is_one and (first.suffix == ".toml" or options.what[0] in recipes.shipped()):
+        values, lines = _recipe(options)
+    elif is_one and first.is_dir():
+        raise ConfigError(f"{first} is neither a model folder nor a run directory")
+    else:
+        values, lines = _data(options)
+    sys.stdout.write(
+        json_.dumps(values, ensure_ascii=False) + "\n" if options.json else "\n".join(lines) + "\n"
+    )
+    return 0
+
+
+def _data(options: Options) -> tuple[dict[str, Any], list[str]]:
+    """Describe data files; lengths are counted in words, as there is no tokenizer yet."""
+    import numpy as np
+
+    from headway import registry
+    from headway.data.read import read_records
+    from headway.data.report import build_report, describe_split
+
+    task = registry.load_class("tasks", options.task)
+    records = read_records(
+        options.what, columns=task.columns, names=options.columns, skip_bad=True
+    )
+    lengths = {
+        column: np.array([len(str(row[column]).split()) for row in records.rows])
+        for column in task.columns
+    }
+    split = describe_split("data", records, lengths, limit={}, unknown={})
+    report = build_report([split], {"data": records}, columns=task.columns)
+    return report.to_json(), [*report.lines(), "Lengths are in words."]
+
+
+def _model(path: Path) -> tuple[dict[str, Any], list[str]]:
+    from headway.files.folder import count_parameters
+    from headway.tasks._model import load
+
+    model = load(path)
+    parts = count_parameters(model.body)
+    total = sum(parts.values())
+    values = {
+        "architecture": model.architecture,
+        "config": dataclasses.asdict(model.body.config),
+        "parameters": {"total": total, **parts},
+        "megabytes": {"fp32": round(total * 4 / 1e6, 1), "bf16": round(total * 2 / 1e6, 1)},
+        "vocabulary": model.tokenizer.vocab_size,
+        "task": {"name": model.task_name, **dataclasses.asdict(model.task)},  # pyright: ignore
+        "labels": list(model.labels),
+        "training": model.summary,
+    }
+    lines = [f"{path}: {model.architecture}, {total / 1e6:.2f} M parameters"]
+    lines += [f"  {name:<12} {count / 1e6:8.2f} M" for name, count in parts.items()]
+    lines.append(
+        f"memory of the weights: {values['megabytes']['fp32']} MB in fp32, "
+        f"{values['megabytes']['bf16']} MB in bf16"
+    )
+    lines.append(f"tokenizer: {model.tokenizer.vocab_size} entries")
+    lines.append(f"task: {model.task_name}")
+    lines += [f"  {key} = {value}" for key, value in list(values["task"].items())[1:]]
+    lines.append("config:")
+    lines += [f"  {key} = {value}" for key, value in values["config"].items()]
+    if model.summary:
+        lines.append("training: " + json_.dumps(model.summary))
+    return values, lines
+
+
+def _run(path: Path) -> tuple[dict[str, Any], list[str]]:
+    from headway.explain.report import write_report
+    from headway.explain.curves import terminal_plot
+    from headway.train.log import read_jsonl
+
+    rows = read_jsonl(path / "metrics.jsonl")
+    losses = [row["loss"] for row in rows if "loss" in row]
+    scored = [row for row in rows if "valid" in row]
+    lines = [f"{path}: {rows[-1]['step'] if rows else 0} steps"]
+    if losses:
+        lines += ["training loss:", terminal_plot(losses, width=60, height=10)]
+    for row in scored[-5:]:
+        scores = "  ".join(f"{name} {value:.3f}" for name, value in row["valid"].items())
+        lines.append(f"step {row['step']}: {scores}{'  (best)' if row['is_best'] else ''}")
+    report = write_report(path)
+    lines.append(f"report: {report}")
+    return {"run": str(path), "metrics": rows, "report": str(report)}, lines
+
+
+def _recipe(options: Options) -> tuple[dict[str, Any], list[str]]:
+    import torch
+
+    from headway import registry
+    from headway.explain.curves import draw_schedule, schedule_values, terminal_plot
+    from headway.train.groups import make_groups
+    from headway.train.prepare import model_config, resolve_task
+
+    path = recipes.find(options.what[0])
+    recipe = recipes.read(path, options.overrides)
+    training = recipe.training
+    config = model_config(recipe, vocab_size=recipe.text.vocab_size)
+    with torch.device("meta"):
+        body = registry.load_class("models", recipe.model.architecture)(config)
+    groups = make_groups(body, training)
+    parameters = dict(body.named_parameters())
+    # Without data the number of updates is not known; the shape of the curve is.
+    total = training.steps or 10 * max(training.warmup_steps, training.cycle_steps, 100)
+    rates = schedule_values(training, total, count=200)
+    table = [
+        {
+            "group": group.name,
+            "tensors": len(group.parameters),
+            "parameters": sum(parameters[name].numel() for name in group.parameters),
+            "peak_lr": training.peak_lr * group.lr_ratio,
+            "weight_decay": group.weight_decay,
+        }
+        for group in groups
+    ]
+    lines = [recipes.write(recipe)]
+    lines += ["every key of [model]:"]
+    lines += [f"  {key} = {value}" for key, value in dataclasses.asdict(config).items()]
+    lines += ["every key of [task]:"]
+    task = dataclasses.asdict(resolve_task(recipe))  # pyright: ignore
+    lines += [f"  {key} = {value}" for key, value in task.items()]
+    lines += ["", f"{'group':<18}{'tensors':>8}{'parameters':>12}{'peak lr':>10}{'decay':>8}"]
+    lines += [
+        f"{row['group']:<18}{row['tensors']:>8}{row['parameters']:>12,}{row['peak_lr']:>10.2g}"
+        f"{row['weight_decay']:>8.2g}"
+        for row in table
+    ]
+    known = "" if training.steps else " (the data decides how many steps; drawn for as many)"
+    lines += ["", f"learning rate, {training.schedule}, {total} steps{known}:"]
+    lines.append(terminal_plot(rates, width=60, height=10))
+    if options.picture is not None:
+        from headway.files.manifest import write_text
+
+        write_text(options.picture, draw_schedule(training, total))
+        lines.append(f"picture: {options.picture}")
+    return {"recipe": recipes.write(recipe), "groups": table, "learning_rate": rates}, lines

@@ -1,0 +1,70 @@
+"""Translate texts given on the command line, or lines of standard input.
+
+headway translate run/model "ein Hund rennt"
+headway translate run/model "ein Hund" --n-best 3
+echo "ein Hund" | headway translate run/model
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from headway.errors import RequestError
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of `headway translate`."""
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """Model folder."""
+    texts: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Texts to translate; none reads lines from standard input."""
+    num_beams: int | None = None
+    """Beams; none takes the model's own, 1 is greedy."""
+    n_best: int = 1
+    """Results for each text."""
+    length_penalty: float | None = None
+    """Exponent of the length; none takes the model's own, more favours longer results."""
+    precision: str = "auto"
+    """fp32, bf16, or auto: bf16 where the hardware multiplies it."""
+    attention: Path | None = None
+    """Write the alignment picture of the first text to this HTML file."""
+    json: bool = False
+    """Print one JSON object per text."""
+
+
+def run(options: Options) -> int:
+    """Translate and print."""
+    from headway.cli import _records
+    from headway.tasks._model import load
+
+    texts = list(options.texts) or [line.rstrip("\r\n") for line in sys.stdin]
+    if not texts:
+        raise RequestError("there is nothing to translate", hint="give a text or lines on stdin")
+    model = load(options.model, precision=options.precision)
+    if model.task_name != "translation":
+        raise RequestError(f"this model does {model.task_name}, not translation")
+    given = {"num_beams": options.num_beams, "length_penalty": options.length_penalty}
+    settings = {name: value for name, value in given.items() if value is not None}
+    if options.n_best != 1:
+        settings["num_best"] = options.n_best
+        settings.setdefault("num_beams", max(options.n_best, vars(model.task)["num_beams"]))
+    answers = model.predict([{"source": text} for text in texts], **settings)
+    for text, answer in zip(texts, answers, strict=True):
+        if options.json:
+            _records.write_json({"source": text, **answer})
+            continue
+        for result in answer.get("n_best", [answer]):
+            score = f"{result['score']:.4f}\t" if options.n_best > 1 else ""
+            sys.stdout.write(score + result["prediction"] + "\n")
+    if options.attention is not None:
+        from headway.explain.report import write_alignment
+
+        write_alignment(load(options.model), texts[0], options.attention)
+    return 0

@@ -1,0 +1,251 @@
+"""The sections of a run report: each takes a run and gives HTML, or says why it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from headway.data.report import SideReport, SplitReport
+from headway.explain.alignment import Alignment, align
+from headway.explain.beams import draw_search, search_tree
+from headway.explain.curves import Curve, draw_curves, draw_histogram
+from headway.explain.heatmap import draw_alignment, draw_heads, draw_masks, draw_positions
+from headway.explain.page import code, details, note, paragraph, table, wide
+from headway.explain.recorder import has_attention
+from headway.explain.samples import Sample, mark_differences
+from headway.explain.svg import escape, number
+from headway.explain.view import NUM_EXAMPLES, RunView, read_data_report
+from headway.files.manifest import read_json
+from headway.tasks._model import Model
+
+_NO_CURVES = ("loss", "perplexity")
+_SMALL_CHARTS = (
+    ("learning_rate", "Learning rate"),
+    ("tokens_per_second", "Tokens per second"),
+    ("grad_norm", "Gradient norm before clipping"),
+)
+
+
+def draw_training(view: RunView) -> str:
+    """Draw losses, scores, learning rate and speed over the steps."""
+    if not view.metrics:
+        return note("Nothing is measured yet.")
+    best = view.summary.get("step")
+    names = list((view.evaluations or [{"valid": {}}])[-1]["valid"])
+    losses = [
+        Curve(name="training", points=_points(view.reports, "loss")),
+        Curve(name="validation", points=_points(view.evaluations, "valid", "loss"), has_dots=True),
+    ]
+    scores = [
+        Curve(
+            name=score_title(name), points=_points(view.evaluations, "valid", name), has_dots=True
+        )
+        for name in names
+        if name not in _NO_CURVES
+    ]
+    charts = [
+        draw_curves([c for c in losses if c.points], title="Loss, nats per token", marked=best)
+    ]
+    if scores:
+        charts.append(draw_curves(scores, title="Validation scores", from_zero=True, marked=best))
+    more = []
+    for name, title in _SMALL_CHARTS:
+        curve = Curve(name=title, points=_points(view.reports, name))
+        more.append(draw_curves([curve], title=title, from_zero=True, size=(330, 190)))
+    told = paragraph(
+        "The training loss is measured with dropout, so it may lie above the validation loss."
+    )
+    large, small = "".join(charts), "".join(more)
+    return f'{told}<div class="charts">{large}</div><div class="charts small">{small}</div>'
+
+
+def score_title(name: str) -> str:
+    """Write the name of a score as people do."""
+    return {"bleu": "BLEU", "chrf": "chrF"}.get(name, name.replace("_", " "))
+
+
+def _points(rows: Sequence[dict[str, Any]], *path: str) -> list[tuple[float, float]]:
+    points = []
+    for row in rows:
+        value: Any = row
+        for name in path:
+            value = value.get(name) if isinstance(value, dict) else None
+        if isinstance(value, int | float):
+            points.append((float(row["step"]), float(value)))
+    return points
+
+
+def draw_examples(view: RunView) -> str:
+    """Write ten rows with their predictions and alignments."""
+    shown = view.samples[:NUM_EXAMPLES]
+    told = paragraph(
+        "Rows spread evenly over the validation data. What differs from the reference is marked; "
+        "chrF compares the characters of both, 0 to 100."
+    )
+    return told + "".join(_pair(view.model, sample) for sample in shown)
+
+
+def draw_worst(view: RunView) -> str:
+    """Write the rows whose predictions are farthest from their references."""
+    samples = view.samples
+    right = sum(sample.is_right for sample in samples)
+    wrong = sorted(
+        (sample for sample in samples if not sample.is_right), key=lambda sample: sample.chrf
+    )
+    told = (
+        f"Of {len(samples):,} validation rows, {right:,} ({right / len(samples):.1%}) are right to "
+        "the last character."
+    )
+    if not wrong:
+        return paragraph(told)
+    told += " These are the farthest from their references, by chrF."
+    return paragraph(told) + "".join(_pair(view.model, item) for item in wrong[:NUM_EXAMPLES])
+
+
+def _pair(model: Model, sample: Sample) -> str:
+    if sample.is_right:
+        prediction = f'<span class="right">{escape(sample.prediction)}</span>'
+    else:
+        prediction = mark_differences(sample.prediction, sample.reference) or "<i>nothing</i>"
+    rows = (
+        ("source", escape(sample.source)),
+        ("reference", escape(sample.reference)),
+        ("prediction", prediction),
+    )
+    listed = "".join(f'<dt>{name}</dt><dd dir="auto">{value}</dd>' for name, value in rows)
+    scores = f"chrF {sample.chrf:.1f} \u00b7 log probability per token {sample.score:.3f}"
+    listed += f'<dt></dt><dd class="scores">{escape(scores)}</dd>'
+    return f'<div class="pair"><dl>{listed}</dl>{_alignment(model, sample)}</div>'
+
+
+def _alignment(model: Model, sample: Sample) -> str:
+    if not sample.prediction or not has_attention(model.body):
+        return ""
+    drawn = draw_alignment(align(model, sample.source, sample.prediction))
+    return details("attention", wide(drawn))
+
+
+def draw_attention(view: RunView) -> str:
+    """Draw the attention of one example, head by head where there are several."""
+    if not has_attention(view.model.body):
+        return note(f"A {view.model.architecture} of these settings has no attention.")
+    sample, alignment = view.clearest
+    return quote(sample.source, sample.prediction) + write_maps(alignment)
+
+
+def quote(source: str, prediction: str) -> str:
+    """Write a text and what was made of it."""
+    return f'<p dir="auto">{escape(source)} \u2192 {escape(prediction)}</p>'
+
+
+def write_maps(alignment: Alignment) -> str:
+    """Write everything that an alignment holds: the mean, every head, both self-attentions."""
+    told = paragraph(
+        "Rows are what is written, columns what is looked at; the stronger the color, the more "
+        "weight. Resting on a row of the first map names what it looks at most."
+    )
+    source, target = alignment.source_tokens, alignment.target_tokens
+    parts = [told, wide(draw_alignment(alignment))]
+    if alignment.weights[0, 0].size < alignment.weights.size:
+        heads = draw_heads(alignment.weights, target, source)
+        parts.insert(1, "<h3>Mean of all layers and heads</h3>")
+        parts += ["<h3>From target to source, head by head</h3>", wide(heads)]
+    if alignment.encoder is not None:
+        drawn = draw_heads(alignment.encoder, source, source)
+        parts.append(details("within the source (encoder)", wide(drawn)))
+    if alignment.decoder is not None:
+        drawn = draw_heads(alignment.decoder, target, alignment.input_tokens)
+        parts.append(details("within the target (decoder)", wide(drawn)))
+    return "".join(parts)
+
+
+def draw_beams(view: RunView) -> str:
+    """Draw the beam search of one example."""
+    model = view.model
+    sample, _ = view.clearest if has_attention(model.body) else (view.samples[0], None)
+    own = vars(model.task)["num_beams"]
+    tree = search_tree(model, sample.source, num_beams=min(5, max(3, own)))
+    settings = "" if own == tree.num_beams else f" (predictions above are made with {own})"
+    told = paragraph(
+        f"A search with {tree.num_beams} beams{settings}: each column is a step, best candidates "
+        "on top. Below each token stands the log probability of the whole path; a finished result "
+        "(green) is ranked by it divided by the length. Dropped candidates are grey and dotted, "
+        "the way to the result is blue."
+    )
+    quoted = quote(sample.source, model.tokenizer.decode(tree.best.ids))
+    shown = max(node.step for node in tree.nodes)
+    rest = f"The first {shown} of {tree.num_steps} steps." if tree.num_steps > shown else ""
+    return told + quoted + wide(draw_search(tree)) + (paragraph(rest) if rest else "")
+
+
+def draw_positions_and_masks(view: RunView) -> str:
+    """Draw what tells a Transformer where a token stands and what it may look at.
+
+    Recurrent models need neither, and give nothing.
+    """
+    parts = []
+    for name, value in view.model.body.state_dict().items():
+        if name.endswith("positions.weight"):
+            table_of = value.float().cpu().numpy()
+            told = f"{name}: the first positions, one row each; blue is above zero, orange below."
+            parts += [paragraph(told), wide(draw_positions(table_of))]
+            break
+    if not parts:
+        return ""
+    told = paragraph("Which positions (columns) a position (row) may look at.")
+    return "".join([*parts, "<h3>Masks</h3>", told, wide(draw_masks())])
+
+
+def draw_data(view: RunView) -> str:
+    """Write the data report: rows, lengths, what was cut, what is in two splits."""
+    report = read_data_report(view.run_dir / "data.json")
+    parts = []
+    if warnings := report.warnings():
+        items = "".join(f"<li>{escape(warning)}</li>" for warning in warnings)
+        parts.append(f'<ul class="warnings">{items}</ul>')
+    heads = ["split", "rows", "bad", "blank", "repeated", "same source", "padding"]
+    parts.append(table(heads, [_split_cells(split) for split in report.splits]))
+    heads = ["split", "side", "tokens", "median", "95 %", "longest", "rows cut", "tokens cut"]
+    sides = [(split, side) for split in report.splits for side in split.sides]
+    rows = [_side_cells(split, side) for split, side in sides]
+    parts += ["<h3>Lengths in tokens</h3>", table([*heads, "unknown"], rows, words=2)]
+    bars = [
+        draw_histogram(side.histogram, title=f"{split.name}: {side.name}") for split, side in sides
+    ]
+    parts.append(f'<div class="bars" style="margin-top:16px">{"".join(bars)}</div>')
+    if report.leaks:
+        rows = [(f"{k.first} and {k.second}", k.rows, k.sources) for k in report.leaks]
+        parts += ["<h3>In two splits</h3>", table(["splits", "whole rows", "sources"], rows)]
+        examples = [text for leak in report.leaks for text in leak.examples]
+        parts.append(details("where", code("\n".join(examples))))
+    return "".join(parts)
+
+
+def _split_cells(split: SplitReport) -> list[object]:
+    padding = ", ".join(f"{way} {share:.1%}" for way, share in split.padding_ratio.items())
+    counts = (split.num_rows, split.bad_rows, split.empty_rows, split.duplicate_rows)
+    return [split.name, *counts, split.duplicate_sources, padding]
+
+
+def _side_cells(split: SplitReport, side: SideReport) -> list[object]:
+    lengths = (number(side.median), number(side.p95), side.max)
+    cut = (side.truncated_rows, side.truncated_tokens, side.unknown_tokens)
+    return [split.name, side.name, side.num_tokens, *lengths, *cut]
+
+
+def draw_environment(view: RunView) -> str:
+    """Write the machine, the versions and the fingerprints of the data."""
+    values = read_json(view.run_dir / "environment.json")
+    rows: list[tuple[str, object]] = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            rows += [(f"{name}: {key}", inner) for key, inner in value.items()]
+        else:
+            rows.append((name, "none" if value is None else value))
+    return table(["", ""], rows, words=2)
+
+
+def draw_recipe(view: RunView) -> str:
+    """Write the recipe as resolved."""
+    written = (view.run_dir / "recipe.toml").read_text(encoding="utf-8")
+    return paragraph("As resolved; headway train recipe.toml repeats it.") + code(written)

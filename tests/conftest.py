@@ -1,0 +1,35 @@
+"""Settings and data that all tests share."""
+
+from __future__ import annotations
+
+import os
+
+# Before torch is imported: tests run beside each other on few cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+torch.set_num_threads(1)
+
+settings.register_profile("headway", deadline=None, derandomize=True, max_examples=40)
+settings.load_profile("headway")
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def multi30k() -> Path:
+    """Give the folder of the Multi30k data."""
+    folder = SHARED_DATA / "multi30k"
+    if not folder.is_dir():
+        pytest.skip("the Multi30k data is not here (see benchmarks/README.md)")
+    return folder
