@@ -14,20 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from headway.recipe import Recipe
+    from headway.recipe import read as read_recipe
     from headway.tasks._model import Model, load
-    from headway.train.run import resume, train
+    from headway.train.run import resume as resume_run
+    from headway.train.run import train as run_recipe
 
 __version__ = "0.1.0"
 
-__all__ = ["Model", "Recipe", "load", "read_recipe", "resume", "train"]
+__all__ = ["Model", "Recipe", "load", "read_recipe", "resume_run", "run_recipe"]
 
 _HOMES = {
     "Model": ("headway.tasks._model", "Model"),
     "Recipe": ("headway.recipe", "Recipe"),
     "load": ("headway.tasks._model", "load"),
     "read_recipe": ("headway.recipe", "read"),
-    "resume": ("headway.train.run", "resume"),
-    "train": ("headway.train.run", "train"),
+    "resume_run": ("headway.train.run", "resume"),
+    "run_recipe": ("headway.train.run", "train"),
 }
 
 
@@ -35,7 +37,6 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'headway' has no attribute {name!r}")
     module, attribute = _HOMES[name]
-    # The sub-package `train` and the function share a name; the function is what users call.
     value = vars(importlib.import_module(module))[attribute]
     globals()[name] = value
     return value

@@ -81,7 +81,7 @@ def model_key(model_type: str) -> str:
     """
     known: dict[str, str] = {}
     for key in list_keys("models"):
-        known |= {word: key for word in published(key)}
+        known |= dict.fromkeys(published(key), key)
     if model_type not in known:
         raise ConfigError(
             f"model_type {model_type!r} is not one that Headway reads",

@@ -49,7 +49,9 @@ def make_model(**changes) -> Model:
         for parameter in body.parameters():
             if parameter.requires_grad:
                 parameter.mul_(1.5)
-    return Model(body, tokenizer, Translation(), task_name="translation", architecture="transformer")
+    return Model(
+        body, tokenizer, Translation(), task_name="translation", architecture="transformer"
+    )
 
 
 def our_logits(model: Model, sources: list[list[int]], targets: list[list[int]]) -> torch.Tensor:

@@ -11,7 +11,14 @@ import sys
 from collections.abc import Sequence
 
 from headway import __version__, registry
-from headway.errors import EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, HeadwayError, nearest
+from headway.errors import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    HeadwayError,
+    nearest,
+)
 
 # In the order of a first day with the program.
 _ORDER = ("quickstart", "recipes", "new", "train", "evaluate", "predict", "translate", "inspect")

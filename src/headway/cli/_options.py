@@ -9,7 +9,7 @@ import typing
 from types import ModuleType
 from typing import Any
 
-from headway import recipe
+from headway import fields, recipe
 from headway.errors import ConfigError, nearest
 
 
@@ -93,11 +93,14 @@ def split_recipe_flags(words: list[str]) -> tuple[dict[str, dict[str, list[str]]
 def _recipe_help() -> str:
     lines = ["Keys of a recipe, each of them a flag (--training.peak-lr 3e-4):", ""]
     for section, section_class in recipe.SECTIONS.items():
-        texts = recipe.describe_fields(section_class)
+        texts = fields.describe_fields(section_class)
         for name, field in recipe.own_fields(section).items():
             default = field.default if field.default is not dataclasses.MISSING else ""
             flag = f"--{section}.{name.replace('_', '-')}"
             lines.append(f"  {flag:<32} {texts.get(name, '')} ({default})")
-    lines += ["", "Further keys of [model] and [task] are those of the chosen architecture and task:"]
+    lines += [
+        "",
+        "Further keys of [model] and [task] are those of the chosen architecture and task:",
+    ]
     lines += ["headway inspect RECIPE prints them all.", "", ""]
     return "\n".join(lines)

@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from headway.errors import HeadwayError
 from headway.train.run import Evaluated, Event, Finished, Note, Report, Started
 
 # Seconds between two lines about the loss where there is no terminal.
@@ -88,7 +89,7 @@ class _Display:
 
     def _start(self, event: Started) -> None:
         self._started = event
-        for line in [*event.report.lines(), *event.report.warnings()]:
+        for line in event.report.lines():
             self.console.print(line, markup=False, soft_wrap=True)
         self.console.print(
             f"{event.num_parameters / 1e6:.2f} M parameters, {event.total_steps} steps, "
@@ -118,12 +119,17 @@ class _Display:
             return None
         from headway.explain.report import write_report
 
-        report = write_report(self.run_dir)
+        report: Path | None = None
+        try:
+            report = write_report(self.run_dir)
+        except HeadwayError as error:
+            # The model is saved: a report that cannot be written does not make the run fail.
+            self.console.print(f"no report: {error}", markup=False, soft_wrap=True)
         event = self.finished
         best = "" if event.best_score is None else f", {event.score_name} {event.best_score:.2f}"
         self.console.print(
             f"done: {event.step} steps in {event.seconds:.0f} s; best at step {event.best_step}"
-            f"{best}; report {report}",
+            f"{best}; report {report or 'none'}",
             soft_wrap=True,
         )
         if says_where:

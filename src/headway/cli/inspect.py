@@ -69,9 +69,7 @@ def _data(options: Options) -> tuple[dict[str, Any], list[str]]:
     from headway.data.report import build_report, describe_split
 
     task = registry.load_class("tasks", options.task)
-    records = read_records(
-        options.what, columns=task.columns, names=options.columns, skip_bad=True
-    )
+    records = read_records(options.what, columns=task.columns, names=options.columns, skip_bad=True)
     lengths = {
         column: np.array([len(str(row[column]).split()) for row in records.rows])
         for column in task.columns
@@ -115,8 +113,8 @@ def _model(path: Path) -> tuple[dict[str, Any], list[str]]:
 
 
 def _run(path: Path) -> tuple[dict[str, Any], list[str]]:
-    from headway.explain.report import write_report
     from headway.explain.curves import terminal_plot
+    from headway.explain.report import write_report
     from headway.train.log import read_jsonl
 
     rows = read_jsonl(path / "metrics.jsonl")

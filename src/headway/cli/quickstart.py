@@ -47,7 +47,9 @@ def run(options: Options) -> int:
     started = time.monotonic()
     out = options.out or _free_folder()
     run_dir, data_dir = out / "run", out / "data"
-    splits = generate_dates(num_train=options.num_train, num_test=options.num_test, seed=options.seed)
+    splits = generate_dates(
+        num_train=options.num_train, num_test=options.num_test, seed=options.seed
+    )
     if not run_dir.exists():
         write_dates(data_dir, splits)
     _say(
@@ -72,7 +74,7 @@ def run(options: Options) -> int:
     report = show(train(recipe, run_dir), run_dir, as_json=False, quiet=True)
     _score(run_dir / "model", splits.test)
     _say(f"report with alignments: {report}")
-    _say(f"model: {run_dir / 'model'}; try: headway translate {run_dir / 'model'} \"en May 4, 1999\"")
+    _say(f'model: {run_dir / "model"}; try: headway translate {run_dir / "model"} "en May 4, 1999"')
     _say(f"{time.monotonic() - started:.0f} seconds in all")
     return 0
 

@@ -14,7 +14,9 @@ from headway.errors import ConfigError
 
 def generator(*key: int) -> np.random.Generator:
     """Make a random generator that depends on these integers and nothing else."""
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([k & 0xFFFFFFFF for k in key])))
+    return np.random.Generator(
+        np.random.PCG64(np.random.SeedSequence([k & 0xFFFFFFFF for k in key]))
+    )
 
 
 def plan_epoch(
@@ -105,7 +107,9 @@ def split_micro_batches(
     return micro_batches
 
 
-def inference_batches(lengths: Sequence[int], *, batch_tokens: int, batch_rows: int) -> list[np.ndarray]:
+def inference_batches(
+    lengths: Sequence[int], *, batch_tokens: int, batch_rows: int
+) -> list[np.ndarray]:
     """Group rows of like length for prediction, longest first.
 
     Args:

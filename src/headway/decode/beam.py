@@ -307,4 +307,6 @@ class _Search:
 
 def _marked(chosen: Tensor, ends: Tensor) -> Tensor:
     """Turn indices into a mask, leaving out candidates that ended."""
-    return torch.zeros_like(ends).scatter(1, chosen, torch.ones_like(chosen, dtype=torch.bool)) & ~ends
+    return (
+        torch.zeros_like(ends).scatter(1, chosen, torch.ones_like(chosen, dtype=torch.bool)) & ~ends
+    )

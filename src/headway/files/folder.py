@@ -34,7 +34,7 @@ def pick_layout(key: str, config: Any) -> Layout:
     raise ConfigError(f"no published layout of {key} fits this config")
 
 
-def write_body(folder: Path, key: str, body: nn.Module) -> None:
+def write_body(folder: Path, key: str, body: Any) -> None:
     """Write config.json and model.safetensors of a body.
 
     Args:
@@ -82,7 +82,7 @@ def read_config(folder: Path) -> tuple[str, Any, Layout]:
         raise FileError(
             f"config.json asks to run code of its own ({', '.join(asked)})",
             where=str(folder),
-            hint="Headway never runs code from a model folder; remove the key if you trust the rest",
+            hint="Headway never runs code from a folder; remove the key if you trust the rest",
         )
     key = registry.model_key(str(published.get("model_type")))
     module = registry.load_module("models", key)
@@ -133,7 +133,7 @@ def _largest(name: str) -> int:
     return _LARGEST.get(name) or _LARGEST.get(name.split("_")[0], _LARGEST_SIZE)
 
 
-def read_body(folder: Path) -> tuple[str, nn.Module]:
+def read_body(folder: Path) -> tuple[str, Any]:
     """Read a body: its architecture's key and the network with its weights, in eval mode.
 
     Nothing is drawn at random first and nothing is copied twice: the network is built without
@@ -161,7 +161,7 @@ def read_body(folder: Path) -> tuple[str, nn.Module]:
 
 
 def _fixed_parameters(
-    body: nn.Module, config: Any, tensors: Mapping[str, Tensor], layout: Layout
+    body: Any, config: Any, tensors: Mapping[str, Tensor], layout: Layout
 ) -> dict[str, Tensor]:
     """Compute what published files leave out because the config determines it."""
     fixed = body.fixed_parameters() if hasattr(body, "fixed_parameters") else {}
@@ -209,5 +209,3 @@ def count_parameters(body: nn.Module) -> dict[str, int]:
             part = name.split(".")[0]
             counts[part] = counts.get(part, 0) + value.numel()
     return counts
-
-

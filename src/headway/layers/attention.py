@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from headway.layers.cache import KeyValueCache
 
-
 # Beyond this many keys the fused kernel's smaller memory counts for more than its slow gradient.
 _LONGEST_FOR_PRODUCTS = 1024
 

@@ -150,6 +150,10 @@ class DecoderBlock(nn.Module):
         )
         return self.after_feed_forward(hidden, self.feed_forward)
 
+    def memorize(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Project a memory, (B, S, D) float, once for all steps: key, value (B, H, S, K) float."""
+        return self.cross_attention.memorize(memory)
+
     def step(
         self, hidden: Tensor, cache: KeyValueCache, key: Tensor, value: Tensor, bias: Tensor
     ) -> Tensor:

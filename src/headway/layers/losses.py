@@ -159,7 +159,5 @@ def linear_cross_entropy(
     Returns:
         total, nll: () float.
     """
-    total, nll = _LinearCrossEntropy.apply(
-        hidden, weight, bias, labels, label_smoothing, excluded
-    )  # pyright: ignore[reportGeneralTypeIssues]
+    total, nll = _LinearCrossEntropy.apply(hidden, weight, bias, labels, label_smoothing, excluded)  # pyright: ignore[reportGeneralTypeIssues]
     return CrossEntropy(total, nll)

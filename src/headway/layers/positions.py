@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 
 def sinusoid(num_positions: int, width: int, *, base: float = 10000.0) -> Tensor:
@@ -40,3 +41,32 @@ def sines_first(table: Tensor) -> Tensor:
         table: (T, D) float.
     """
     return torch.cat([table[:, 0::2], table[:, 1::2]], dim=1)
+
+
+class Positions(nn.Module):
+    """A table of positions: sinusoids that stay as they are, or vectors that are learned.
+
+    Args:
+        num_positions: Rows of the table.
+        width: Columns D.
+        learned: Learn the vectors; else they are sinusoids, sines first.
+        base: Ratio of the longest to the shortest wavelength.
+    """
+
+    def __init__(self, num_positions: int, width: int, *, learned: bool, base: float) -> None:
+        super().__init__()
+        self.base = base
+        self.is_learned = learned
+        self.weight = nn.Parameter(torch.empty(num_positions, width), requires_grad=learned)
+
+    def init_weights(self) -> None:
+        """Fill the table."""
+        if self.is_learned:
+            nn.init.normal_(self.weight, std=0.02)
+        elif not self.weight.is_meta:
+            with torch.no_grad():
+                self.weight.copy_(sines_first(sinusoid(*self.weight.shape, base=self.base)))
+
+    def forward(self, positions: Tensor) -> Tensor:
+        """Map (B, T) int64 to (B, T, D) float."""
+        return F.embedding(positions, self.weight)

@@ -169,8 +169,8 @@ class Lstm(nn.Module):
         """
         enter, forget, new, leave = (gates + self.recurrent(hidden)).chunk(4, dim=-1)
         fresh = enter.sigmoid() * new.tanh()
-        cell = fresh if cell is None else forget.sigmoid() * cell + fresh
-        return leave.sigmoid() * cell.tanh(), cell
+        now = fresh if cell is None else forget.sigmoid() * cell + fresh
+        return leave.sigmoid() * now.tanh(), now
 
 
 class RecurrentStack(nn.Module):
@@ -191,6 +191,8 @@ class RecurrentStack(nn.Module):
         kind = Gru if cell == "gru" else Lstm
         sizes = [input_size] + [hidden_size] * (num_layers - 1)
         self.layers = nn.ModuleList(kind(size, hidden_size) for size in sizes)
+        self.hidden_size = hidden_size
+        self.gates_size = kind.num_gates * hidden_size
         self.dropout = Dropout(dropout)
 
     def project(self, inputs: Tensor) -> Tensor:

@@ -27,6 +27,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from headway.errors import ConfigError
+from headway.layers.decoders import (
+    BahdanauDecoder,
+    DecodingState,
+    FixedContextDecoder,
+    LuongDecoder,
+)
 from headway.layers.documents import unpack
 from headway.layers.dropout import Dropout
 from headway.layers.recurrent import RecurrentEncoder, RecurrentStack, RecurrentState
@@ -328,58 +334,6 @@ class Seq2seq(nn.Module):
         )
 
 
-@dataclass(kw_only=True)
-class DecodingState:
-    """What a decoder remembers between steps; changed in place.
-
-    Args:
-        recurrent: States of the layers, (B, R, D) float each.
-        key: (B, S, F) float. The memory, projected once.
-        value: (B, S, D) float.
-        lengths: (B) int64. Real source positions.
-        context: (B, 1, D) float. The fixed context.
-        fed: (B, R, E) float. Attentional state of the step before, where it is fed.
-        step: Steps done.
-    """
-
-    recurrent: RecurrentState
-    key: Tensor
-    value: Tensor
-    lengths: Tensor
-    context: Tensor | None = None
-    fed: Tensor | None = None
-    step: int = 0
-
-    def reorder(self, parents: Tensor) -> None:
-        """Let beam r continue what beam parents[:, r], (B, R) int64, was."""
-        self.recurrent = self.recurrent.reorder(parents)
-        if self.fed is not None:
-            self.fed = self.fed.gather(1, parents[:, :, None].expand_as(self.fed))
-
-    def keep(self, rows: Tensor) -> None:
-        """Keep these rows, (B) int64."""
-        self.recurrent = self.recurrent.keep(rows)
-        for name in ("key", "value", "lengths", "context", "fed"):
-            value = vars(self)[name]
-            if value is not None:
-                vars(self)[name] = value.index_select(0, rows)
-
-    @property
-    def steps(self) -> Tensor:
-        """Give the number of the running step, (B, 1) int64."""
-        return torch.full_like(self.lengths, self.step)[:, None]
-
-
-def _make_stack(config: Seq2seqConfig) -> RecurrentStack:
-    return RecurrentStack(
-        config.embedding_size,
-        config.hidden_size,
-        num_layers=config.num_decoder_layers,
-        cell=config.cell,
-        dropout=config.dropout,
-    )
-
-
 def _make_attention(config: Seq2seqConfig) -> Attention:
     width = config.hidden_size
     score = {
@@ -400,179 +354,20 @@ def _make_attention(config: Seq2seqConfig) -> Attention:
 
 def make_decoder(config: Seq2seqConfig) -> FixedContextDecoder | BahdanauDecoder | LuongDecoder:
     """Build the decoder that a config asks for."""
+    stack = RecurrentStack(
+        config.embedding_size,
+        config.hidden_size,
+        num_layers=config.num_decoder_layers,
+        cell=config.cell,
+        dropout=config.dropout,
+    )
+    width = config.embedding_size
     if config.attention == "none":
-        return FixedContextDecoder(config)
-    return BahdanauDecoder(config) if config.wiring == "bahdanau" else LuongDecoder(config)
-
-
-class FixedContextDecoder(nn.Module):
-    """Write from one vector for the whole source.
-
-    Paper: Sutskever et al. 2014 (arXiv 1409.3215); Cho et al. 2014 (arXiv 1406.1078), section 2.2.
-    """
-
-    def __init__(self, config: Seq2seqConfig) -> None:
-        super().__init__()
-        self.form = config.context
-        self.stack = _make_stack(config)
-        width = config.hidden_size
-        if self.form != "initial":
-            gates = self.stack.layers[0].num_gates * width
-            self.context_input = nn.Linear(width, gates, bias=False)
-        extra = width + config.embedding_size if self.form == "output" else 0
-        self.readout = nn.Linear(width + extra, config.embedding_size)
-
-    def start(self, memory: Memory, recurrent: RecurrentState) -> DecodingState:
-        """Take the top layer's last encoder state as the context."""
-        if memory.summary is None:
-            raise TypeError("a fixed context is the encoder's last state")
-        context = memory.summary[-1][:, None]  # (B, D) -> (B, 1, D)
-        return DecodingState(
-            recurrent=recurrent,
-            key=memory.hidden,
-            value=memory.hidden,
-            lengths=memory.lengths,
-            context=context,
-        )
-
-    def advance(self, gates: Tensor, state: DecodingState) -> Tensor:
-        """Move one step: (B, R, G) float -> features (B, R, D) or (B, R, 2D) float."""
-        context = state.context
-        if context is None:
-            raise TypeError("the state has no fixed context")
-        if self.form != "initial":
-            gates = gates + self.context_input(context)
-        state.recurrent = self.stack(gates, state.recurrent)
-        state.step += 1
-        hidden = state.recurrent.hidden[-1]
-        if self.form != "output":
-            return hidden
-        return torch.cat([hidden, context.expand_as(hidden)], dim=-1)
-
-    def unroll(self, embedded: Tensor, state: DecodingState) -> Tensor:
-        """Write known targets: (B, T, E) float -> (B, T, E) float."""
-        features = _unroll(self, self.stack.project(embedded), state)
-        return self.read_out(features, embedded)
-
-    def read_out(self, features: Tensor, embedded: Tensor) -> Tensor:
-        """Join state, context and last token as the form says: g(q), or g(y, q, c)."""
-        if self.form == "output":
-            features = torch.cat([features, embedded], dim=-1)
-        return torch.tanh(self.readout(features))
-
-
-class BahdanauDecoder(nn.Module):
-    """Attend with the previous state, feed the context into the cell.
-
-    c_t = attend(s_{t-1});  s_t = cell([e_t; c_t], s_{t-1});  readout tanh(W [s_t; c_t; e_t])
-
-    Paper: Bahdanau, Cho, Bengio 2015 (arXiv 1409.0473), section 3.1 and appendix A.2.
-    """
-
-    def __init__(self, config: Seq2seqConfig) -> None:
-        super().__init__()
-        self.stack = _make_stack(config)
-        width = config.hidden_size
-        gates = self.stack.layers[0].num_gates * width
-        self.attention = _make_attention(config)
-        self.context_input = nn.Linear(width, gates, bias=False)
-        self.readout = nn.Linear(2 * width + config.embedding_size, config.embedding_size)
-
-    def start(self, memory: Memory, recurrent: RecurrentState) -> DecodingState:
-        """Project the memory once."""
-        key, value = self.attention.score.prepare(memory.hidden)
-        return DecodingState(recurrent=recurrent, key=key, value=value, lengths=memory.lengths)
-
-    def advance(self, gates: Tensor, state: DecodingState) -> Tensor:
-        """Move one step: (B, R, G) float -> features (B, R, 2D) float."""
-        query = state.recurrent.hidden[-1]
-        context, _ = self.attention(query, state.key, state.value, state.lengths, state.steps)
-        state.recurrent = self.stack(gates + self.context_input(context), state.recurrent)
-        state.step += 1
-        return torch.cat([state.recurrent.hidden[-1], context], dim=-1)
-
-    def unroll(self, embedded: Tensor, state: DecodingState) -> Tensor:
-        """Write known targets: (B, T, E) float -> (B, T, E) float."""
-        features = _unroll(self, self.stack.project(embedded), state)
-        return self.read_out(features, embedded)
-
-    def read_out(self, features: Tensor, embedded: Tensor) -> Tensor:
-        """Join state, context and last token."""
-        return torch.tanh(self.readout(torch.cat([features, embedded], dim=-1)))
-
-
-class LuongDecoder(nn.Module):
-    """Attend with the current state; answer from the attentional state.
-
-    s_t = cell([e_t; a_{t-1}], s_{t-1});  c_t = attend(s_t);  a_t = tanh(W [c_t; s_t])
-
-    a_{t-1} is in the cell's input only with input feeding. Without it nothing that attention
-    gives goes back into the cell, so all positions attend at once.
-
-    Paper: Luong, Pham, Manning 2015 (arXiv 1508.04025), sections 3 and 3.3.
-    """
-
-    def __init__(self, config: Seq2seqConfig) -> None:
-        super().__init__()
-        self.stack = _make_stack(config)
-        width = config.hidden_size
-        gates = self.stack.layers[0].num_gates * width
-        self.attention = _make_attention(config)
-        self.is_feeding = config.input_feeding
-        if self.is_feeding:
-            self.fed_input = nn.Linear(config.embedding_size, gates, bias=False)
-        self.readout = nn.Linear(2 * width, config.embedding_size)
-
-    def start(self, memory: Memory, recurrent: RecurrentState) -> DecodingState:
-        """Project the memory once."""
-        key, value = self.attention.score.prepare(memory.hidden)
-        state = DecodingState(recurrent=recurrent, key=key, value=value, lengths=memory.lengths)
-        if self.is_feeding:
-            rows, beams, _ = recurrent.hidden[0].shape
-            state.fed = memory.hidden.new_zeros(rows, beams, self.readout.out_features)
-        return state
-
-    def _attend(self, query: Tensor, state: DecodingState, steps: Tensor) -> Tensor:
-        context, _ = self.attention(query, state.key, state.value, state.lengths, steps)
-        return torch.tanh(self.readout(torch.cat([context, query], dim=-1)))
-
-    def advance(self, gates: Tensor, state: DecodingState) -> Tensor:
-        """Move one step: (B, R, G) float -> attentional state (B, R, E) float."""
-        if state.fed is not None:
-            gates = gates + self.fed_input(state.fed)
-        state.recurrent = self.stack(gates, state.recurrent)
-        attentional = self._attend(state.recurrent.hidden[-1], state, state.steps)
-        state.step += 1
-        if self.is_feeding:
-            state.fed = attentional
-        return attentional
-
-    def unroll(self, embedded: Tensor, state: DecodingState) -> Tensor:
-        """Write known targets: (B, T, E) float -> (B, T, E) float."""
-        gates = self.stack.project(embedded)
-        if self.is_feeding:
-            return _unroll(self, gates, state)
-        hidden = []
-        for now in gates.unbind(1):
-            state.recurrent = self.stack(now[:, None], state.recurrent)
-            hidden.append(state.recurrent.hidden[-1])
-        steps = torch.arange(gates.shape[1], device=gates.device)[None]
-        return self._attend(torch.cat(hidden, dim=1), state, steps.expand(len(gates), -1))
-
-    def read_out(self, features: Tensor, embedded: Tensor) -> Tensor:
-        """Give the attentional state as it is."""
-        return features
-
-
-def _unroll(
-    decoder: FixedContextDecoder | BahdanauDecoder | LuongDecoder,
-    gates: Tensor,
-    state: DecodingState,
-) -> Tensor:
-    """Move through known inputs, (B, T, G) float -> features (B, T, .) float."""
-    # unbind, not slices: the gradient of a slice is as large as the whole.
-    features = [decoder.advance(now[:, None], state) for now in gates.unbind(1)]
-    return torch.cat(features, dim=1)
+        return FixedContextDecoder(stack, readout_size=width, form=config.context)
+    attention = _make_attention(config)
+    if config.wiring == "bahdanau":
+        return BahdanauDecoder(stack, attention, readout_size=width)
+    return LuongDecoder(stack, attention, readout_size=width, input_feeding=config.input_feeding)
 
 
 LAYOUTS = (

@@ -26,14 +26,22 @@ from torch import Tensor, nn
 from headway.errors import ConfigError
 from headway.layers.attention import MultiHeadAttention
 from headway.layers.blocks import ACTIVATIONS, DecoderBlock, EncoderBlock, FeedForward
-from headway.layers.cache import Ancestry, KeyValueCache
 from headway.layers.dropout import Dropout
 from headway.layers.masks import causal_mask, document_mask
-from headway.layers.positions import sines_first, sinusoid
+from headway.layers.positions import Positions, sines_first, sinusoid
 from headway.layers.side import Memory, Side
+from headway.layers.stacks import DecoderStack, DecodingState, EncoderStack
 from headway.names import Layout, OneRow, Rename, Tie
 
 PUBLISHED = ("marian", "pegasus")
+
+_CHOICES = MappingProxyType(
+    {
+        "norm": ("post", "pre"),
+        "positions": ("sinusoidal", "learned"),
+        "activation": tuple(ACTIVATIONS),
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,12 +94,7 @@ class TransformerConfig:
             problems.append(f"dropout is {self.dropout}, but must be from 0 to below 1")
         if self.position_base <= 1:
             problems.append(f"position_base is {self.position_base}, but must be above 1")
-        choices = {
-            "norm": ("post", "pre"),
-            "positions": ("sinusoidal", "learned"),
-            "activation": tuple(ACTIVATIONS),
-        }
-        for name, allowed in choices.items():
+        for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 problems.append(
                     f"{name} is {getattr(self, name)!r}, but must be one of {', '.join(allowed)}"
@@ -143,8 +146,8 @@ class Transformer(nn.Module):
         self.config = config
         self.embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
         self.dropout = Dropout(config.dropout)
-        self.encoder = EncoderStack(config)
-        self.decoder = DecoderStack(config)
+        self.encoder = make_encoder(config)
+        self.decoder = make_decoder(config)
         self.output = nn.Linear(config.hidden_size, config.vocab_size)
         self.output.bias.requires_grad_(False)
         self.tie_weights()
@@ -285,128 +288,45 @@ class Transformer(nn.Module):
         )
 
 
-class Positions(nn.Module):
-    """A table of positions: sinusoids that stay as they are, or vectors that are learned."""
-
-    def __init__(self, config: TransformerConfig) -> None:
-        super().__init__()
-        self.base = config.position_base
-        self.is_learned = config.positions == "learned"
-        shape = (config.max_position_embeddings, config.hidden_size)
-        self.weight = nn.Parameter(torch.empty(shape), requires_grad=self.is_learned)
-
-    def init_weights(self) -> None:
-        """Fill the table."""
-        if self.is_learned:
-            nn.init.normal_(self.weight, std=0.02)
-        elif not self.weight.is_meta:
-            with torch.no_grad():
-                self.weight.copy_(sines_first(sinusoid(*self.weight.shape, base=self.base)))
-
-    def forward(self, positions: Tensor) -> Tensor:
-        """Map (B, T) int64 to (B, T, D) float."""
-        return F.embedding(positions, self.weight)
-
-
-def _blocks(config: TransformerConfig) -> tuple[MultiHeadAttention, FeedForward]:
+def _make_parts(config: TransformerConfig) -> tuple[MultiHeadAttention, FeedForward]:
     attention = MultiHeadAttention(config.hidden_size, config.num_attention_heads)
     return attention, FeedForward(config.hidden_size, config.intermediate_size, config.activation)
 
 
-class EncoderStack(nn.Module):
-    """Positions, blocks and, with pre-norm, a last norm."""
+def _make_positions(config: TransformerConfig) -> Positions:
+    return Positions(
+        config.max_position_embeddings,
+        config.hidden_size,
+        learned=config.positions == "learned",
+        base=config.position_base,
+    )
 
-    def __init__(self, config: TransformerConfig) -> None:
-        super().__init__()
-        pre_norm = config.norm == "pre"
-        self.positions = Positions(config)
-        self.layers = nn.ModuleList(
-            EncoderBlock(*_blocks(config), dropout=config.dropout, pre_norm=pre_norm)
-            for _ in range(config.num_encoder_layers)
+
+def make_encoder(config: TransformerConfig) -> EncoderStack:
+    """Build the encoder: self-attention and feed-forward, N times."""
+    pre_norm = config.norm == "pre"
+    blocks = (
+        EncoderBlock(*_make_parts(config), dropout=config.dropout, pre_norm=pre_norm)
+        for _ in range(config.num_encoder_layers)
+    )
+    norm = nn.LayerNorm(config.hidden_size) if pre_norm else None
+    return EncoderStack(_make_positions(config), blocks, norm)
+
+
+def make_decoder(config: TransformerConfig) -> DecoderStack:
+    """Build the decoder: self-attention, attention to the source and feed-forward, N times."""
+    pre_norm = config.norm == "pre"
+    blocks = (
+        DecoderBlock(
+            MultiHeadAttention(config.hidden_size, config.num_attention_heads),
+            *_make_parts(config),
+            dropout=config.dropout,
+            pre_norm=pre_norm,
         )
-        self.norm = nn.LayerNorm(config.hidden_size) if pre_norm else None
-
-    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        """Map (B, S, D) float to (B, S, D) float under a (B, 1, S, S) bool mask."""
-        for layer in self.layers:
-            hidden = layer(hidden, mask)
-        return hidden if self.norm is None else self.norm(hidden)
-
-
-class DecoderStack(nn.Module):
-    """Positions, blocks and, with pre-norm, a last norm."""
-
-    def __init__(self, config: TransformerConfig) -> None:
-        super().__init__()
-        pre_norm = config.norm == "pre"
-        self.positions = Positions(config)
-        self.layers = nn.ModuleList(
-            DecoderBlock(
-                MultiHeadAttention(config.hidden_size, config.num_attention_heads),
-                *_blocks(config),
-                dropout=config.dropout,
-                pre_norm=pre_norm,
-            )
-            for _ in range(config.num_decoder_layers)
-        )
-        self.norm = nn.LayerNorm(config.hidden_size) if pre_norm else None
-
-    def forward(
-        self, hidden: Tensor, memory: Tensor, mask: Tensor | None, memory_mask: Tensor | None
-    ) -> Tensor:
-        """Map (B, T, D) float to (B, T, D) float with a memory (B, S, D) float."""
-        for layer in self.layers:
-            hidden = layer(hidden, memory, mask, memory_mask)
-        return hidden if self.norm is None else self.norm(hidden)
-
-    def start(self, memory: Memory, *, num_beams: int, max_steps: int) -> DecodingState:
-        """Project the memory for every layer and make room for the tokens to come."""
-        ancestry = Ancestry(len(memory.documents), num_beams, max_steps, like=memory.hidden)
-        bias = torch.zeros_like(memory.documents, dtype=memory.hidden.dtype)
-        bias = bias.masked_fill(memory.documents == 0, -torch.inf)[:, None, None]
-        memories = [layer.cross_attention.memorize(memory.hidden) for layer in self.layers]
-        caches = [KeyValueCache(ancestry, max_steps) for _ in self.layers]
-        return DecodingState(ancestry=ancestry, caches=caches, memories=memories, bias=bias)
-
-    def step(self, hidden: Tensor, state: DecodingState) -> Tensor:
-        """Map the newest token of each beam, (B, R, D) float, to (B, R, D) float."""
-        state.ancestry.advance()
-        for layer, cache, (key, value) in zip(
-            self.layers, state.caches, state.memories, strict=True
-        ):
-            hidden = layer.step(hidden, cache, key, value, state.bias)
-        return hidden if self.norm is None else self.norm(hidden)
-
-
-@dataclass(kw_only=True)
-class DecodingState:
-    """What step-by-step decoding remembers; changed in place by `step`, `reorder` and `keep`.
-
-    Args:
-        ancestry: Which tokens each beam descends from.
-        caches: Keys and values of each layer's self-attention.
-        memories: Keys and values of each layer's attention to the source, (B, H, S, K) float.
-        bias: (B, 1, 1, S) float. 0 on real source positions, -inf elsewhere.
-    """
-
-    ancestry: Ancestry
-    caches: list[KeyValueCache]
-    memories: list[tuple[Tensor, Tensor]]
-    bias: Tensor
-
-    def reorder(self, parents: Tensor) -> None:
-        """Let beam r continue what beam parents[:, r], (B, R) int64, was."""
-        self.ancestry.reorder(parents)
-
-    def keep(self, rows: Tensor) -> None:
-        """Keep these rows, (B) int64."""
-        self.ancestry.keep(rows)
-        for cache in self.caches:
-            cache.keep(rows)
-        self.memories = [
-            (key.index_select(0, rows), value.index_select(0, rows)) for key, value in self.memories
-        ]
-        self.bias = self.bias.index_select(0, rows)
+        for _ in range(config.num_decoder_layers)
+    )
+    norm = nn.LayerNorm(config.hidden_size) if pre_norm else None
+    return DecoderStack(_make_positions(config), blocks, norm)
 
 
 def _stack_renames(stack: str) -> tuple[Rename, ...]:
@@ -463,9 +383,7 @@ _CONFIG = MappingProxyType(
 _CONSTANTS = MappingProxyType(
     {"scale_embedding": True, "is_encoder_decoder": True, "tie_word_embeddings": True}
 )
-_EXTRAS = MappingProxyType(
-    {"attention_dropout": 0.0, "activation_dropout": 0.0, "init_std": 0.02}
-)
+_EXTRAS = MappingProxyType({"attention_dropout": 0.0, "activation_dropout": 0.0, "init_std": 0.02})
 
 LAYOUTS = (
     Layout(
@@ -474,7 +392,11 @@ LAYOUTS = (
         when={"norm": "post"},
         config=_CONFIG,
         constants=_CONSTANTS,
-        extras={**_EXTRAS, "share_encoder_decoder_embeddings": True, "static_position_embeddings": True},
+        extras={
+            **_EXTRAS,
+            "share_encoder_decoder_embeddings": True,
+            "static_position_embeddings": True,
+        },
         renames=_RENAMES,
     ),
     Layout(

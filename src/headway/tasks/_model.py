@@ -7,15 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from headway import registry
 from headway.errors import ConfigError, FileError, RequestError, nearest
 from headway.files import folder
 from headway.files.manifest import read_json, write_folder, write_json
 from headway.layers.packed import has_fast_bf16, pack
-from headway.tasks._task import Progress, Record, Setting, Task
+from headway.tasks._task import Body, Head, Progress, Record, Setting, Task
 from headway.text.tokenizer import END, PAD, UNKNOWN, Tokenizer
 
 FORMAT = 1
@@ -32,7 +29,9 @@ def make_task(name: str, settings: Mapping[str, Any]) -> Task:
     known = [field.name for field in dataclasses.fields(task_class)]
     for setting in settings:
         if setting not in known:
-            raise ConfigError(f"task {name} has no setting {setting!r}", hint=nearest(setting, known))
+            raise ConfigError(
+                f"task {name} has no setting {setting!r}", hint=nearest(setting, known)
+            )
     task = task_class(**settings)
     if problems := task.check():
         raise ConfigError("task: " + "; ".join(problems))
@@ -55,13 +54,13 @@ class Model:
 
     def __init__(
         self,
-        body: nn.Module,
+        body: Body,
         tokenizer: Tokenizer,
         task: Task,
         *,
         task_name: str,
         architecture: str,
-        head: nn.Module | None = None,
+        head: Head = None,
         labels: tuple[str, ...] = (),
         summary: Mapping[str, Any] | None = None,
     ) -> None:
@@ -177,8 +176,9 @@ class Model:
         if self.tokenizer.unknown_id is not None:
             special["unk_token"] = UNKNOWN
         folder.write_tokenizer(draft, self.tokenizer.to_json(), special=special)
-        if hasattr(self.task, "generation"):
-            folder.write_generation_config(draft, self.task.generation(self.setting))
+        generation = self.task.generation(self.setting)
+        if generation is not None:
+            folder.write_generation_config(draft, generation)
         settings = dataclasses.asdict(self.task)  # pyright: ignore[reportArgumentType]
         own = {
             "format": FORMAT,

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
-from torch import nn
 
 from headway.data.batch import Batch, Example
 from headway.layers.losses import Loss
@@ -15,6 +14,11 @@ from headway.metrics.intervals import Statistics
 from headway.text.tokenizer import Tokenizer
 
 Record = Mapping[str, Any]
+# A body is a torch module with `config`, `kind` and what its kind promises (an encoder-decoder:
+# encode, decode, output, logits, start, step). torch types a module's attributes too loosely to
+# say so; the contract tests do.
+Body = Any
+Head = Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,19 +100,23 @@ class Task(Protocol):
         """Count the targets of each loss, before anything is computed."""
         ...
 
-    def losses(self, body: nn.Module, head: nn.Module | None, batch: Batch) -> tuple[Loss, ...]:
+    def losses(self, body: Body, head: Head, batch: Batch) -> tuple[Loss, ...]:
         """Compute the sums of all losses over a batch."""
         ...
 
     def predict(
         self,
-        body: nn.Module,
-        head: nn.Module | None,
+        body: Body,
+        head: Head,
         rows: Sequence[Record],
         setting: Setting,
         progress: Callable[[Progress], None] | None = None,
     ) -> list[dict[str, Any]]:
         """Answer records; each answer has at least "prediction"."""
+        ...
+
+    def generation(self, setting: Setting) -> dict[str, Any] | None:
+        """Say how `transformers` should decode this model; None where nothing is decoded."""
         ...
 
     def statistics(

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from headway.data.batch import Batch, Example, lay_out
 from headway.data.order import inference_batches
@@ -29,7 +29,7 @@ from headway.layers.losses import IGNORE, Loss, linear_cross_entropy
 from headway.layers.side import Side
 from headway.metrics.generated import bleu_statistics, chrf_statistics, exact_match_statistics
 from headway.metrics.intervals import Statistics
-from headway.tasks._task import Encoded, Progress, Record, Setting
+from headway.tasks._task import Body, Encoded, Head, Progress, Record, Setting
 
 # Cells of a batch in prediction; beams multiply them.
 _BATCH_TOKENS = 4096
@@ -90,10 +90,13 @@ class Translation:
         }
         columns = [column for column in self.columns if rows and column in rows[0]]
         ids, full, unknown = {}, {}, {}
+        unknown_id = setting.tokenizer.unknown_id
         for column in columns:
             encoded = setting.tokenizer.encode_ids([row[column] for row in rows])
             full[column] = np.array([len(item) for item in encoded])
-            unknown[column] = sum(item.count(setting.tokenizer.unknown_id) for item in encoded)
+            unknown[column] = (
+                0 if unknown_id is None else sum(item.count(unknown_id) for item in encoded)
+            )
             ids[column] = [_cut(item, limits[column]) for item in encoded]
         examples = [
             Example(index, ids["source"][index], ids["target"][index] if "target" in ids else None)
@@ -117,7 +120,7 @@ class Translation:
         """Count the target tokens."""
         return {"loss": float((_labels(batch) != IGNORE).sum())}
 
-    def losses(self, body: nn.Module, head: nn.Module | None, batch: Batch) -> tuple[Loss, ...]:
+    def losses(self, body: Body, head: Head, batch: Batch) -> tuple[Loss, ...]:
         """Sum the cross-entropy of the target tokens, in nats."""
         if batch.target is None:
             raise TypeError("a translation loss needs targets")
@@ -140,8 +143,8 @@ class Translation:
 
     def predict(
         self,
-        body: nn.Module,
-        head: nn.Module | None,
+        body: Body,
+        head: Head,
         rows: Sequence[Record],
         setting: Setting,
         progress: Callable[[Progress], None] | None = None,
@@ -169,7 +172,7 @@ class Translation:
         return answers
 
     def search(
-        self, body: Any, sources: list[list[int]], setting: Setting, **observing: Any
+        self, body: Body, sources: list[list[int]], setting: Setting, **observing: Any
     ) -> list[list[Hypothesis]]:
         """Run the beam search on encoded sources.
 
@@ -208,6 +211,20 @@ class Translation:
             for item in hypotheses
         ]
         return {**results[0], "n_best": results} if self.num_best > 1 else results[0]
+
+    def generation(self, setting: Setting) -> dict[str, Any]:
+        """Give beams, lengths and special tokens in the words of generation_config.json."""
+        pad_id = setting.tokenizer.pad_id
+        return {
+            "num_beams": self.num_beams,
+            "length_penalty": self.length_penalty,
+            "min_length": self.min_tokens,
+            "max_length": min(self.max_target_tokens, setting.max_tokens),
+            "decoder_start_token_id": pad_id,
+            "pad_token_id": pad_id,
+            "bad_words_ids": [[pad_id]],
+            "eos_token_id": setting.tokenizer.end_id,
+        }
 
     def statistics(
         self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]

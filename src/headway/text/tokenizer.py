@@ -192,7 +192,9 @@ def _word(vocab_size: int) -> tuple[Engine, trainers.Trainer]:
 
 def _bpe(vocab_size: int) -> tuple[Engine, trainers.Trainer]:
     engine = Engine(models.BPE(unk_token=UNKNOWN))
-    engine.pre_tokenizer = _metaspace(_apart(), pre_tokenizers.Split(Regex(r"[.,!?;:]"), "isolated"))
+    engine.pre_tokenizer = _metaspace(
+        _apart(), pre_tokenizers.Split(Regex(r"[.,!?;:]"), "isolated")
+    )
     engine.decoder = decoders.Metaspace()
     return engine, trainers.BpeTrainer(vocab_size=vocab_size, show_progress=False)
 
@@ -262,7 +264,10 @@ def train_tokenizer(
     engine, trainer = KINDS[kind](vocab_size - 1)
     normal = [normalizers.NFC()] + ([normalizers.Lowercase()] if lowercase else [])
     engine.normalizer = normalizers.Sequence(normal)
-    trainer.special_tokens = [AddedToken(UNKNOWN, special=True), AddedToken(END, special=True)]
+    trainer.special_tokens = [  # pyright: ignore[reportAttributeAccessIssue]
+        AddedToken(UNKNOWN, special=True),
+        AddedToken(END, special=True),
+    ]
     engine.train_from_iterator(texts, trainer)
     engine.add_special_tokens([AddedToken(PAD, special=True)])
     engine.post_processor = processors.TemplateProcessing(

@@ -1,4 +1,4 @@
-"""Score a model on records: predictions against references, and the loss where targets are given."""
+"""Score a model on records: predictions against references, and the loss of the references."""
 
 from __future__ import annotations
 
@@ -110,6 +110,4 @@ def evaluate(
         scores |= {item.name: item.value() for item in statistics}
     if "perplexity" in model.task.metrics:
         scores["perplexity"] = perplexity(losses["loss"], 1)
-    return Evaluation(
-        scores=scores, statistics=statistics, losses=losses, predictions=predictions
-    )
+    return Evaluation(scores=scores, statistics=statistics, losses=losses, predictions=predictions)

@@ -142,9 +142,7 @@ def read_data(recipe: Recipe, task: Task) -> tuple[Records, Records | None]:
         raise ConfigError("data.train is empty", hint="name the training files with --data.train")
 
     def read(paths: tuple[str, ...]) -> Records:
-        return read_records(
-            paths, columns=task.columns, names=data.columns, skip_bad=data.skip_bad
-        )
+        return read_records(paths, columns=task.columns, names=data.columns, skip_bad=data.skip_bad)
 
     train = read(data.train)
     if data.max_rows is not None:

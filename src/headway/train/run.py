@@ -15,15 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from headway import recipe as recipes
 from headway.data.read import Records
 from headway.data.report import DataReport
-from headway.errors import ConfigError, FileError
+from headway.errors import FileError
 from headway.files.manifest import read_json, write_json, write_text
 from headway.recipe import Recipe
-from headway.tasks._model import Model
 from headway.tasks._task import Encoded
 from headway.train.average import average_checkpoints
 from headway.train.evaluate import Evaluation, Interrupted, evaluate
@@ -153,7 +150,9 @@ def resume(run_dir: Path, *, length: dict[str, Any] | None = None) -> Iterator[E
     with run_lock(run_dir), stop_signals() as stop:
         prepared = prepare(recipe, tokenizer_file=run_dir / "tokenizer.json")
         before = read_json(run_dir / "environment.json").get("data_sha256", {})
-        changed = [name for name, value in prepared.fingerprints.items() if before.get(name) != value]
+        changed = [
+            name for name, value in prepared.fingerprints.items() if before.get(name) != value
+        ]
         if changed:
             raise FileError(
                 f"{', '.join(changed)} changed since the run started",
@@ -282,18 +281,7 @@ class _Run:
             except Interrupted:
                 self._save_and_stop()
                 return
-            event = self._take_note(result, started)
-            append_json(
-                self.run_dir / "metrics.jsonl",
-                {
-                    "step": self.state.step,
-                    "epoch": round(self.state.step / self.trainer.steps_per_epoch, 4),
-                    "valid": {"loss": event.loss, **event.scores},
-                    "is_best": event.is_best,
-                    "seconds": round(self.state.seconds, 3),
-                },
-            )
-            yield event
+            yield self._take_note(result, started)
         else:
             self.state.evaluated_step = self.state.step
         self._checkpoint()
@@ -325,24 +313,43 @@ class _Run:
         value = result.scores[self.score_name]
         return -value if self.score_name == "perplexity" else value
 
-    def _take_note(self, result: Evaluation, started: float) -> Evaluated:
+    def _take_note(
+        self, result: Evaluation, started: float, *, averaged: int | None = None
+    ) -> Evaluated:
+        """Keep the model if it is the best so far, and write the scores down."""
         state, value = self.state, self._value(result)
-        is_best = state.best_score is None or value > state.best_score
+        # A mean of checkpoints that is as good as the best single one is the safer choice.
+        is_best = (
+            state.best_score is None
+            or value > state.best_score
+            or (averaged is not None and value == state.best_score)
+        )
         if is_best:
             state.best_score, state.best_step, state.stale_evaluations = value, state.step, 0
-            self._save_model(result.scores)
+            self._save_model(result.scores, averaged_checkpoints=averaged or 1)
         else:
             state.stale_evaluations += 1
         state.evaluated_step = state.step
         seconds = time.perf_counter() - started
         state.seconds += seconds
-        return Evaluated(
+        event = Evaluated(
             step=state.step,
             scores=result.scores,
             loss=sum(result.losses.values()),
             is_best=is_best,
             seconds=seconds,
         )
+        line = {
+            "step": state.step,
+            "epoch": round(state.step / self.trainer.steps_per_epoch, 4),
+            "valid": {"loss": event.loss, **event.scores},
+            "is_best": is_best,
+            "seconds": round(state.seconds, 3),
+        }
+        if averaged is not None:
+            line["averaged_checkpoints"] = averaged
+        append_json(self.run_dir / "metrics.jsonl", line)
+        return event
 
     def _save_model(self, scores: dict[str, float], **more: Any) -> None:
         self.model.summary = {
@@ -392,17 +399,7 @@ class _Run:
             raise Stopped(
                 "stopped while averaging", hint=f"headway train --resume {self.run_dir}"
             ) from error
-        value = self._value(result)
-        is_best = self.state.best_score is None or value >= self.state.best_score
-        if is_best:
-            self.state.best_score, self.state.best_step = value, self.state.step
-            self._save_model(result.scores, averaged_checkpoints=len(paths))
-        verb = "taken" if is_best else "not taken: a single one was better"
+        event = self._take_note(result, started, averaged=len(paths))
+        verb = "taken" if event.is_best else "not taken: a single one was better"
         yield Note(text=f"mean of the last {len(paths)} checkpoints {verb}")
-        yield Evaluated(
-            step=self.state.step,
-            scores=result.scores,
-            loss=sum(result.losses.values()),
-            is_best=is_best,
-            seconds=time.perf_counter() - started,
-        )
+        yield event

@@ -146,9 +146,7 @@ def load_weights(path: Path, modules: nn.Module) -> None:
             value.copy_(weights[name])
 
 
-def load_checkpoint(
-    path: Path, modules: nn.Module, optimizer: torch.optim.Optimizer
-) -> TrainState:
+def load_checkpoint(path: Path, modules: nn.Module, optimizer: torch.optim.Optimizer) -> TrainState:
     """Put a checkpoint's weights and moments in place and read where the run was."""
     load_weights(path, modules)
     moments: dict[str, dict[str, Tensor]] = {}
@@ -158,8 +156,7 @@ def load_checkpoint(
     for name, parameter in modules.named_parameters():
         if name in moments:
             optimizer.state[parameter] = {
-                key: value.to(parameter.device)
-                for key, value in moments[name].items()
+                key: value.to(parameter.device) for key, value in moments[name].items()
             }
     values: dict[str, Any] = read_json(path / "state.json")
     known = {item.name for item in dataclasses.fields(TrainState)}

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from headway.layers.positions import sines_first, sinusoid
+from headway.layers.positions import Positions, sines_first, sinusoid
 
 
 def test_position_one_of_four_columns_with_base_100():
@@ -47,3 +47,29 @@ def test_sines_first_moves_the_sines_to_the_front_and_loses_nothing(width):
     assert sines_first(table).tolist() == [
         [row[column] for column in order] for row in table.tolist()
     ]
+
+
+def filled(*, learned: bool, base: float = 10000.0) -> Positions:
+    torch.manual_seed(0)
+    positions = Positions(50, 8, learned=learned, base=base)
+    positions.init_weights()
+    return positions
+
+
+def test_a_fixed_table_holds_sinusoids_sines_first_and_is_not_trained():
+    positions = filled(learned=False, base=100.0)
+    assert torch.equal(positions.weight, sines_first(sinusoid(50, 8, base=100.0)))
+    assert not positions.weight.requires_grad
+
+
+def test_a_learned_table_starts_small_and_is_trained():
+    positions = filled(learned=True)
+    assert positions.weight.std().item() == pytest.approx(0.02, rel=0.1)
+    assert positions.weight.requires_grad
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_positions_are_looked_up_in_any_order(learned):
+    positions = filled(learned=learned)
+    places = torch.tensor([[3, 0, 49], [7, 7, 1]])
+    assert torch.equal(positions(places), positions.weight[places])

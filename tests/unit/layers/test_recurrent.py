@@ -42,9 +42,14 @@ def parameter_pairs(ours: RecurrentStack, theirs: nn.RNNBase) -> list[tuple[Tens
 
 
 def start_state(cell: str, num_layers: int, rows: int, beams: int) -> RecurrentState:
-    hidden = draw(num_layers, rows, beams, WIDTH, seed=5).requires_grad_()
-    memory = draw(num_layers, rows, beams, WIDTH, seed=6).requires_grad_()
-    return RecurrentState(hidden, memory if cell == "lstm" else None)
+    shape = (rows, beams, WIDTH)
+    hidden = tuple(draw(*shape, seed=50 + n).requires_grad_() for n in range(num_layers))
+    cells = tuple(draw(*shape, seed=60 + n).requires_grad_() for n in range(num_layers))
+    return RecurrentState(hidden, cells if cell == "lstm" else None)
+
+
+def tensors_of(state: RecurrentState) -> list[Tensor]:
+    return [*state.hidden, *(state.cell or ())]
 
 
 def run_ours(stack: RecurrentStack, inputs: Tensor, state: RecurrentState):
@@ -59,13 +64,19 @@ def run_ours(stack: RecurrentStack, inputs: Tensor, state: RecurrentState):
 def run_theirs(stack: nn.RNNBase, inputs: Tensor, state: RecurrentState):
     """The same with each beam as a row of its own."""
     rows = inputs.shape[:2]
-    first = state.hidden.flatten(1, 2)
+
+    def fold(states: tuple[Tensor, ...]) -> Tensor:
+        return torch.stack(states).flatten(1, 2)
+
+    def unfold(states: Tensor) -> tuple[Tensor, ...]:
+        return tuple(states.unflatten(1, rows))
+
     if state.cell is None:
-        outputs, last = stack(inputs.flatten(0, 1), first)
-        return outputs.unflatten(0, rows), RecurrentState(last.unflatten(1, rows))
-    outputs, (last, cell) = stack(inputs.flatten(0, 1), (first, state.cell.flatten(1, 2)))
-    final = RecurrentState(last.unflatten(1, rows), cell.unflatten(1, rows))
-    return outputs.unflatten(0, rows), final
+        outputs, last = stack(inputs.flatten(0, 1), fold(state.hidden))
+        return outputs.unflatten(0, rows), RecurrentState(unfold(last))
+    first = (fold(state.hidden), fold(state.cell))
+    outputs, (last, cell) = stack(inputs.flatten(0, 1), first)
+    return outputs.unflatten(0, rows), RecurrentState(unfold(last), unfold(cell))
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -76,11 +87,9 @@ def test_a_stack_moved_step_by_step_computes_what_torchs_layer_computes(cell, nu
     found, last = run_ours(ours, inputs, state)
     expected, expected_last = run_theirs(theirs, inputs, state)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
-    torch.testing.assert_close(last.hidden, expected_last.hidden, rtol=0, atol=1e-12)
-    if cell == "lstm":
-        torch.testing.assert_close(last.cell, expected_last.cell, rtol=0, atol=1e-12)
-    else:
-        assert last.cell is None
+    assert (last.cell is None) == (cell == "gru")
+    for mine, other in zip(tensors_of(last), tensors_of(expected_last), strict=True):
+        torch.testing.assert_close(mine, other, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -93,8 +102,7 @@ def test_gradients_through_all_steps_are_torchs(cell, num_layers):
         inputs = draw(2, 3, 5, INPUT).requires_grad_()
         state = start_state(cell, num_layers, 2, 3)
         (run(module, inputs, state)[0] * mix).sum().backward()
-        leaves = [inputs, state.hidden, *([] if state.cell is None else [state.cell])]
-        collected.append([leaf.grad for leaf in leaves])
+        collected.append([leaf.grad for leaf in (inputs, *tensors_of(state))])
     for mine, other in zip(*collected, strict=True):
         torch.testing.assert_close(mine, other, rtol=0, atol=1e-11)
     for mine, other in parameter_pairs(ours, theirs):
@@ -155,14 +163,15 @@ def test_input_weights_applied_to_all_steps_at_once_are_those_of_each_step(cell)
 def test_dropout_acts_between_the_layers_of_a_stack_and_not_on_its_result():
     torch.manual_seed(0)
     stack = RecurrentStack(INPUT, WIDTH, num_layers=2, cell="gru", dropout=0.5).double().train()
-    state = RecurrentState(draw(2, 1, 9, WIDTH))
+    state = start_state("gru", 2, 1, 9)
     gates = stack.project(draw(1, 9, INPUT))
     first, _ = stack.layers[0](gates, state.hidden[0], None)
     torch.manual_seed(4)
     second, _ = stack.layers[1](stack.layers[1].input(Dropout(0.5)(first)), state.hidden[1], None)
     torch.manual_seed(4)
     found = stack(gates, state)
-    assert torch.equal(found.hidden, torch.stack([first, second]))
+    assert torch.equal(found.hidden[0], first)
+    assert torch.equal(found.hidden[1], second)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -170,24 +179,17 @@ def test_reordering_a_state_gives_each_beam_its_parents_memory(cell):
     state = start_state(cell, 2, 2, 3)
     parents = torch.tensor([[2, 2, 0], [1, 0, 1]])
     moved = state.reorder(parents)
-    for before, after in ((state.hidden, moved.hidden), (state.cell, moved.cell)):
-        if before is None:
-            assert after is None
-            continue
+    for before, after in zip(tensors_of(state), tensors_of(moved), strict=True):
         for row, beams in enumerate(parents.tolist()):
-            for beam, parent in enumerate(beams):
-                assert torch.equal(after[:, row, beam], before[:, row, parent])
+            assert torch.equal(after[row], before[row, beams])
 
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_keeping_rows_of_a_state_keeps_their_memory(cell):
     state = start_state(cell, 2, 3, 2)
     kept = state.keep(torch.tensor([2, 0]))
-    assert torch.equal(kept.hidden, state.hidden[:, [2, 0]])
-    if state.cell is None:
-        assert kept.cell is None
-    else:
-        assert torch.equal(kept.cell, state.cell[:, [2, 0]])
+    for before, after in zip(tensors_of(state), tensors_of(kept), strict=True):
+        assert torch.equal(after, before[[2, 0]])
 
 
 def encoder(cell: str, *, num_layers: int = 2, bidirectional: bool = True) -> RecurrentEncoder:

@@ -195,6 +195,17 @@ def test_a_padded_row_attends_as_it_does_alone(score, window):
     torch.testing.assert_close(context[1:], alone, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize(("score", "window"), COMBINATIONS)
+def test_one_step_number_serves_all_beams(score, window):
+    module = build(score, window)
+    arrays = draw(module, score)
+    query, memory = torch.tensor(arrays["query"]), torch.tensor(arrays["memory"])
+    found = run(module, query, memory, steps=[[2], [5]])
+    expected = run(module, query, memory, steps=[[2] * NUM_STEPS, [5] * NUM_STEPS])
+    for mine, other in zip(found, expected, strict=True):
+        assert torch.equal(mine, other)
+
+
 def test_the_concat_score_takes_queries_and_keys_of_unequal_widths():
     score = AdditiveScore(2, 6, inner_size=9)
     key, value = score.prepare(torch.randn(1, 4, 6))

@@ -1,0 +1,113 @@
+"""Stacks of Transformer blocks, and what a decoder stack remembers between steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from headway.layers.blocks import DecoderBlock, EncoderBlock
+from headway.layers.cache import Ancestry, KeyValueCache
+from headway.layers.positions import Positions
+from headway.layers.side import Memory
+
+
+class EncoderStack(nn.Module):
+    """Encoder blocks one on the other.
+
+    Args:
+        positions: Table that the model adds to its embeddings.
+        blocks: From the bottom up.
+        norm: Last norm, where the blocks are pre-norm.
+    """
+
+    def __init__(
+        self, positions: Positions, blocks: Iterable[EncoderBlock], norm: nn.LayerNorm | None
+    ) -> None:
+        super().__init__()
+        self.positions = positions
+        self.layers = nn.ModuleList(blocks)
+        self.norm = norm
+
+    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        """Map (B, S, D) float to (B, S, D) float under a (B, 1, S, S) bool mask."""
+        for layer in self.layers:
+            hidden = layer(hidden, mask)
+        return hidden if self.norm is None else self.norm(hidden)
+
+
+class DecoderStack(nn.Module):
+    """Decoder blocks one on the other, whole sequences at once or step by step.
+
+    Args:
+        positions: Table that the model adds to its embeddings.
+        blocks: From the bottom up.
+        norm: Last norm, where the blocks are pre-norm.
+    """
+
+    def __init__(
+        self, positions: Positions, blocks: Iterable[DecoderBlock], norm: nn.LayerNorm | None
+    ) -> None:
+        super().__init__()
+        self.positions = positions
+        self.layers = nn.ModuleList(blocks)
+        self.norm = norm
+
+    def forward(
+        self, hidden: Tensor, memory: Tensor, mask: Tensor | None, memory_mask: Tensor | None
+    ) -> Tensor:
+        """Map (B, T, D) float to (B, T, D) float with a memory (B, S, D) float."""
+        for layer in self.layers:
+            hidden = layer(hidden, memory, mask, memory_mask)
+        return hidden if self.norm is None else self.norm(hidden)
+
+    def start(self, memory: Memory, *, num_beams: int, max_steps: int) -> DecodingState:
+        """Project the memory for every layer and make room for the tokens to come."""
+        ancestry = Ancestry(len(memory.documents), num_beams, max_steps, like=memory.hidden)
+        bias = torch.zeros_like(memory.documents, dtype=memory.hidden.dtype)
+        bias = bias.masked_fill(memory.documents == 0, -torch.inf)[:, None, None]
+        memories = [layer.memorize(memory.hidden) for layer in self.layers]
+        caches = [KeyValueCache(ancestry, max_steps) for _ in self.layers]
+        return DecodingState(ancestry=ancestry, caches=caches, memories=memories, bias=bias)
+
+    def step(self, hidden: Tensor, state: DecodingState) -> Tensor:
+        """Map the newest token of each beam, (B, R, D) float, to (B, R, D) float."""
+        state.ancestry.advance()
+        for layer, cache, (key, value) in zip(
+            self.layers, state.caches, state.memories, strict=True
+        ):
+            hidden = layer.step(hidden, cache, key, value, state.bias)
+        return hidden if self.norm is None else self.norm(hidden)
+
+
+@dataclass(kw_only=True)
+class DecodingState:
+    """What step-by-step decoding remembers; changed in place by `step`, `reorder` and `keep`.
+
+    Args:
+        ancestry: Which tokens each beam descends from.
+        caches: Keys and values of each layer's self-attention.
+        memories: Keys and values of each layer's attention to the source, (B, H, S, K) float.
+        bias: (B, 1, 1, S) float. 0 on real source positions, -inf elsewhere.
+    """
+
+    ancestry: Ancestry
+    caches: list[KeyValueCache]
+    memories: list[tuple[Tensor, Tensor]]
+    bias: Tensor
+
+    def reorder(self, parents: Tensor) -> None:
+        """Let beam r continue what beam parents[:, r], (B, R) int64, was."""
+        self.ancestry.reorder(parents)
+
+    def keep(self, rows: Tensor) -> None:
+        """Keep these rows, (B) int64."""
+        self.ancestry.keep(rows)
+        for cache in self.caches:
+            cache.keep(rows)
+        self.memories = [
+            (key.index_select(0, rows), value.index_select(0, rows)) for key, value in self.memories
+        ]
+        self.bias = self.bias.index_select(0, rows)

@@ -1,0 +1,1 @@
+"""Numbers: scores and how sure we are of them; no torch."""

@@ -1,0 +1,1 @@
+"""One file for each published architecture; the folder is the registry."""

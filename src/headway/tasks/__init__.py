@@ -1,0 +1,1 @@
+"""What a model learns to do, one file each; the folder is the registry."""

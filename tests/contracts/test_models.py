@@ -1,0 +1,195 @@
+"""Every promise for every file in models/: a new architecture has nothing to add here."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from headway import registry
+from headway.data.batch import Example, lay_out, pad_rows
+from headway.files import folder
+from headway.files.rename import match_ours, match_published
+from headway.layers.losses import IGNORE, linear_cross_entropy
+from headway.layers.packed import pack
+from headway.layers.side import Side
+
+KEYS = registry.list_keys("models")
+
+
+def config_of(key: str):
+    return registry.load_class("models", key).tiny()
+
+
+def variants(key: str):
+    """Give the tiny config with every value of every choice that the file names."""
+    tiny = config_of(key)
+    choices = getattr(registry.load_module("models", key), "_CHOICES", {})
+    yield "tiny", tiny
+    for name, values in choices.items():
+        for value in values:
+            yield f"{name}={value}", dataclasses.replace(tiny, **{name: value})
+
+
+CASES = [
+    pytest.param(key, config, id=f"{key}-{name}") for key in KEYS for name, config in variants(key)
+]
+
+
+def make(key: str, config, *, scale: float = 2.0):
+    torch.manual_seed(3)
+    body = registry.load_class("models", key)(config).eval()
+    with torch.no_grad():
+        for parameter in body.parameters():
+            if parameter.requires_grad and parameter.dim() > 1:
+                parameter.mul_(scale)
+    return body
+
+
+def examples(config, count: int = 6) -> list[Example]:
+    generator = torch.Generator().manual_seed(5)
+
+    def ids(length: int) -> list[int]:
+        drawn = torch.randint(2, config.vocab_size - 1, (length,), generator=generator).tolist()
+        return [*drawn, config.eos_token_id]
+
+    return [Example(i, ids(2 + 3 * i % 7), ids(1 + 2 * i % 5)) for i in range(count)]
+
+
+def batch_of(config, rows):
+    return lay_out(rows, pad_id=config.pad_token_id, start_id=config.pad_token_id)
+
+
+def logits_of(body, batch) -> torch.Tensor:
+    return body.logits(body.decode(batch.target, body.encode(batch.source)))
+
+
+def tolerance(logits: torch.Tensor) -> float:
+    real = logits.detach()[logits > -1000]
+    return 1e-5 * max(1.0, float(real.abs().max()))
+
+
+@pytest.mark.parametrize(("key", "config"), CASES)
+def test_padding_and_neighbours_change_nothing(key, config):
+    body, rows = make(key, config), examples(config)
+    together = logits_of(body, batch_of(config, pad_rows(rows)))
+    for number, example in enumerate(rows):
+        alone = logits_of(body, batch_of(config, [[example]]))
+        length = len(example.target_ids)
+        assert (together[number, :length] - alone[0]).abs().max() <= tolerance(alone)
+
+
+@pytest.mark.parametrize(("key", "config"), CASES)
+def test_packing_changes_nothing(key, config):
+    body, rows = make(key, config), examples(config)
+    packed = batch_of(config, [rows[:3], rows[3:4], rows[4:]])
+    logits = logits_of(body, packed)
+    for row, part in enumerate([rows[:3], rows[3:4], rows[4:]]):
+        for number, example in enumerate(part, 1):
+            alone = logits_of(body, batch_of(config, [[example]]))
+            found = logits[row][packed.target.documents[row] == number]
+            assert (found - alone[0]).abs().max() <= tolerance(alone)
+
+
+@pytest.mark.parametrize(("key", "config"), CASES)
+def test_step_by_step_gives_what_the_whole_gives(key, config):
+    body, rows = make(key, config), examples(config)
+    batch = batch_of(config, pad_rows(rows))
+    whole = logits_of(body, batch)
+    steps = batch.target.ids.shape[1]
+    state = body.start(body.encode(batch.source), num_beams=1, max_steps=steps)
+    for step in range(steps):
+        logits = body.logits(body.step(batch.target.ids[:, step : step + 1], state))[:, 0]
+        real = batch.target.documents[:, step] > 0
+        assert (logits - whole[:, step])[real].abs().max() <= tolerance(whole)
+
+
+@pytest.mark.parametrize(("key", "config"), CASES)
+def test_a_later_token_leaves_earlier_outputs_alone(key, config):
+    body, rows = make(key, config), examples(config)
+    batch = batch_of(config, pad_rows(rows))
+    before = logits_of(body, batch)
+    changed = batch.target.ids.clone()
+    changed[:, -1] = 2
+    target = dataclasses.replace(batch.target, input_ids=changed)
+    after = body.logits(body.decode(target, body.encode(batch.source)))
+    assert torch.equal(before[:, :-1], after[:, :-1])
+
+
+@pytest.mark.parametrize(("key", "config"), CASES)
+def test_the_gradient_reaches_every_parameter(key, config):
+    body = make(key, config).train()
+    batch = batch_of(config, pad_rows(examples(config)))
+    hidden = body.decode(batch.target, body.encode(batch.source)).flatten(0, 1)
+    labels = batch.labels.flatten()
+    real = labels != IGNORE
+    output = body.output
+    linear_cross_entropy(hidden[real], output.weight, output.bias, labels[real]).total.backward()
+    silent = [
+        name
+        for name, parameter in body.named_parameters()
+        if parameter.requires_grad and (parameter.grad is None or not parameter.grad.any())
+    ]
+    assert silent == []
+
+
+@pytest.mark.parametrize(("key", "config"), CASES)
+def test_saving_and_loading_gives_the_same_model(key, config, tmp_path):
+    body = make(key, config)
+    folder.write_body(tmp_path, key, body)
+    found, loaded = folder.read_body(tmp_path)
+    assert found == key
+    assert loaded.config == config
+    parameters = dict(loaded.named_parameters())
+    for name, value in body.named_parameters():
+        assert torch.equal(value, parameters[name]), name
+    batch = batch_of(config, pad_rows(examples(config)))
+    expected = logits_of(body, batch)
+    # Tensors of a file lie at other addresses, where sums may round otherwise.
+    assert (expected - logits_of(loaded, batch)).abs().max() <= tolerance(expected)
+
+
+@pytest.mark.parametrize(("key", "config"), CASES)
+def test_published_names_are_one_to_one(key, config):
+    with torch.device("meta"):
+        body = registry.load_class("models", key)(config)
+    names = [name for name, _ in body.named_parameters()]
+    renames = folder.pick_layout(key, config).renames
+    published = [pair.published for pair in match_ours(renames, names)]
+    pairs, unexpected = match_published(renames, published)
+    assert unexpected == []
+    assert sorted(name for pair in pairs for name in pair.ours) == sorted(names)
+
+
+@pytest.mark.parametrize(("key", "config"), CASES)
+def test_it_runs_under_autocast_and_packed_for_inference(key, config):
+    body = make(key, config, scale=1.0)
+    batch = batch_of(config, pad_rows(examples(config)))
+    real = batch.target.documents > 0
+    exact = logits_of(body, batch)[real].softmax(-1)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = logits_of(body, batch)[real].float().softmax(-1)
+    packed = logits_of(pack(body), batch)[real].float().softmax(-1)
+    assert (half - exact).abs().max() < 0.05
+    assert (packed - exact).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_presets_build_without_memory(key):
+    module = registry.load_module("models", key)
+    config_class = vars(module)[registry.class_name(key) + "Config"]
+    for values in module.PRESETS.values():
+        with torch.device("meta"):
+            body = registry.load_class("models", key)(config_class(**values))
+        assert sum(parameter.numel() for parameter in body.parameters()) > 1e6
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_padding_embeds_to_nothing_and_is_never_the_answer(key):
+    config = config_of(key)
+    body = make(key, config)
+    assert not body.embeddings.weight[config.pad_token_id].any()
+    batch = batch_of(config, pad_rows(examples(config)))
+    assert logits_of(body, batch)[..., config.pad_token_id].max() < -1000
+    assert isinstance(batch.source, Side)

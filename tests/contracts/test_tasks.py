@@ -1,0 +1,147 @@
+"""Every promise for every file in tasks/: a new task has nothing to add here."""
+
+from __future__ import annotations
+
+import dataclasses
+import doctest
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from headway import registry
+from headway.data.batch import pad_rows
+from headway.recipe import Training
+from headway.tasks._model import Model, make_task
+from headway.text.tokenizer import train_tokenizer
+from headway.train.loop import Trainer
+
+KEYS = registry.list_keys("tasks")
+# An architecture for each kind of body, to try tasks on.
+BODIES = {"encoder_decoder": ("transformer", "seq2seq")}
+
+
+def rows_of(task):
+    words = ["red", "green", "blue", "black", "white", "gray"]
+    values = {"red": "rot", "green": "gruen", "blue": "blau"}
+    values |= {"black": "schwarz", "white": "weiss", "gray": "grau"}
+    generator = np.random.default_rng(0)
+    rows = []
+    for _ in range(24):
+        chosen = generator.choice(words, size=generator.integers(1, 4)).tolist()
+        target = " ".join(values[word] for word in chosen)
+        rows.append({"source": " ".join(chosen), "target": target})
+    return rows
+
+
+def make(task_name: str, architecture: str) -> Model:
+    task = make_task(task_name, {"label_smoothing": 0.1, "num_beams": 2})
+    tokenizer = train_tokenizer("word", task.texts(rows_of(task)), vocab_size=60)
+    body_class = registry.load_class("models", architecture)
+    config = body_class.tiny()
+    values = {
+        "vocab_size": tokenizer.vocab_size,
+        "pad_token_id": tokenizer.pad_id,
+        "eos_token_id": tokenizer.end_id,
+        "hidden_size": 32,
+    }
+    torch.manual_seed(0)
+    body = body_class(dataclasses.replace(config, **values))
+    return Model(body, tokenizer, task, task_name=task_name, architecture=architecture)
+
+
+CASES = [
+    (key, architecture)
+    for key in KEYS
+    for kind in registry.load_class("tasks", key).bodies
+    for architecture in BODIES[kind]
+]
+
+
+def gradients(model: Model, *, cells: int) -> dict[str, torch.Tensor]:
+    examples = model.task.encode(rows_of(model.task), model.setting)
+    options = Training(batch_rows=24, batch_tokens=None, micro_batch_tokens=cells, precision="fp32")
+    trainer = Trainer(model, examples, options)
+    trainer._accumulate(trainer.micro_batches(np.arange(24)), np.arange(24))
+    return {n: p.grad.clone() for n, p in model.body.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize(("key", "architecture"), CASES)
+def test_any_split_into_micro_batches_gives_the_same_gradient(key, architecture):
+    whole = gradients(make(key, architecture), cells=10**6)
+    split = gradients(make(key, architecture), cells=24)
+    largest = max(float(value.abs().max()) for value in whole.values())
+    for name, value in whole.items():
+        assert (value - split[name]).abs().max() <= 1e-5 * max(1.0, largest), name
+
+
+@pytest.mark.parametrize(("key", "architecture"), CASES)
+def test_the_loss_falls_on_a_learnable_toy(key, architecture):
+    model = make(key, architecture)
+    rows = rows_of(model.task)
+    options = Training(
+        batch_rows=24,
+        batch_tokens=None,
+        peak_lr=1e-2,
+        schedule="constant",
+        warmup_steps=10,
+        steps=200,
+        precision="fp32",
+    )
+    trainer = Trainer(model, model.task.encode(rows, model.setting), options)
+    losses = [sum(trainer.take_step().losses.values()) for _ in range(200)]
+    assert losses[-1] < 0.1 * losses[0]
+    model.body.eval()
+    answers = model.predict(rows)
+    right = sum(a["prediction"] == r["target"] for a, r in zip(answers, rows, strict=True))
+    assert right >= 0.9 * len(rows)
+
+
+@pytest.mark.parametrize(("key", "architecture"), CASES)
+def test_counts_are_known_before_anything_is_computed(key, architecture):
+    model = make(key, architecture)
+    examples = model.task.encode(rows_of(model.task), model.setting).examples
+    batch = model.task.collate(pad_rows(examples), model.setting)
+    counts = model.task.counts(batch)
+    losses = model.task.losses(model.body, model.head, batch)
+    assert {loss.name: loss.count for loss in losses} == counts
+
+
+@pytest.mark.parametrize(("key", "architecture"), CASES)
+def test_answers_do_not_depend_on_neighbours(key, architecture):
+    model = make(key, architecture)
+    model.body.eval()
+    rows = rows_of(model.task)
+    together = model.predict(rows)
+    for row, answer in list(zip(rows, together, strict=True))[:8]:
+        assert model.predict([row])[0]["prediction"] == answer["prediction"]
+
+
+@pytest.mark.parametrize(("key", "architecture"), CASES)
+def test_gold_answers_score_perfectly_and_survive_json(key, architecture):
+    model = make(key, architecture)
+    rows = [{"source": "x", "target": f"one two three four five {i}"} for i in range(5)]
+    gold = [{"prediction": row["target"]} for row in rows]
+    gold = json.loads(json.dumps(gold))
+    for item in model.task.statistics(gold, rows):
+        assert item.value() == pytest.approx(100.0)
+
+
+@pytest.mark.parametrize(("key", "architecture"), CASES)
+def test_a_saved_model_answers_the_same(key, architecture, tmp_path):
+    from headway.tasks._model import load
+
+    model = make(key, architecture)
+    model.body.eval()
+    model.save(tmp_path / "model")
+    rows = rows_of(model.task)
+    assert load(tmp_path / "model").predict(rows) == model.predict(rows)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_the_example_in_the_docstring_runs(key):
+    module = registry.load_module("tasks", key)
+    result = doctest.testmod(module)
+    assert result.attempted > 0
+    assert result.failed == 0

@@ -1,0 +1,160 @@
+"""The house rules that a machine can check (CONTRIBUTING.md)."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from headway import fields, recipe, registry
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "headway"
+FILES = sorted(SOURCE.rglob("*.py"))
+LONGEST_FILE = 420
+LONGEST_FUNCTION = 75
+LARGEST_LIBRARY = 15_000
+
+# What each level may import from outside, beyond the standard library.
+OUTSIDE = {
+    "errors": set(),
+    "names": set(),
+    "fields": set(),
+    "recipe": set(),
+    "registry": set(),
+    "__init__": set(),
+    "text": {"numpy", "tokenizers"},
+    "metrics": {"numpy", "sacrebleu", "sklearn"},
+    "layers": {"numpy", "torch"},
+    "data": {"numpy", "torch", "babel", "datasets"},
+    "models": {"torch"},
+    "decode": {"torch"},
+    "files": {"torch", "safetensors", "numpy"},
+    "tasks": {"torch", "numpy"},
+    "train": {"torch", "numpy", "safetensors"},
+    "explain": {"torch", "numpy", "matplotlib"},
+    "cli": {"tyro", "rich", "torch", "numpy"},
+}
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def level(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Import):
+            found |= {name.name.split(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_a_file_keeps_to_the_house_rules(path):
+    text = path.read_text(encoding="utf-8")
+    tree = parsed(path)
+    outside = imports(path) - set(sys.stdlib_module_names) - {"headway"}
+    assert outside <= OUTSIDE[level(path)], f"may not import {outside - OUTSIDE[level(path)]}"
+    assert text.count("\n") <= LONGEST_FILE
+    assert text.isascii(), "source is ASCII; write other characters as escapes"
+    assert ast.get_docstring(tree), "a file says what it is for"
+    for node in ast.walk(tree):
+        assert not isinstance(node, ast.Assert), f"line {node.lineno}: no assert in the library"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id != "print", f"line {node.lineno}: no print in the library"
+        if isinstance(node, ast.FunctionDef):
+            size = (node.end_lineno or 0) - node.lineno + 1
+            assert size <= LONGEST_FUNCTION, f"{node.name} has {size} lines"
+            assert_arguments(path, node)
+
+
+def assert_arguments(path: Path, node: ast.FunctionDef) -> None:
+    if node.args.kwarg is not None:
+        assert level(path) not in ("layers", "models"), f"{node.name} takes **{node.args.kwarg.arg}"
+    public = not node.name.startswith("_")
+    if public and level(path) in ("layers", "models"):
+        assert ast.get_docstring(node) or node.name == "forward" or node.name == "backward"
+
+
+def test_the_library_stays_readable_by_one_person():
+    code = sum(
+        sum(1 for line in path.read_text().split("\n") if line.strip() and line.strip()[0] != "#")
+        for path in FILES
+    )
+    assert code < LARGEST_LIBRARY
+
+
+def test_a_recipe_stays_small():
+    sizes = {section: len(recipe.own_fields(section)) for section in recipe.SECTIONS}
+    assert max(sizes.values()) <= 20
+    assert sum(sizes.values()) <= 100
+
+
+@pytest.mark.parametrize("section", recipe.SECTIONS)
+def test_every_key_of_a_recipe_is_explained(section):
+    texts = fields.describe_fields(recipe.SECTIONS[section])
+    assert all(texts.get(name) for name in recipe.own_fields(section))
+
+
+@pytest.mark.parametrize("folder", ["models", "tasks"])
+def test_every_config_field_is_explained(folder):
+    for key in registry.list_keys(folder):
+        module = registry.load_module(folder, key)
+        suffix = "Config" if folder == "models" else ""
+        config_class = vars(module)[registry.class_name(key) + suffix]
+        texts = fields.describe_fields(config_class)
+        for field in dataclasses.fields(config_class):
+            assert texts.get(field.name), f"{key}.{field.name}"
+
+
+@pytest.mark.parametrize("folder", ["models", "tasks", "cli"])
+def test_every_key_has_a_summary(folder):
+    for key in registry.list_keys(folder):
+        assert len(registry.summary(folder, key)) > 10
+
+
+def run_python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["evaluate", "--help"]])
+def test_help_imports_no_torch(words):
+    code = (
+        f"import sys; from headway.cli._main import main; main({words!r}); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert run_python(code).returncode == 0
+
+
+def test_help_answers_in_half_a_second():
+    def seconds() -> float:
+        started = time.perf_counter()
+        run_python("from headway.cli._main import main; main(['--help'])")
+        return time.perf_counter() - started
+
+    assert min(seconds() for _ in range(3)) < 0.5
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    heavy = ("torch", "numpy", "rich", "tyro", "matplotlib")
+    code = f"import sys, headway; sys.exit(any(name in sys.modules for name in {heavy!r}))"
+    assert run_python(code).returncode == 0
+
+
+def test_public_names_are_sorted_and_resolve():
+    import headway
+
+    assert list(headway.__all__) == sorted(headway.__all__)
+    for name in headway.__all__:
+        assert getattr(headway, name) is not None
