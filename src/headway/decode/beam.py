@@ -67,10 +67,10 @@ class BeamOptions:
             problems.append(
                 f"num_best is {self.num_best}, but must be from 1 to num_beams ({self.num_beams})"
             )
-        if self.max_steps < 1 or self.min_steps > self.max_steps:
+        if self.max_steps < 1 or not 0 <= self.min_steps <= self.max_steps:
             problems.append(
                 f"min_steps is {self.min_steps} and max_steps {self.max_steps}, but 1 <= max_steps "
-                "and min_steps <= max_steps are needed"
+                "and 0 <= min_steps <= max_steps are needed"
             )
         if not math.isfinite(self.length_penalty):
             problems.append(f"length_penalty is {self.length_penalty}, but must be finite")
@@ -147,13 +147,14 @@ def beam_search(
     Paper: Sutskever et al. 2014 (arXiv 1409.3215), section 3.2; Wu et al. 2016 (arXiv 1609.08144),
     section 7, for the length penalty, here a plain power.
     """
+    if not len(memory.documents):
+        return []
     if limits is None:
         limits = memory.lengths.new_full((len(memory.documents),), options.max_steps)
+    limits = limits.clamp(max=options.max_steps)
     search = _Search(model, memory, options, limits, start_id=start_id, end_id=end_id)
     for step in range(1, int(limits.max()) + 1):
-        seen = search.advance(step)
-        if observer is not None:
-            observer(seen)
+        search.advance(step, observer)
         search.retire(step)
         if not search.num_rows:
             break
@@ -192,7 +193,7 @@ class _Search:
     def num_rows(self) -> int:
         return len(self.rows)
 
-    def advance(self, step: int) -> BeamStep:
+    def advance(self, step: int, observer: Callable[[BeamStep], None] | None) -> None:
         """Extend every beam by one token and take up what ended."""
         num_beams = self.options.num_beams
         hidden = self.model.step(self.tokens, self.state)
@@ -216,11 +217,13 @@ class _Search:
             self._take_up(step, scores, parents, finished)
         # The first R candidates that do not end; a stable sort keeps their order.
         chosen = ends.int().argsort(dim=1, stable=True)[:, :num_beams]
-        seen = BeamStep(
-            self.rows, parents, tokens, scores, _marked(chosen, ends) & possible, finished
-        )
+        if observer is not None:
+            # Rows that are done stay in the tensors for a while; nobody wants to see them.
+            live = torch.tensor(self.active, device=scores.device)
+            kept = _marked(chosen, ends) & possible
+            seen = (self.rows, parents, tokens, scores, kept, finished)
+            observer(BeamStep(*(value[live] for value in seen)))
         self._go_on(step, scores, parents, tokens, ends, chosen)
-        return seen
 
     def _go_on(
         self,
@@ -297,9 +300,9 @@ class _Search:
             self.state.keep(kept)
 
     def results(self) -> list[list[Hypothesis]]:
-        """Sort what was found; finished results come before cut ones of equal score."""
+        """Sort what was found; finished results come before cut ones."""
         ranked = [
-            sorted(found, key=lambda result: (-result.score, not result.is_finished))
+            sorted(found, key=lambda result: (not result.is_finished, -result.score))
             for found in self.found
         ]
         return [found[: self.options.num_best] for found in ranked]

@@ -107,7 +107,8 @@ class _Spread:
 
     def mean_logits(self) -> Tensor:
         """Sum over rows the mean logit of a row's classes."""
-        total = self.hidden_sum @ self.weight_sum + self.num_rows * self.bias_sum
+        # Not as a product: autocast would round it.
+        total = (self.hidden_sum * self.weight_sum).sum() + self.num_rows * self.bias_sum
         return total / self.num_classes
 
     def add_gradients(self, smoothing: float, hidden, weight, bias) -> None:
@@ -159,5 +160,8 @@ def linear_cross_entropy(
     Returns:
         total, nll: () float.
     """
+    if not torch.is_grad_enabled():
+        # Parameters ask for gradients even where none are taken.
+        hidden, weight, bias = hidden.detach(), weight.detach(), bias.detach()
     total, nll = _LinearCrossEntropy.apply(hidden, weight, bias, labels, label_smoothing, excluded)  # pyright: ignore[reportGeneralTypeIssues]
     return CrossEntropy(total, nll)

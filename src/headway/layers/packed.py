@@ -54,11 +54,11 @@ def pack(body: nn.Module) -> nn.Module:
     The original is left as it is. On CUDA, and on CPUs without such hardware, the copy is in plain
     bfloat16.
     """
-    packed = copy.deepcopy(body).eval().requires_grad_(False)
+    packed = copy.deepcopy(body).requires_grad_(False)
     device = next(body.parameters()).device
     if device.type == "cpu" and has_fast_bf16():
         _replace_linears(packed)
-    return packed.to(torch.bfloat16)
+    return packed.to(torch.bfloat16).eval()
 
 
 __all__ = ["PackedLinear", "has_fast_bf16", "pack"]

@@ -227,7 +227,9 @@ class LocalPredictiveWindow(nn.Module):
         Returns:
             reach: (B, T, S).
         """
-        share = self.place(self.inner(query).tanh()).squeeze(-1).float().sigmoid()  # (B, T)
+        place = self.place(self.inner(query).tanh()).squeeze(-1)  # (B, T)
+        # Positions need more digits than half precision has.
+        share = place.to(torch.promote_types(place.dtype, torch.float32)).sigmoid()
         center = lengths[:, None] * share
         sigma = self.half_width / 2
         distance = places[:, None] - center[:, :, None]  # (B, T, S)

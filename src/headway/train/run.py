@@ -41,6 +41,7 @@ from headway.train.state import (
     newest_checkpoint,
     prune_checkpoints,
     save_checkpoint,
+    step_of,
 )
 
 # Reports in metrics.jsonl over a whole run, about.
@@ -363,12 +364,24 @@ class _Run:
 
     def _checkpoint(self) -> None:
         save_checkpoint(self.checkpoints, self.trainer.modules, self.trainer.optimizer, self.state)
-        keep = max(2, self.recipe.playbook.average_checkpoints)
-        prune_checkpoints(self.checkpoints, keep=keep)
+        count = max(2, self.recipe.playbook.average_checkpoints)
+        prune_checkpoints(self.checkpoints, keep=self._regular_checkpoints()[-count:])
+
+    def _regular_checkpoints(self) -> list[Path]:
+        """List the checkpoints that an uninterrupted run would have made too.
+
+        Only these are averaged: where a signal happened to stop a run must not change its result.
+        """
+        last, every = self.trainer.total_steps, self.evaluate_steps
+        return [
+            path
+            for path in list_checkpoints(self.checkpoints)
+            if step_of(path) % every == 0 or step_of(path) in (last, self.state.step)
+        ]
 
     def _finish(self) -> Iterator[Event]:
         count = self.recipe.playbook.average_checkpoints
-        paths = list_checkpoints(self.checkpoints)[-count:]
+        paths = self._regular_checkpoints()[-count:]
         if count > 1 and len(paths) > 1:
             yield from self._try_average(paths)
         if self.valid_rows is None:

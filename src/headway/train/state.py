@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,10 +121,16 @@ def newest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
     return None, damaged
 
 
-def prune_checkpoints(folder: Path, *, keep: int) -> None:
-    """Delete all but the newest checkpoints, and drafts that a crash left behind."""
-    for path in list_checkpoints(folder)[:-keep]:
-        shutil.rmtree(path, ignore_errors=True)
+def step_of(path: Path) -> int:
+    """Read the step from a checkpoint's name."""
+    return int(path.name.removeprefix("step-"))
+
+
+def prune_checkpoints(folder: Path, *, keep: Collection[Path]) -> None:
+    """Delete all other checkpoints, and drafts that a crash left behind."""
+    for path in list_checkpoints(folder):
+        if path not in keep:
+            shutil.rmtree(path, ignore_errors=True)
     for path in folder.glob(".*"):
         shutil.rmtree(path, ignore_errors=True)
 

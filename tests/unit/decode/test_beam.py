@@ -155,7 +155,7 @@ def slow_search(table: Table, seed: int, options: BeamOptions, limit: int) -> li
     else:
         if len(found) < options.num_best:
             found += [(total / limit**options.length_penalty, ids, False) for total, ids in beams]
-    found.sort(key=lambda one: (-one[0], not one[2]))
+    found.sort(key=lambda one: (not one[2], -one[0]))
     return None if has_ties([one[0] for one in found]) else found[: options.num_best]
 
 
