@@ -1,8 +1,8 @@
 # One environment for everything: .venv, made when it is missing or pyproject.toml changed.
 PYTHON ?= python3.11
 BIN := .venv/bin
-# Threads that wait by spinning make two busy processes on two cores many times slower.
-export OMP_WAIT_POLICY ?= PASSIVE
+# Threads that wait by spinning for long make two busy processes on two cores many times slower.
+export GOMP_SPINCOUNT ?= 10000
 
 .PHONY: quickstart test fast check environment clean
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 # Before torch is imported: tests run beside each other on few cores.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 from pathlib import Path
 

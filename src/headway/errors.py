@@ -27,6 +27,9 @@ EXIT_STOPPED = 75
 # Interrupted without anything to go on from.
 EXIT_INTERRUPTED = 130
 
+# Known words that a hint lists; the rest is counted.
+_MOST_KNOWN = 12
+
 
 class HeadwayError(Exception):
     """A problem that one line can explain.
@@ -47,8 +50,8 @@ class HeadwayError(Exception):
 
     def __str__(self) -> str:
         place = f" In {self.where}." if self.where else ""
-        advice = f" {self.hint.rstrip('.')}." if self.hint else ""
-        line = f"{self.message.rstrip('.')}.{place}{advice}"
+        advice = f" {_end(self.hint)}" if self.hint else ""
+        line = f"{_end(self.message)}{place}{advice}"
         # One line, whatever a file name or a foreign message brings along.
         return " ".join(line.split())
 
@@ -83,16 +86,24 @@ def nearest(name: str, known: Iterable[str], *, count: int = 1) -> str:
     """Name the known words closest to a mistyped one, as the end of a hint.
 
     Returns:
-        "did you mean 'x'?" with up to `count` words, or the list of known words when none is near.
+        "did you mean 'x'?" with up to `count` words, or up to 12 of the known when none is near.
     """
-    words = list(known)
+    words = sorted(known)
     close = difflib.get_close_matches(name, words, n=count, cutoff=0.5)
     if close:
         return "did you mean " + " or ".join(repr(word) for word in close) + "?"
-    return "known: " + ", ".join(sorted(words)) if words else "there are none"
+    if not words:
+        return "there are none"
+    rest = len(words) - _MOST_KNOWN
+    return "known: " + ", ".join(words[:_MOST_KNOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def join_problems(problems: list[str], *, shown: int = 5) -> str:
     """Join several problems of one kind into one sentence; the rest is counted."""
     rest = len(problems) - shown
     return "; ".join(problems[:shown]) + (f"; and {rest} more" if rest > 0 else "")
+
+
+def _end(sentence: str) -> str:
+    bare = sentence.strip().rstrip(".")
+    return bare if bare.endswith(("?", "!")) else f"{bare}."

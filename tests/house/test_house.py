@@ -25,11 +25,12 @@ OUTSIDE = {
     "errors": set(),
     "names": set(),
     "fields": set(),
+    "memory": set(),
     "recipe": set(),
     "registry": set(),
     "__init__": set(),
     "text": {"numpy", "tokenizers"},
-    "metrics": {"numpy", "sacrebleu", "sklearn"},
+    "metrics": {"numpy", "sacrebleu"},
     "layers": {"numpy", "torch"},
     "data": {"numpy", "torch", "babel", "datasets"},
     "models": {"torch"},
@@ -37,7 +38,7 @@ OUTSIDE = {
     "files": {"torch", "safetensors", "numpy"},
     "tasks": {"torch", "numpy"},
     "train": {"torch", "numpy", "safetensors"},
-    "explain": {"torch", "numpy", "matplotlib"},
+    "explain": {"torch", "numpy"},
     "cli": {"tyro", "rich", "torch", "numpy"},
 }
 

@@ -19,6 +19,7 @@ from headway.errors import (
     HeadwayError,
     nearest,
 )
+from headway.memory import wait_politely
 
 # In the order of a first day with the program.
 _ORDER = ("quickstart", "recipes", "new", "train", "evaluate", "predict", "translate", "inspect")
@@ -73,9 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[0] == "--version":
         sys.stdout.write(f"headway {__version__}\n")
         return EXIT_DONE
-    # Threads that wait by spinning slow a run five- to tenfold as soon as anything else is using
-    # the cores. The OpenMP library reads this once, when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    wait_politely()
     verb, arguments = words[0], words[1:]
     if verb not in _verbs():
         _fail(f"there is no verb {verb!r}: {nearest(verb, _verbs(), count=2)}")

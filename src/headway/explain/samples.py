@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from headway.data.read import STDIN, read_records
+from headway.data.lines import STDIN
+from headway.data.read import read_records
 from headway.errors import DataError
 from headway.explain.alignment import check_writes_text
 from headway.explain.svg import escape

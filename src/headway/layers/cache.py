@@ -113,5 +113,13 @@ class KeyValueCache:
             rows: (B,) int64.
         """
         if self._key is not None and self._value is not None:
-            self._key = self._key.index_select(0, rows)
-            self._value = self._value.index_select(0, rows)
+            used = self._ancestry.num_slots
+            self._key = _keep_rows(self._key, rows, used)
+            self._value = _keep_rows(self._value, rows, used)
+
+
+def _keep_rows(buffer: Tensor, rows: Tensor, used: int) -> Tensor:
+    """Copy the used slots of some rows into a buffer of the same room."""
+    kept = buffer.new_empty(len(rows), *buffer.shape[1:])
+    kept[:, :, :used] = buffer[:, :, :used].index_select(0, rows)
+    return kept

@@ -12,6 +12,7 @@ from headway.errors import ConfigError, FileError, RequestError, nearest
 from headway.files import folder
 from headway.files.manifest import read_json, write_folder, write_json
 from headway.layers.packed import has_fast_bf16, pack
+from headway.memory import keep_freed_memory
 from headway.tasks._task import Body, Head, Progress, Record, Setting, Task
 from headway.text.tokenizer import END, PAD, UNKNOWN, Tokenizer
 
@@ -107,6 +108,7 @@ class Model:
                     )
         if not records:
             return []
+        keep_freed_memory()
         task = self._task_with(settings)
         return task.predict(self.body, self.head, records, self.setting, progress)
 

@@ -83,12 +83,12 @@ class Translation:
         return [row[column] for column in self.columns for row in rows if column in row]
 
     def encode(self, rows: Sequence[Record], setting: Setting) -> Encoded:
-        """Turn records into ids that end in </s>; records without a target are sources only."""
+        """Turn records into ids that end in </s>; targets only if every record has one."""
         limits = {
             "source": min(self.max_source_tokens, setting.max_tokens),
             "target": min(self.max_target_tokens, setting.max_tokens),
         }
-        columns = [column for column in self.columns if rows and column in rows[0]]
+        columns = [name for name in self.columns if rows and all(name in row for row in rows)]
         ids, full, unknown = {}, {}, {}
         unknown_id = setting.tokenizer.unknown_id
         for column in columns:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from headway import registry
-from headway.data.read import Records, fingerprint, read_records
+from headway.data.lines import fingerprint
+from headway.data.read import Records, read_records
 from headway.data.report import DataReport
 from headway.errors import ConfigError, nearest
 from headway.recipe import Recipe, convert_settings

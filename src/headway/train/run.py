@@ -20,6 +20,7 @@ from headway.data.read import Records
 from headway.data.report import DataReport
 from headway.errors import FileError
 from headway.files.manifest import read_json, write_json, write_text
+from headway.memory import keep_freed_memory
 from headway.recipe import Recipe
 from headway.tasks._task import Encoded
 from headway.train.average import average_checkpoints
@@ -28,7 +29,6 @@ from headway.train.guard import (
     Stopped,
     StopSignal,
     check_room,
-    keep_freed_memory,
     run_lock,
     stop_signals,
 )

@@ -1,0 +1,215 @@
+"""Records, where they came from, and the check that every row passes, whatever its format."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from headway.data.lines import is_blank
+from headway.errors import ConfigError, DataError, join_problems, nearest
+
+# These columns are text in every task; others may hold numbers, lists or objects.
+_TEXT_COLUMNS = frozenset({"source", "target", "text"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadRow:
+    """A row that cannot be used.
+
+    Args:
+        where: File and line, such as "train.tsv, line 12".
+        index: Its position among all rows, usable or not, counted from 0; blank lines are no rows.
+        problem: What is wrong with it.
+    """
+
+    where: str
+    index: int
+    problem: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """What was read from one or several files.
+
+    Args:
+        rows: Usable rows, in order.
+        places: For each row the file, up to the word "line", and the number of the line.
+        bad: Rows that cannot be used, in order; empty unless bad rows were to be skipped.
+        empty_rows: Blank lines, which mean nothing and were left out.
+        files: Names of the files, as they appear in messages.
+    """
+
+    rows: list[dict[str, Any]]
+    places: list[tuple[str, int]]
+    bad: list[BadRow] = field(default_factory=list)
+    empty_rows: int = 0
+    files: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def where(self, index: int) -> str:
+        """Name the file and line of a usable row."""
+        return _where(self.places[index])
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFile:
+    """A file to read: its name in messages, its format and its lines."""
+
+    label: str
+    kind: str
+    lines: Iterable[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Names:
+    """How the columns of files are called: theirs -> ours, or all of ours in order."""
+
+    renames: dict[str, str]
+    header: list[str]
+
+    def theirs(self, name: str) -> str:
+        """Give the name by which the files call one of our columns."""
+        return next((theirs for theirs, ours in self.renames.items() if ours == name), name)
+
+    def apply(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Rename the columns of a row."""
+        # All at once, so that two names can be exchanged; a column of theirs that is called like
+        # one of ours gives way.
+        taken = set(self.renames.values())
+        return {
+            self.renames.get(key, key): value
+            for key, value in row.items()
+            if key in self.renames or key not in taken
+        }
+
+
+def parse_names(names: Sequence[str], known: Sequence[str], columns: Sequence[str]) -> Names:
+    """Parse what the user says about the names of columns (see `read_records`).
+
+    Raises:
+        ConfigError: with all that makes no sense in it.
+    """
+    header = [name for name in names if "=" not in name]
+    ours, theirs = ([name.split("=", 1)[i] for name in names if "=" in name] for i in (0, 1))
+    problems = []
+    if ours and header:
+        problems.append(f"some entries have a '=' and some have none ({header[0]!r})")
+    if any(map(is_blank, [*header, *ours, *theirs])):
+        problems.append("an entry lacks a name")
+    unknown = [name for name in ours if name not in known]
+    problems += [f"{name!r} is no column of the task; {nearest(name, known)}" for name in unknown]
+    for group in (header, ours, theirs):
+        twice = sorted({name for name in group if group.count(name) > 1})
+        problems += [f"{name!r} is given twice" for name in twice]
+    if header and not ours:
+        problems += [f"{name!r} is not among the names" for name in columns if name not in header]
+    if problems:
+        raise ConfigError(
+            join_problems(problems),
+            where="--data.columns",
+            hint=f"Write {columns[0]}=NAME for a column that the file calls otherwise, or, for a "
+            "file without a header, the names of all its columns in order",
+        )
+    return Names(renames=dict(zip(theirs, ours, strict=True)), header=header)
+
+
+class Sink:
+    """Takes rows in the order of the files, checks them, and counts what cannot be used."""
+
+    def __init__(self, columns: Sequence[str], optional: Sequence[str], names: Names) -> None:
+        self.columns = columns
+        self.optional = optional
+        self.names = names
+        self.rows: list[dict[str, Any]] = []
+        self.places: list[tuple[str, int]] = []
+        self.bad: list[BadRow] = []
+        self.empty_rows = 0
+        self._lacking = ""
+
+    def add(self, place: tuple[str, int], row: dict[str, Any]) -> None:
+        """Take a row as the file has it, if it passes the check."""
+        if self.names.renames:
+            row = self.names.apply(row)
+        for column in self.optional:
+            if column in row and row[column] is None:
+                del row[column]
+        if problem := self._problem(row):
+            self.reject(place, problem)
+        else:
+            self.rows.append(row)
+            self.places.append(place)
+
+    def reject(self, place: tuple[str, int], problem: str) -> None:
+        """Note a row that cannot be used."""
+        index = len(self.rows) + len(self.bad)
+        self.bad.append(BadRow(where=_where(place), index=index, problem=problem))
+
+    def _problem(self, row: dict[str, Any]) -> str:
+        for column in self.columns:
+            value = row.get(column)
+            if isinstance(value, str):
+                if is_blank(value):
+                    return f"{column} is blank"
+            elif column not in row:
+                self._lacking = column
+                return self.describe_missing([column], row)
+            elif value is None:
+                return f"{column} is null"
+            elif column in _TEXT_COLUMNS:
+                return f"{column} is no text, but {reprlib.repr(value)}"
+        for column in self.optional:
+            if column in _TEXT_COLUMNS and not isinstance(row.get(column, ""), str):
+                return f"{column} is no text, but {reprlib.repr(row[column])}"
+        return ""
+
+    def describe_missing(self, columns: Sequence[str], seen: Iterable[str]) -> str:
+        """Say which columns are not there, in the names that the user knows."""
+        asked = [
+            f"{theirs!r} (as {name})" if (theirs := self.names.theirs(name)) != name else repr(name)
+            for name in columns
+        ]
+        return f"no column {' or '.join(asked)} among {list_names(seen)}"
+
+    def finish(self, files: list[str], *, skip_bad: bool) -> Records:
+        """Give what was read.
+
+        Raises:
+            DataError: if no row is left, or some are bad and not to be skipped.
+        """
+        if self.bad and not skip_bad:
+            total = len(self.rows) + len(self.bad)
+            hint = "Use --skip-bad to leave them out"
+            if self._lacking:
+                hint += f", or name the column with --data.columns {self._lacking}=NAME"
+            raise DataError(
+                f"{len(self.bad):,} of {total:,} rows cannot be used: "
+                + join_problems([f"{row.where}: {row.problem}" for row in self.bad]),
+                hint=hint,
+            )
+        if not self.rows:
+            counts = f"{len(self.bad):,} bad and {self.empty_rows:,} blank"
+            raise DataError(
+                f"{join_problems(files)} has no usable rows ({counts})",
+                hint="; ".join(f"{row.where}: {row.problem}" for row in self.bad[:1]),
+            )
+        return Records(
+            rows=self.rows,
+            places=self.places,
+            bad=self.bad,
+            empty_rows=self.empty_rows,
+            files=files,
+        )
+
+
+def list_names(names: Iterable[str]) -> str:
+    """Show names in a message: each one shortened, and ten at most."""
+    shown = [reprlib.repr(name) for name in names]
+    return ", ".join(shown[:10]) + (f" and {len(shown) - 10} more" if len(shown) > 10 else "")
+
+
+def _where(place: tuple[str, int]) -> str:
+    return f"{place[0]} {place[1]}"
