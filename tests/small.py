@@ -1,4 +1,4 @@
-"""A run small enough for tests: sixty made-up pairs and a tiny model with everything switched on."""
+"""A run small enough for tests: made-up pairs and a tiny model, everything switched on."""
 
 from __future__ import annotations
 

@@ -20,7 +20,6 @@ from headway.train.guard import Stopped
 from headway.train.log import read_jsonl
 from headway.train.run import resume, train
 from headway.train.state import list_checkpoints, newest_checkpoint, read_weights
-
 from small import make_recipe, write_pairs, write_recipe
 
 
@@ -60,9 +59,7 @@ def assert_same_run(first: Path, second: Path) -> None:
 
 @pytest.mark.parametrize("architecture", ["transformer", "seq2seq"])
 @pytest.mark.parametrize("stop_after", [1, 4, 5, 11])
-def test_stopping_by_a_signal_and_resuming_gives_the_same_bits(
-    architecture, stop_after, tmp_path
-):
+def test_stopping_by_a_signal_and_resuming_gives_the_same_bits(architecture, stop_after, tmp_path):
     recipe = make_recipe(tmp_path, architecture)
     finish(train(recipe, tmp_path / "whole"))
     events = train(recipe, tmp_path / "parts")

@@ -198,13 +198,12 @@ class _Search:
         num_beams = self.options.num_beams
         hidden = self.model.step(self.tokens, self.state)
         logits = self.model.logits(hidden)
-        # Normalizing moves all of a beam's logits alike, so it can wait until few are left.
-        normalizer = logits.float().logsumexp(-1)
+        log_probs = logits.float().log_softmax(-1)
         if step <= self.options.min_steps:
-            logits[..., self.end_id] = -torch.inf
+            log_probs[..., self.end_id] = -torch.inf
         width = min(num_beams + 1, logits.shape[-1])
-        best, tokens = logits.topk(width, dim=-1)  # (B, R, R + 1)
-        scores = (self.scores - normalizer)[:, :, None] + best.float()
+        best, tokens = log_probs.topk(width, dim=-1)  # (B, R, R + 1)
+        scores = self.scores[:, :, None] + best
         count = min(self.max_candidates, num_beams * width)
         scores, place = scores.flatten(1).topk(count, dim=-1)  # (B, C)
         parents = place // width

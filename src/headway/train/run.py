@@ -327,7 +327,8 @@ class _Run:
         )
         if is_best:
             state.best_score, state.best_step, state.stale_evaluations = value, state.step, 0
-            self._save_model(result.scores, averaged_checkpoints=averaged or 1)
+            more = {} if averaged is None else {"averaged_checkpoints": averaged}
+            self._save_model(result.scores, **more)
         else:
             state.stale_evaluations += 1
         state.evaluated_step = state.step
