@@ -12,6 +12,11 @@ import torch
 from torch import Tensor
 
 
+def step_type(hidden: Tensor) -> torch.dtype:
+    """Give the type that a step attends in: single precision, or double where the model is."""
+    return torch.promote_types(hidden.dtype, torch.float32)
+
+
 class Ancestry:
     """Which of the tokens decoded so far each beam descends from.
 
@@ -26,7 +31,7 @@ class Ancestry:
     def __init__(
         self, num_rows: int, num_beams: int, max_steps: int, *, like: Tensor | None = None
     ) -> None:
-        dtype = like.dtype if like is not None else torch.float32
+        dtype = torch.float32 if like is None else step_type(like)
         device = like.device if like is not None else None
         self.num_beams = num_beams
         self.num_steps = 0
@@ -98,8 +103,9 @@ class KeyValueCache:
         """
         if self._key is None or self._value is None:
             rows, heads, _, width = key.shape
-            self._key = key.new_empty(rows, heads, self._max_slots, width)
-            self._value = key.new_empty(rows, heads, self._max_slots, width)
+            shape, dtype = (rows, heads, self._max_slots, width), step_type(key)
+            self._key = key.new_empty(shape, dtype=dtype)
+            self._value = key.new_empty(shape, dtype=dtype)
         end = self._ancestry.num_slots
         start = end - self._ancestry.num_beams
         self._key[:, :, start:end] = key

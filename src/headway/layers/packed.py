@@ -13,6 +13,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from headway.layers.attention import MultiHeadAttention
+
 
 def has_fast_bf16() -> bool:
     """Say whether this CPU multiplies bfloat16 matrices in hardware."""
@@ -55,6 +57,9 @@ def pack(body: nn.Module) -> nn.Module:
     bfloat16.
     """
     packed = copy.deepcopy(body).requires_grad_(False)
+    for module in packed.modules():
+        if isinstance(module, MultiHeadAttention):
+            module.fuse()
     device = next(body.parameters()).device
     if device.type == "cpu" and has_fast_bf16():
         _replace_linears(packed)

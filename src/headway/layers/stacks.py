@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from headway.layers.blocks import DecoderBlock, EncoderBlock
-from headway.layers.cache import Ancestry, KeyValueCache
+from headway.layers.cache import Ancestry, KeyValueCache, step_type
 from headway.layers.positions import Positions
 from headway.layers.side import Memory
 
@@ -66,7 +66,7 @@ class DecoderStack(nn.Module):
     def start(self, memory: Memory, *, num_beams: int, max_steps: int) -> DecodingState:
         """Project the memory for every layer and make room for the tokens to come."""
         ancestry = Ancestry(len(memory.documents), num_beams, max_steps, like=memory.hidden)
-        bias = torch.zeros_like(memory.documents, dtype=memory.hidden.dtype)
+        bias = torch.zeros_like(memory.documents, dtype=step_type(memory.hidden))
         bias = bias.masked_fill(memory.documents == 0, -torch.inf)[:, None, None]
         memories = [layer.memorize(memory.hidden) for layer in self.layers]
         caches = [KeyValueCache(ancestry, max_steps) for _ in self.layers]

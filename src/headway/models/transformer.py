@@ -269,7 +269,7 @@ class Transformer(nn.Module):
         place = torch.full_like(input_ids, state.ancestry.num_steps)
         hidden = F.embedding(input_ids, self.embeddings.weight) * math.sqrt(self.config.hidden_size)
         hidden = hidden + self.decoder.positions(place)
-        return self.decoder.step(hidden.to(state.bias.dtype), state)
+        return self.decoder.step(hidden, state)
 
     @staticmethod
     def tiny() -> TransformerConfig:

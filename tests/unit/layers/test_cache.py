@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,10 +33,18 @@ def test_a_beam_without_reordering_sees_all_its_own_tokens():
     assert open_slots(ancestry) == [[{0, 2, 4}, {1, 3, 5}]]
 
 
-def test_the_bias_is_zero_or_minus_infinity_in_the_type_of_the_model():
-    ancestry = Ancestry(1, 2, 4, like=torch.empty(0, dtype=torch.bfloat16))
+@pytest.mark.parametrize(
+    ("model", "bias"),
+    [
+        (torch.bfloat16, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float64),
+    ],
+)
+def test_the_bias_is_zero_or_minus_infinity_in_single_precision_at_least(model, bias):
+    ancestry = Ancestry(1, 2, 4, like=torch.empty(0, dtype=model))
     ancestry.advance()
-    assert ancestry.bias.dtype == torch.bfloat16
+    assert ancestry.bias.dtype == bias
     assert set(ancestry.bias.flatten().tolist()) == {0.0, -torch.inf}
 
 
