@@ -18,9 +18,12 @@ def read(
     columns: Sequence[str],
     names: Sequence[str] = (),
     skip_bad: bool,
+    keep_blank: bool = False,
 ) -> Records:
     """Read records, "-" standing for standard input."""
-    return read_records(paths or ("-",), columns=columns, names=names, skip_bad=skip_bad)
+    return read_records(
+        paths or ("-",), columns=columns, names=names, skip_bad=skip_bad, keep_blank=keep_blank
+    )
 
 
 def merge(answers: Sequence[Mapping[str, Any]], bad: Sequence[BadRow]) -> Iterator[dict[str, Any]]:

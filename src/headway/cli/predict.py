@@ -48,6 +48,7 @@ def run(options: Options) -> int:
         columns=model.task.inputs,
         names=options.columns,
         skip_bad=options.skip_bad,
+        keep_blank=True,
     )
     settings: dict[str, Any] = {}
     if options.num_beams is not None:

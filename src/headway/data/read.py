@@ -29,6 +29,7 @@ def read_records(
     optional: Sequence[str] = (),
     names: Sequence[str] = (),
     skip_bad: bool = False,
+    keep_blank: bool = False,
 ) -> Records:
     """Read records from files, one after the other, or from parallel text files side by side.
 
@@ -44,6 +45,8 @@ def read_records(
         names: "source=de" takes the file's column de as source. Entries without "=" are the names,
             in order, of the columns of TSV and CSV files without a header.
         skip_bad: Keep rows that cannot be used in `bad`; else they are an error.
+        keep_blank: Keep blank lines of a plain text file as empty texts, so that answers stay in
+            step with lines; else they are left out and counted.
     Raises:
         ConfigError: if there is no file or `names` makes no sense.
         DataError: if rows cannot be used, columns are missing or nothing is left.
@@ -54,6 +57,7 @@ def read_records(
     if sum(str(path) == STDIN for path in paths) > 1:
         raise ConfigError("standard input (-) is given twice, but can be read only once")
     sink = Sink(columns, optional, parse_names(names, [*columns, *optional], columns))
+    sink.keep_blank = keep_blank
     files = [_recognize(path, tables=len(columns) > 1 or bool(names)) for path in paths]
     for file in files:
         if sink.names.header and file.kind not in ("tsv", "csv"):
@@ -95,7 +99,7 @@ def _read_plain(file: DataFile, sink: Sink) -> None:
     label = f"{file.label}, line"
     for number, line in enumerate(file.lines, 1):
         if is_blank(line):
-            sink.empty_rows += 1
+            sink.add_blank((label, number))
         elif problem := find_damage(line):
             sink.reject((label, number), problem)
         else:

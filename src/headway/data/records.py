@@ -128,6 +128,7 @@ class Sink:
         self.places: list[tuple[str, int]] = []
         self.bad: list[BadRow] = []
         self.empty_rows = 0
+        self.keep_blank = False
         self._lacking = ""
 
     def add(self, place: tuple[str, int], row: dict[str, Any]) -> None:
@@ -142,6 +143,14 @@ class Sink:
         else:
             self.rows.append(row)
             self.places.append(place)
+
+    def add_blank(self, place: tuple[str, int]) -> None:
+        """Take a blank line of plain text: leave it out, or keep it as an empty text."""
+        if self.keep_blank:
+            self.rows.append(dict.fromkeys(self.columns, ""))
+            self.places.append(place)
+        else:
+            self.empty_rows += 1
 
     def reject(self, place: tuple[str, int], problem: str) -> None:
         """Note a row that cannot be used."""

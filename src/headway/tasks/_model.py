@@ -109,6 +109,8 @@ class Model:
         if not records:
             return []
         keep_freed_memory()
+        # Right after training the body still drops out.
+        self.body.eval()
         task = self._task_with(settings)
         return task.predict(self.body, self.head, records, self.setting, progress)
 

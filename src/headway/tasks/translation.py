@@ -155,17 +155,19 @@ class Translation:
             answers: For each record "prediction" and "score" (log probability by length), and
                 "n_best", a list of the same, where more than one result is asked for.
         """
-        sources = [{"source": row["source"]} for row in rows]
+        # The answer to nothing is nothing; a model would make something up.
+        answers: list[dict[str, Any]] = [{"prediction": "", "score": 0.0} for _ in rows]
+        asked = [index for index, row in enumerate(rows) if row["source"].strip()]
+        sources = [{"source": rows[index]["source"]} for index in asked]
         examples = self.encode(sources, setting).examples
-        answers: list[dict[str, Any]] = [{} for _ in rows]
         lengths = [len(example.input_ids) for example in examples]
-        done = 0
+        done = len(rows) - len(asked)
         for batch in inference_batches(
             lengths, batch_tokens=_BATCH_TOKENS, batch_rows=self.batch_rows
         ):
             found = self.search(body, [examples[i].input_ids for i in batch], setting)
-            for index, hypotheses in zip(batch, found, strict=True):
-                answers[index] = self._answer(hypotheses, setting)
+            for place, hypotheses in zip(batch, found, strict=True):
+                answers[asked[place]] = self._answer(hypotheses, setting)
             done += len(batch)
             if progress is not None:
                 progress(Progress(done=done, total=len(rows)))
