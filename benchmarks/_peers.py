@@ -15,15 +15,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from _worker import Files
 
 import headway
+from _worker import Files
 from headway import recipe as recipes
 from headway.data.read import read_records
-from headway.data.records import Record
 from headway.recipe import Recipe
 from headway.tasks._model import Model
-from headway.tasks._task import Encoded
+from headway.tasks._task import Encoded, Record
 from headway.text.tokenizer import Tokenizer
 from headway.train.evaluate import mean_losses
 from headway.train.loop import Trainer
@@ -144,6 +143,7 @@ class HuggingFaceTraining(Training):
             AutoTokenizer,
             DataCollatorForSeq2Seq,
             MarianMTModel,
+            PrinterCallback,
             Seq2SeqTrainingArguments,
         )
 
@@ -178,12 +178,14 @@ class HuggingFaceTraining(Training):
             {"input_ids": item.input_ids, "labels": item.target_ids}
             for item in self.examples.examples
         ]
-        return _counting_trainer()(
+        trainer = _counting_trainer()(
             model=model,
             args=arguments,
             train_dataset=rows,
             data_collator=DataCollatorForSeq2Seq(tokenizer, model=model),
         )
+        trainer.remove_callback(PrinterCallback)
+        return trainer
 
     def _run(self, after_step: Callable[[int], bool]) -> None:
         """Train until `after_step`, given the number of updates, says that it is enough."""

@@ -42,14 +42,14 @@ class Side:
     polite: bool = False
     """With Headway's process settings (short spinning, freed memory kept), which its command line
     turns on; else as the side comes."""
-    threads: int | None = None
-    """Threads of its process; None is the default, one for each core."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables of its process."""
 
     def described(self) -> str:
         """Give the settings in words."""
         words = [f"{key} {value}" for key, value in self.options.items()]
         words += ["our process settings"] if self.polite else []
-        words += [] if self.threads is None else [f"threads {self.threads}"]
+        words += [f"{key}={value}" for key, value in self.environment.items()]
         return ", ".join(words)
 
 
@@ -91,9 +91,7 @@ def _serve(pipe: Connection, side: Side, files: Files) -> None:
     # Libraries look at these when they are loaded, so before any of them is.
     for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_NUM_THREADS"):
         os.environ.pop(name, None)
-    os.environ.update(TRANSFORMERS_VERBOSITY="error", TOKENIZERS_PARALLELISM="false")
-    if side.threads is not None:
-        os.environ["OMP_NUM_THREADS"] = str(side.threads)
+    os.environ.update(TRANSFORMERS_VERBOSITY="error", **side.environment)
     if side.polite:
         from headway.memory import keep_freed_memory, wait_politely
 
@@ -142,7 +140,7 @@ def choose(
 
     Args:
         side: As it comes.
-        changes: Fields of Side; entries of `options` are added to those kept so far.
+        changes: Fields of Side; options and environment are added to those kept so far.
         speed: Tokens per second of a short run.
     """
 
@@ -153,8 +151,12 @@ def choose(
     tried = {side.described(): measured(side)}
     best = side
     for change in changes:
-        options = {**best.options, **change.get("options", {})}
-        candidate = dataclasses.replace(best, **{**change, "options": options})
+        candidate = dataclasses.replace(
+            best,
+            options={**best.options, **change.get("options", {})},
+            environment={**best.environment, **change.get("environment", {})},
+            polite=change.get("polite", best.polite),
+        )
         tried[candidate.described()] = measured(candidate)
         if tried[candidate.described()] > tried[best.described()]:
             best = candidate

@@ -6,6 +6,7 @@ special tokens apart from text, and turns the library's failures into one line.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,10 @@ from tokenizers import Tokenizer as Engine
 from headway.errors import ConfigError, FileError, nearest
 
 UNKNOWN, END, PAD = "<unk>", "</s>", "<pad>"
+# Learning merges takes time by the square of a word's length: a word of a million characters, as
+# a damaged line brings, takes hours. Longer ones are learned from in pieces of so many.
+_LONGEST_WORD = 1000
+_LONG_WORD = re.compile(rf"\S{{{_LONGEST_WORD}}}(?=\S)")
 
 
 @dataclass(frozen=True)
@@ -227,6 +232,10 @@ def _unigram(vocab_size: int) -> tuple[Engine, trainers.Trainer]:
     )
 
 
+def _break_words(text: str) -> str:
+    return text if len(text) <= _LONGEST_WORD else _LONG_WORD.sub(r"\g<0> ", text)
+
+
 KINDS = MappingProxyType(
     {
         "character": _character,
@@ -268,7 +277,7 @@ def train_tokenizer(
         AddedToken(UNKNOWN, special=True),
         AddedToken(END, special=True),
     ]
-    engine.train_from_iterator(texts, trainer)
+    engine.train_from_iterator(map(_break_words, texts), trainer)
     engine.add_special_tokens([AddedToken(PAD, special=True)])
     engine.post_processor = processors.TemplateProcessing(
         single=f"$A {END}", pair=f"$A {END} $B {END}",
