@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import inspect
 import itertools
 import json
+import math
 import types
 import typing
 from typing import Any
@@ -69,13 +71,19 @@ def _convert_one(value: Any, kind: type, *, where: str) -> Any:
         if not isinstance(value, str):
             raise wrong
         return value
+    if kind is int and not isinstance(value, float):
+        # Not by way of a float, which has no room for large integers; 1e4 goes that way.
+        with contextlib.suppress(ValueError):
+            return int(value)
     try:
         number = float(value)
         if kind is int and number != int(number):
             raise wrong
-        return kind(number)
     except (ValueError, OverflowError) as error:
         raise wrong from error
+    if not math.isfinite(number):
+        raise ConfigError(f"{where} is {value!r}, but must be a finite number")
+    return kind(number)
 
 
 def to_toml(value: Any) -> str:

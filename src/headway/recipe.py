@@ -137,10 +137,13 @@ class Training:
     def check(self) -> list[str]:
         """Return every problem of this section."""
         least = {"micro_batch_tokens": 1, "warmup_steps": 0, "cycle_steps": 1, "weight_decay": 0}
+        least["clip_norm"] = 0
         for name in ("steps", "batch_tokens", "batch_rows", "evaluate_steps"):
             if getattr(self, name) is not None:
                 least[name] = 1
         problems = _at_least("training", self, least)
+        if not 0 <= self.seed < 2**63:
+            problems.append(f"training.seed is {self.seed}, but must be from 0 to below 2^63")
         for name in ("epochs", "peak_lr", "epsilon", "decay_ratio"):
             if not 0 < getattr(self, name) < float("inf"):
                 problems.append(
@@ -260,7 +263,7 @@ def read_toml(text: str, *, where: str) -> dict[str, dict[str, Any]]:
     """
     try:
         sections = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"the recipe is no valid TOML: {error}", where=where) from error
     for name, content in sections.items():
         if name not in SECTIONS:
@@ -289,6 +292,8 @@ def build(sections: Mapping[str, Mapping[str, Any]], *, where: str) -> Recipe:
         settings: dict[str, Any] = {}
         for key, value in sections.get(name, {}).items():
             key = key.replace("-", "_")
+            if key in values or key in settings:
+                raise ConfigError(f"{name}.{_dash(key)} is given twice", where=where)
             if key in known:
                 values[key] = convert(value, kinds[key], where=f"{name}.{_dash(key)}")
             elif name in _OPEN_SECTIONS:
@@ -362,7 +367,7 @@ def read(path: Path, overrides: Mapping[str, Mapping[str, Any]] | None = None) -
         overrides: Section -> key -> value, from flags.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise FileError(f"the recipe cannot be read: {error}", where=str(path)) from error
     sections = read_toml(text, where=str(path))
@@ -377,8 +382,8 @@ def read(path: Path, overrides: Mapping[str, Mapping[str, Any]] | None = None) -
 
 
 def _exclusive(values: dict[str, Any], chosen: set[str]) -> dict[str, Any]:
-    """Let a flag for one way to size a batch replace the file's other way."""
-    pairs = {"batch_rows": "batch_tokens", "batch_tokens": "batch_rows"}
+    """Let a flag for one way to size a batch or a run replace the file's other way."""
+    pairs = {"batch_rows": "batch_tokens", "batch_tokens": "batch_rows", "epochs": "steps"}
     for given in chosen & set(pairs):
         values.pop(pairs[given], None)
         values.pop(_dash(pairs[given]), None)

@@ -6,7 +6,10 @@ verb then does may import it.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -23,6 +26,9 @@ from headway.memory import wait_politely
 
 # In the order of a first day with the program.
 _ORDER = ("quickstart", "recipes", "new", "train", "evaluate", "predict", "translate", "inspect")
+
+# What torch says when the machine has no more, on a CPU and on a GPU.
+_LACK_OF_MEMORY = re.compile(r"can't allocate memory|out of memory")
 
 _HEAD = """\
 Text in, a model you own out.
@@ -46,7 +52,9 @@ def _help() -> str:
 
 
 def _fail(text: str) -> None:
-    sys.stderr.write(f"headway: {text}\n")
+    # A name that is not UTF-8 must not break the message that shows it.
+    line = text.encode("utf-8", "backslashreplace").decode()
+    sys.stderr.write(f"headway: {line}\n")
 
 
 def _run_verb(verb: str, arguments: list[str]) -> int:
@@ -55,6 +63,53 @@ def _run_verb(verb: str, arguments: list[str]) -> int:
 
     options = parse(module, verb, arguments)
     return module.run(options) or EXIT_DONE
+
+
+def _run(words: list[str]) -> int:
+    if not words:
+        sys.stderr.write(_help())
+        return EXIT_USAGE
+    if words[0] in ("-h", "--help", "help"):
+        sys.stdout.write(_help())
+        return EXIT_DONE
+    if words[0] == "--version":
+        sys.stdout.write(f"headway {__version__}\n")
+        return EXIT_DONE
+    wait_politely()
+    verb, arguments = words[0], words[1:]
+    if verb not in _verbs():
+        _fail(f"there is no verb {verb!r}: {nearest(verb, _verbs(), count=2)}")
+        return EXIT_USAGE
+    return _run_verb(verb, arguments)
+
+
+def _prepare_streams() -> None:
+    """Make sure that there are streams, and that results are UTF-8 as the data is."""
+    # A stream that was closed before we started is None.
+    sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
+
+
+def _drop_output() -> None:
+    """Let what is still to be written go nowhere, so that the end of the process is quiet."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _explain(error: Exception) -> str:
+    """Describe an error that no part of ours foresaw."""
+    if isinstance(error, MemoryError) or _LACK_OF_MEMORY.search(str(error)):
+        return (
+            "there is not enough memory: lower training.micro-batch-tokens, the beams or the "
+            "model's sizes"
+        )
+    if isinstance(error, OSError) and error.strerror:
+        what = f"{error.filename} cannot be used" if error.filename else "reading or writing failed"
+        return f"{what}: {error.strerror}"
+    return f"unexpected {type(error).__name__}: {error}. Run again with --debug and report it."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,20 +122,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
-    words = [word for word in words if word != "--debug"]
-    if not words or words[0] in ("-h", "--help", "help"):
-        sys.stdout.write(_help())
-        return EXIT_DONE if words else EXIT_USAGE
-    if words[0] == "--version":
-        sys.stdout.write(f"headway {__version__}\n")
-        return EXIT_DONE
-    wait_politely()
-    verb, arguments = words[0], words[1:]
-    if verb not in _verbs():
-        _fail(f"there is no verb {verb!r}: {nearest(verb, _verbs(), count=2)}")
-        return EXIT_USAGE
     try:
-        return _run_verb(verb, arguments)
+        _prepare_streams()
+        code = _run([word for word in words if word != "--debug"])
+        sys.stdout.flush()
     except HeadwayError as error:
         if debug:
             raise
@@ -91,20 +136,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of our output left, as `head` does; that is no error.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return EXIT_DONE
-    except MemoryError:
-        if debug:
-            raise
-        _fail("there is not enough memory: lower training.micro-batch-tokens or the batch")
-        return EXIT_FAILED
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else EXIT_USAGE
     except Exception as error:
         if debug:
             raise
-        _fail(f"unexpected {type(error).__name__}: {error}. Run again with --debug and report it.")
+        _fail(" ".join(_explain(error).split()))
+        if isinstance(error, OSError):
+            _drop_output()
         return EXIT_FAILED
+    return code
 
 
 if __name__ == "__main__":

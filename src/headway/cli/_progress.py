@@ -44,13 +44,23 @@ def show(
     """
     console = Console(stderr=True, highlight=False)
     display = _Display(console, run_dir)
+    listening = as_json
     with display.bar:
         for event in events:
-            if as_json:
-                sys.stdout.write(json.dumps(_plain(event), default=str, ensure_ascii=False) + "\n")
-                sys.stdout.flush()
+            # A reader that leaves, as `head` does, must not end the training with it.
+            listening = listening and _tell(event)
             display.show(event)
     return display.close(says_where=not as_json and not quiet)
+
+
+def _tell(event: Event) -> bool:
+    """Print an event as JSON; say whether anybody still reads."""
+    try:
+        sys.stdout.write(json.dumps(_plain(event), default=str, ensure_ascii=False) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return False
+    return True
 
 
 class _Display:

@@ -17,7 +17,9 @@ from typing import Annotated, Any
 
 import tyro
 
-from headway.errors import ConfigError
+from headway.errors import ConfigError, FileError
+
+_MOST_SAMPLES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,19 @@ def run(options: Options) -> int:
     """Evaluate and print."""
     if not options.data:
         raise ConfigError("--data is missing", hint="name the files with records and references")
-    if options.samples < 1:
-        raise ConfigError(f"--samples is {options.samples}, but at least 1 is needed")
+    if not 1 <= options.samples <= _MOST_SAMPLES:
+        raise ConfigError(
+            f"--samples is {options.samples}, but must be from 1 to {_MOST_SAMPLES:,}"
+        )
+    # What would fail at the end is looked at before the work.
+    if options.predictions is not None and not options.predictions.absolute().parent.is_dir():
+        raise FileError(f"there is no folder {options.predictions.parent} for --predictions")
     from headway.cli import _records
     from headway.metrics.intervals import bootstrap
     from headway.tasks._model import load
 
     scorer = load(options.model)
+    other = None if options.compare is None else load(options.compare)
     records = _records.read(
         options.data,
         columns=scorer.task.columns,
@@ -75,8 +83,9 @@ def run(options: Options) -> int:
         "skipped": len(records.bad),
         "signatures": {item.name: item.signature for item in result.statistics if item.signature},
     }
-    if options.compare is not None:
-        values["comparison"] = _compare(options, records.rows, result)
+    if other is not None:
+        second = _evaluate(other, records.rows, options)
+        values["comparison"] = _compare(result, second, samples=options.samples)
     if options.predictions is not None:
         from headway.files.manifest import write_text
 
@@ -104,15 +113,11 @@ def _evaluate(scorer, rows, options: Options):
         )
 
 
-def _compare(options: Options, rows, first) -> list[dict[str, Any]]:
+def _compare(first, second, *, samples: int) -> list[dict[str, Any]]:
     from headway.metrics.intervals import paired_bootstrap
-    from headway.tasks._model import load
 
-    if options.compare is None:
-        return []
-    second = _evaluate(load(options.compare), rows, options)
     tests = [
-        paired_bootstrap(one, other, samples=options.samples)
+        paired_bootstrap(one, other, samples=samples)
         for one, other in zip(first.statistics, second.statistics, strict=True)
     ]
     return [

@@ -42,6 +42,8 @@ class Options:
 
 def run(options: Options) -> int:
     """Find out what it is and describe it."""
+    if not options.what:
+        raise ConfigError("there is nothing to inspect", hint="see headway inspect --help")
     first = Path(options.what[0])
     is_one = len(options.what) == 1
     if is_one and (first / "config.json").is_file():

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from headway import recipe as recipes
+from headway.errors import ConfigError
 
 _NUM_EXAMPLES = 10
 # Of the examples, so many are wrong ones, if there are any.
@@ -44,20 +45,11 @@ def run(options: Options) -> int:
     from headway.data.dates import count_ambiguous, generate_dates, write_dates
     from headway.train.run import train
 
+    if min(options.num_train, options.num_test) < 1:
+        raise ConfigError("--num-train and --num-test must be at least 1")
     started = time.monotonic()
     out = options.out or _free_folder()
     run_dir, data_dir = out / "run", out / "data"
-    splits = generate_dates(
-        num_train=options.num_train, num_test=options.num_test, seed=options.seed
-    )
-    if not run_dir.exists():
-        write_dates(data_dir, splits)
-    _say(
-        f"{len(splits.train):,} training dates in 59 locales, {len(splits.test):,} test dates; "
-        f"{splits.ambiguous:,} ambiguous spellings were left out, and "
-        f"{count_ambiguous(splits.train)} training texts mean different dates in different "
-        "locales, which is why the locale stands in front"
-    )
     training: dict[str, Any] = {"seed": options.seed}
     if options.epochs is not None:
         training["epochs"] = options.epochs
@@ -70,6 +62,17 @@ def run(options: Options) -> int:
             },
             "training": training,
         },
+    )
+    splits = generate_dates(
+        num_train=options.num_train, num_test=options.num_test, seed=options.seed
+    )
+    if not run_dir.exists():
+        write_dates(data_dir, splits)
+    _say(
+        f"{len(splits.train):,} training dates in 59 locales, {len(splits.test):,} test dates; "
+        f"{splits.ambiguous:,} ambiguous spellings were left out, and "
+        f"{count_ambiguous(splits.train)} training texts mean different dates in different "
+        "locales, which is why the locale stands in front"
     )
     report = show(train(recipe, run_dir), run_dir, as_json=False, quiet=True)
     _score(run_dir / "model", splits.test)

@@ -24,7 +24,7 @@ class Options:
     model: Annotated[Path, tyro.conf.Positional]
     """Model folder."""
     texts: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """Texts to translate; none reads lines from standard input."""
+    """Texts to translate; none, or -, reads lines from standard input."""
     num_beams: int | None = None
     """Beams; none takes the model's own, 1 is greedy."""
     n_best: int = 1
@@ -42,9 +42,12 @@ class Options:
 def run(options: Options) -> int:
     """Translate and print."""
     from headway.cli import _records
+    from headway.data.lines import STDIN, read_text
     from headway.tasks._model import load
 
-    texts = list(options.texts) or [line.rstrip("\r\n") for line in sys.stdin]
+    texts = list(options.texts)
+    if texts in ([], [STDIN]):
+        texts = list(read_text(STDIN))
     if not texts:
         raise RequestError("there is nothing to translate", hint="give a text or lines on stdin")
     model = load(options.model, precision=options.precision)
@@ -62,7 +65,7 @@ def run(options: Options) -> int:
             continue
         for result in answer.get("n_best", [answer]):
             score = f"{result['score']:.4f}\t" if options.n_best > 1 else ""
-            sys.stdout.write(score + result["prediction"] + "\n")
+            sys.stdout.write(score + " ".join(result["prediction"].split("\n")) + "\n")
     if options.attention is not None:
         from headway.explain.report import write_alignment
 

@@ -199,7 +199,8 @@ class Sink:
                 + join_problems([f"{row.where}: {row.problem}" for row in self.bad]),
                 hint=hint,
             )
-        if not self.rows:
+        # Where answers are to stay in step with lines, bad rows are worth an answer each.
+        if not self.rows and not (self.bad and self.keep_blank):
             counts = f"{len(self.bad):,} bad and {self.empty_rows:,} blank"
             raise DataError(
                 f"{join_problems(files)} has no usable rows ({counts})",

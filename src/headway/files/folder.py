@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from headway.names import Layout
 # Keys with which a published model asks to run code of its own.
 _CODE_KEYS = ("auto_map", "custom_pipelines", "trust_remote_code")
 # No published network is near these; beyond them a config is damaged or hostile.
-_LARGEST = {"num": 10_000, "vocab_size": 10_000_000}
+_LARGEST = {"num": 1_000, "vocab_size": 10_000_000}
 _LARGEST_SIZE = 1_000_000
 
 
@@ -84,7 +85,10 @@ def read_config(folder: Path) -> tuple[str, Any, Layout]:
             where=str(folder),
             hint="Headway never runs code from a folder; remove the key if you trust the rest",
         )
-    key = registry.model_key(str(published.get("model_type")))
+    try:
+        key = registry.model_key(str(published.get("model_type")))
+    except ConfigError as error:
+        raise ConfigError(error.message, where=where, hint=error.hint) from error
     module = registry.load_module("models", key)
     layout = next(item for item in module.LAYOUTS if item.model_type == published["model_type"])
     config_class = getattr(module, registry.class_name(key) + "Config")
@@ -98,9 +102,32 @@ def read_config(folder: Path) -> tuple[str, Any, Layout]:
     if problems:
         raise FileError("the config cannot be used: " + join_problems(problems), where=where)
     config = config_class(**values, **layout.when)
-    if problems := config.check():
+    called = {name: keys[0] for name, keys in layout.config.items()}
+    if problems := check_sizes(config, called=called) + config.check():
         raise FileError("the config cannot be used: " + join_problems(problems), where=where)
     return key, config, layout
+
+
+def check_sizes(config: Any, *, called: Mapping[str, str] | None = None) -> list[str]:
+    """Find sizes beyond any model, and ids outside of the vocabulary, before memory is taken.
+
+    Args:
+        config: Of a body.
+        called: Field -> the name that the user knows it by, where it has another.
+    Returns:
+        problems: Empty if the sizes can be meant.
+    """
+    problems = []
+    for name, value in dataclasses.asdict(config).items():
+        shown = f"{(called or {}).get(name, name)} is {reprlib.repr(value)}"
+        if type(value) is not int:
+            continue
+        if name.endswith("_token_id"):
+            if not 0 <= value < config.vocab_size:
+                problems.append(f"{shown}, but the vocabulary has {config.vocab_size} entries")
+        elif abs(value) > _largest(name):
+            problems.append(f"{shown}, which is beyond any model")
+    return problems
 
 
 def _read_values(
@@ -113,20 +140,21 @@ def _read_values(
         seen = [published[key] for key in keys if published.get(key) is not None]
         if not seen:
             continue
-        if any(value != seen[0] for value in seen):
+        if any(value != seen[0] for value in seen[1:]):
             problems.append(f"{' and '.join(keys)} differ, which Headway does not compute")
         default = fields[name].default
         value = float(seen[0]) if isinstance(default, float) and _is_number(seen[0]) else seen[0]
         if type(value) is not type(default):
-            problems.append(f"{keys[0]} is {value!r}, but must be of type {type(default).__name__}")
-        elif isinstance(value, int) and value > _largest(name):
-            problems.append(f"{keys[0]} is {value}, which is beyond any model")
+            kind = type(default).__name__
+            problems.append(f"{keys[0]} is {reprlib.repr(value)}, but must be of type {kind}")
         values[name] = value
     return values, problems
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    # An integer beyond these has no float.
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and abs(value) < 1e300
 
 
 def _largest(name: str) -> int:
@@ -144,6 +172,8 @@ def read_body(folder: Path) -> tuple[str, Any]:
     """
     if not folder.is_dir():
         raise FileError(f"there is no model folder {folder}")
+    if not (folder / "config.json").exists() and (folder / "model" / "config.json").is_file():
+        raise FileError(f"{folder} is a run", hint=f"its model is {folder / 'model'}")
     check_folder(folder, required=False)
     key, config, layout = read_config(folder)
     body_class = registry.load_class("models", key)
@@ -151,8 +181,15 @@ def read_body(folder: Path) -> tuple[str, Any]:
         body = body_class(config)
     shapes = {name: value.shape for name, value in body.named_parameters()}
     tensors = _read_tensors(folder / "model.safetensors")
-    fixed = _fixed_parameters(body, config, tensors, layout)
-    ours = to_ours({**fixed, **tensors}, layout.renames, shapes)
+    try:
+        ours = _fit_tensors(body, tensors, layout, shapes)
+    except FileError as error:
+        raise FileError(error.message, where=str(folder)) from error
+    if odd := [name for name, value in ours.items() if not value.is_floating_point()]:
+        raise FileError(
+            f"{join_problems(odd)}: no floating-point numbers, but {ours[odd[0]].dtype}",
+            where=str(folder / "model.safetensors"),
+        )
     body.load_state_dict(
         {name: value.float() for name, value in ours.items()}, strict=False, assign=True
     )
@@ -160,13 +197,24 @@ def read_body(folder: Path) -> tuple[str, Any]:
     return key, body.eval()
 
 
-def _fixed_parameters(
-    body: Any, config: Any, tensors: Mapping[str, Tensor], layout: Layout
+def _fit_tensors(
+    body: Any, tensors: Mapping[str, Tensor], layout: Layout, shapes: Mapping[str, torch.Size]
 ) -> dict[str, Tensor]:
-    """Compute what published files leave out because the config determines it."""
-    fixed = body.fixed_parameters() if hasattr(body, "fixed_parameters") else {}
-    written = to_published(fixed, layout.renames) if fixed else {}
-    return {name: value for name, value in written.items() if name not in tensors}
+    """Turn published tensors into ours, and add what files leave out as the config determines it.
+
+    Raises:
+        FileError: if they do not fit the config.
+    """
+    if not hasattr(body, "fixed_parameters"):
+        return to_ours(tensors, layout.renames, shapes)
+    # First without memory: nothing of a size that the file does not bear out is computed.
+    with torch.device("meta"):
+        written = to_published(body.fixed_parameters(), layout.renames)
+    ours = to_ours({**written, **tensors}, layout.renames, shapes)
+    if any(value.is_meta for value in ours.values()):
+        fixed = body.fixed_parameters()
+        ours |= {name: fixed[name] for name, value in ours.items() if value.is_meta}
+    return ours
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

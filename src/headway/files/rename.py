@@ -153,5 +153,6 @@ def to_published(tensors: Mapping[str, Tensor], renames: Iterable[Entry]) -> dic
             tensor = parts[0][None]
         else:
             tensor = parts[0]
-        written[pair.published] = tensor.detach().contiguous().cpu()
+        tensor = tensor.detach().contiguous()
+        written[pair.published] = tensor if tensor.is_meta else tensor.cpu()
     return written

@@ -116,6 +116,7 @@ class Seq2seqConfig:
             "num_decoder_layers",
             "attention_size",
             "half_width",
+            "max_position_embeddings",
         ):
             if getattr(self, name) < 1:
                 problems.append(f"{name} is {getattr(self, name)}, but at least 1 is needed")

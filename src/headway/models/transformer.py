@@ -80,7 +80,8 @@ class TransformerConfig:
     def check(self) -> list[str]:
         """Return every problem of these values, in the recipe's words."""
         problems = []
-        for name in ("vocab_size", "hidden_size", "num_encoder_layers", "num_decoder_layers"):
+        sizes = ("vocab_size", "hidden_size", "num_encoder_layers", "num_decoder_layers")
+        for name in (*sizes, "intermediate_size", "max_position_embeddings"):
             if getattr(self, name) < 1:
                 problems.append(f"{name} is {getattr(self, name)}, but at least 1 is needed")
         if self.num_attention_heads < 1 or self.hidden_size % max(1, self.num_attention_heads):
@@ -92,7 +93,7 @@ class TransformerConfig:
             problems.append(f"hidden_size is {self.hidden_size}, but sinusoids need an even width")
         if not 0 <= self.dropout < 1:
             problems.append(f"dropout is {self.dropout}, but must be from 0 to below 1")
-        if self.position_base <= 1:
+        if not self.position_base > 1:
             problems.append(f"position_base is {self.position_base}, but must be above 1")
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from headway import registry
+from headway.data.lines import find_damage
 from headway.errors import ConfigError, FileError, RequestError, nearest
 from headway.files import folder
 from headway.files.manifest import read_json, write_folder, write_json
 from headway.layers.packed import has_fast_bf16, pack
 from headway.memory import keep_freed_memory
+from headway.recipe import convert_settings
 from headway.tasks._task import Body, Head, Progress, Record, Setting, Task
 from headway.text.tokenizer import END, PAD, UNKNOWN, Tokenizer
 
@@ -101,11 +104,14 @@ class Model:
         """
         for number, record in enumerate(records, 1):
             for column in self.task.inputs:
-                if not isinstance(record.get(column), str):
+                text = record.get(column)
+                if not isinstance(text, str):
                     raise RequestError(
                         f"record {number} has no text {column!r}",
                         hint=f"give {', '.join(self.task.inputs)}",
                     )
+                if damage := find_damage(text):
+                    raise RequestError(f"{column} of record {number} is {damage}")
         if not records:
             return []
         keep_freed_memory()
@@ -124,7 +130,10 @@ class Model:
         try:
             return make_task(self.task_name, {**current, **settings})
         except ConfigError as error:
-            raise RequestError(error.message, hint=error.hint) from error
+            wrong = RequestError(error.message, hint=error.hint)
+            # As a flag it is a mistake of usage.
+            wrong.exit_code = error.exit_code
+            raise wrong from error
 
     def translate(self, texts: Sequence[str], **settings: Any) -> list[str]:
         """Translate texts.
@@ -152,7 +161,8 @@ class Model:
             cuda = next(self.body.parameters()).device.type == "cuda"
             precision = "bf16" if cuda or has_fast_bf16() else "fp32"
         if precision not in PRECISIONS:
-            raise ConfigError(f"precision is {precision!r}", hint=nearest(precision, PRECISIONS))
+            known = ("auto", *PRECISIONS)
+            raise ConfigError(f"precision is {precision!r}", hint=nearest(precision, known))
         if precision == "fp32":
             return self
         return Model(
@@ -206,22 +216,67 @@ def load(model_dir: str | Path, *, precision: str = "fp32") -> Model:
     path = Path(model_dir)
     key, body = folder.read_body(path)
     tokenizer = Tokenizer.from_file(path / "tokenizer.json")
-    if tokenizer.vocab_size > body.config.vocab_size:
-        raise FileError(
-            f"the tokenizer has {tokenizer.vocab_size} tokens, but the model embeds only "
-            f"{body.config.vocab_size}",
-            where=str(path),
-        )
-    own = read_json(path / "headway.json") if (path / "headway.json").is_file() else {}
-    settings = dict(own.get("task") or {"name": "translation"})
-    name = settings.pop("name")
+    if problems := _tokenizer_problems(tokenizer, body.config):
+        raise FileError("; ".join(problems), where=str(path))
+    own = _read_own(path)
     model = Model(
         body,
         tokenizer,
-        make_task(name, settings),
-        task_name=name,
+        own.task,
+        task_name=own.task_name,
         architecture=key,
-        labels=tuple(own.get("labels", ())),
-        summary=own.get("training", {}),
+        labels=own.labels,
+        summary=own.summary,
     )
     return model.to_precision(precision)
+
+
+def _tokenizer_problems(tokenizer: Tokenizer, config: Any) -> list[str]:
+    """Find out whether tokenizer.json and config.json belong to each other."""
+    problems = []
+    if tokenizer.largest_id >= config.vocab_size:
+        problems.append(
+            f"tokenizer.json has ids up to {tokenizer.largest_id}, but the model embeds only "
+            f"{config.vocab_size} tokens"
+        )
+    for token, wanted in ((PAD, config.pad_token_id), (END, config.eos_token_id)):
+        found = tokenizer.find(token)
+        if found != wanted:
+            problems.append(f"{token} is {found} in tokenizer.json, but {wanted} in config.json")
+    return problems
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Own:
+    """What headway.json says."""
+
+    task: Task
+    task_name: str
+    labels: tuple[str, ...]
+    summary: Mapping[str, Any]
+
+
+def _read_own(path: Path) -> _Own:
+    """Read headway.json; a published folder has none, and then translates."""
+    file = path / "headway.json"
+    own = read_json(file) if file.is_file() else {}
+    settings = own.get("task") or {"name": "translation"}
+    labels, summary = own.get("labels") or [], own.get("training") or {}
+    if not (isinstance(settings, dict) and isinstance(summary, dict) and isinstance(labels, list)):
+        raise FileError("headway.json is damaged", where=str(path))
+    if own.get("format", FORMAT) != FORMAT:
+        raise FileError(
+            f"headway.json has format {own['format']!r}, but this Headway reads {FORMAT}",
+            where=str(path),
+            hint="open the folder with the version that wrote it",
+        )
+    settings = dict(settings)
+    name = str(settings.pop("name", ""))
+    try:
+        settings = convert_settings(
+            "task", settings, registry.load_class("tasks", name), where=str(file)
+        )
+        task = make_task(name, settings)
+    except ConfigError as error:
+        raise FileError(error.message, where=str(file), hint=error.hint) from error
+    return _Own(task=task, task_name=name, labels=tuple(map(str, labels)), summary=summary)

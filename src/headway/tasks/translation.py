@@ -25,6 +25,7 @@ from torch import Tensor
 from headway.data.batch import Batch, Example, lay_out
 from headway.data.order import inference_batches
 from headway.decode.beam import BeamOptions, Hypothesis, beam_search
+from headway.errors import RequestError
 from headway.layers.losses import IGNORE, Loss, linear_cross_entropy
 from headway.layers.side import Side
 from headway.metrics.generated import bleu_statistics, chrf_statistics, exact_match_statistics
@@ -33,6 +34,11 @@ from headway.tasks._task import Body, Encoded, Head, Progress, Record, Setting
 
 # Cells of a batch in prediction; beams multiply them.
 _BATCH_TOKENS = 4096
+# Beams of a batch: the memory of a search grows with the square of a row's beams.
+_BATCH_BEAMS = 2048
+_MOST_BEAMS = 256
+# Lengths to a higher power leave the range of floats, and no search is better for it.
+_LARGEST_PENALTY = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +78,18 @@ class Translation:
         for name in ("max_source_tokens", "max_target_tokens", "num_beams", "batch_rows"):
             if getattr(self, name) < 1:
                 problems.append(f"{name} is {getattr(self, name)}, but at least 1 is needed")
+        if self.num_beams > _MOST_BEAMS:
+            problems.append(f"num_beams is {self.num_beams}, but at most {_MOST_BEAMS} can be kept")
+        if not 0 <= self.min_tokens <= self.max_target_tokens:
+            problems.append(
+                f"min_tokens is {self.min_tokens}, but must be from 0 to max_target_tokens "
+                f"({self.max_target_tokens})"
+            )
+        if not abs(self.length_penalty) <= _LARGEST_PENALTY:
+            problems.append(
+                f"length_penalty is {self.length_penalty}, but must be from {-_LARGEST_PENALTY} to "
+                f"{_LARGEST_PENALTY}"
+            )
         if not 1 <= self.num_best <= max(1, self.num_beams):
             problems.append(
                 f"num_best is {self.num_best}, but must be from 1 to num_beams ({self.num_beams})"
@@ -156,15 +174,15 @@ class Translation:
                 "n_best", a list of the same, where more than one result is asked for.
         """
         # The answer to nothing is nothing; a model would make something up.
-        answers: list[dict[str, Any]] = [{"prediction": "", "score": 0.0} for _ in rows]
+        nothing = self._answer([Hypothesis([], 0.0, 0.0)], setting)
+        answers = [dict(nothing) for _ in rows]
         asked = [index for index, row in enumerate(rows) if row["source"].strip()]
         sources = [{"source": rows[index]["source"]} for index in asked]
         examples = self.encode(sources, setting).examples
         lengths = [len(example.input_ids) for example in examples]
         done = len(rows) - len(asked)
-        for batch in inference_batches(
-            lengths, batch_tokens=_BATCH_TOKENS, batch_rows=self.batch_rows
-        ):
+        batch_rows = min(self.batch_rows, _BATCH_BEAMS // self.num_beams)
+        for batch in inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=batch_rows):
             found = self.search(body, [examples[i].input_ids for i in batch], setting)
             for place, hypotheses in zip(batch, found, strict=True):
                 answers[asked[place]] = self._answer(hypotheses, setting)
@@ -193,7 +211,7 @@ class Translation:
             options = BeamOptions(
                 num_beams=self.num_beams,
                 length_penalty=self.length_penalty,
-                min_steps=self.min_tokens,
+                min_steps=min(self.min_tokens, longest),
                 max_steps=longest,
                 num_best=self.num_best,
             )
@@ -208,6 +226,11 @@ class Translation:
             )
 
     def _answer(self, hypotheses: list[Hypothesis], setting: Setting) -> dict[str, Any]:
+        if not hypotheses:
+            raise RequestError(
+                "the model gives scores that are no numbers",
+                hint="its weights are damaged, or training went wrong",
+            )
         results = [
             {"prediction": setting.tokenizer.decode(item.ids), "score": round(item.score, 6)}
             for item in hypotheses

@@ -6,8 +6,10 @@ special tokens apart from text, and turns the library's failures into one line.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -25,7 +27,7 @@ from tokenizers import (
 )
 from tokenizers import Tokenizer as Engine
 
-from headway.errors import ConfigError, FileError, nearest
+from headway.errors import ConfigError, FileError, HeadwayError, nearest
 
 UNKNOWN, END, PAD = "<unk>", "</s>", "<pad>"
 # Learning merges takes time by the square of a word's length: a word of a million characters, as
@@ -74,6 +76,11 @@ class Tokenizer:
         return self._engine.get_vocab_size()
 
     @property
+    def largest_id(self) -> int:
+        """Give the largest id; without gaps it is the number of entries less 1."""
+        return max(self._engine.get_vocab().values(), default=-1)
+
+    @property
     def pad_id(self) -> int:
         """Give the id of <pad>."""
         return self.id_of(PAD)
@@ -86,7 +93,11 @@ class Tokenizer:
     @property
     def unknown_id(self) -> int | None:
         """Give the id of <unk>; None where every text can be written."""
-        return self._engine.token_to_id(UNKNOWN)
+        return self.find(UNKNOWN)
+
+    def find(self, token: str) -> int | None:
+        """Look up a token that may be missing."""
+        return self._engine.token_to_id(token)
 
     def id_of(self, token: str) -> int:
         """Look up a token.
@@ -94,7 +105,7 @@ class Tokenizer:
         Raises:
             ConfigError: if the vocabulary lacks it.
         """
-        found = self._engine.token_to_id(token)
+        found = self.find(token)
         if found is None:
             raise ConfigError(f"the tokenizer has no token {token!r}")
         return found
@@ -126,19 +137,20 @@ class Tokenizer:
     def _run(self, encode: Callable, texts: Sequence[str], *, special: bool = False) -> list[Any]:
         self._engine.encode_special_tokens = not special
         try:
-            return encode(list(texts))
-        except TypeError as error:
-            raise ConfigError(f"only text can be encoded: {error}") from error
+            with _one_line("the tokenizer cannot encode this"):
+                return encode(list(texts))
         finally:
             self._engine.encode_special_tokens = True
 
     def decode(self, ids: Sequence[int]) -> str:
         """Write ids as text, leaving special tokens out."""
-        return self._engine.decode(list(ids), skip_special_tokens=True)
+        with _one_line("the tokenizer cannot decode this"):
+            return self._engine.decode(list(ids), skip_special_tokens=True)
 
     def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
         """Write many rows of ids as text, in parallel."""
-        return self._engine.decode_batch([list(row) for row in rows], skip_special_tokens=True)
+        with _one_line("the tokenizer cannot decode this"):
+            return self._engine.decode_batch([list(row) for row in rows], skip_special_tokens=True)
 
     def to_json(self) -> str:
         """Write `tokenizer.json`."""
@@ -151,24 +163,51 @@ class Tokenizer:
         Raises:
             FileError: if it cannot be read.
         """
-        try:
-            return Tokenizer(Engine.from_str(text))
-        except Exception as error:
-            raise FileError(f"the tokenizer cannot be read: {error}", where=where) from error
-        except BaseException as error:
-            # A crafted file can panic the Rust library; its exception is no Exception.
-            if type(error).__name__ != "PanicException":
-                raise
-            raise FileError("the tokenizer cannot be read", where=where) from None
+        with _muted(), _one_line("the tokenizer cannot be read", where=where):
+            tokenizer = Tokenizer(Engine.from_str(text))
+            # Some files can be read and then fail at whatever text.
+            tokenizer._engine.decode(tokenizer._engine.encode("").ids)
+        return tokenizer
 
     @staticmethod
     def from_file(path: Path) -> Tokenizer:
         """Read a `tokenizer.json`."""
         try:
             text = path.read_text(encoding="utf-8")
+        except FileNotFoundError as error:
+            raise FileError(f"there is no {path.name}", where=str(path.parent)) from error
         except (OSError, UnicodeDecodeError) as error:
             raise FileError(f"the tokenizer cannot be read: {error}", where=str(path)) from error
         return Tokenizer.from_json(text, where=str(path))
+
+
+@contextlib.contextmanager
+def _one_line(problem: str, *, where: str = "") -> Iterator[None]:
+    """Turn the library's failures into one line of ours."""
+    try:
+        yield
+    except HeadwayError:
+        raise
+    except Exception as error:
+        raise FileError(f"{problem}: {error}", where=where) from error
+    except BaseException as error:
+        # A crafted file can panic the Rust library; its exception is no Exception.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise FileError(f"{problem}: the library gave up ({error})", where=where) from None
+
+
+@contextlib.contextmanager
+def _muted() -> Iterator[None]:
+    """Keep the report that the library prints of a panic away from the user."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            null, shown = os.open(os.devnull, os.O_WRONLY), os.dup(2)
+            stack.callback(os.close, null)
+            stack.callback(os.close, shown)
+            stack.callback(os.dup2, shown, 2)
+            os.dup2(null, 2)
+        yield
 
 
 def _apart() -> pre_tokenizers.PreTokenizer:
@@ -277,10 +316,21 @@ def train_tokenizer(
         AddedToken(UNKNOWN, special=True),
         AddedToken(END, special=True),
     ]
-    engine.train_from_iterator(map(_break_words, texts), trainer)
+    try:
+        with _one_line("the vocabulary cannot be learned"):
+            engine.train_from_iterator(map(_break_words, texts), trainer)
+    except FileError as error:
+        raise ConfigError(error.message, hint="raise text.vocab-size") from error
     engine.add_special_tokens([AddedToken(PAD, special=True)])
     engine.post_processor = processors.TemplateProcessing(
         single=f"$A {END}", pair=f"$A {END} $B {END}",
         special_tokens=[(END, engine.token_to_id(END))],
     )  # fmt: skip
-    return Tokenizer(engine)
+    tokenizer = Tokenizer(engine)
+    if tokenizer.vocab_size > vocab_size:
+        raise ConfigError(
+            f"text.vocab-size is {vocab_size}, but single characters and special tokens alone take "
+            f"{tokenizer.vocab_size}",
+            hint="raise it, or take another text.tokenizer",
+        )
+    return tokenizer
