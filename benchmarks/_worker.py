@@ -91,7 +91,7 @@ def _serve(pipe: Connection, side: Side, files: Files) -> None:
     # Libraries look at these when they are loaded, so before any of them is.
     for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_NUM_THREADS"):
         os.environ.pop(name, None)
-    os.environ.update(TRANSFORMERS_VERBOSITY="error", **side.environment)
+    os.environ.update(TRANSFORMERS_VERBOSITY="error", TQDM_DISABLE="1", **side.environment)
     if side.polite:
         from headway.memory import keep_freed_memory, wait_politely
 

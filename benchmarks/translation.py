@@ -44,7 +44,6 @@ GENERATE_CHANGES = (
     POLITE,
 )
 ONE_THREAD = {"environment": {"OMP_NUM_THREADS": "1"}}
-CTRANSLATE2_CHANGES = (POLITE, {"environment": {"CT2_USE_MKL": "1"}})
 TWO_AT_ONCE = {"options": {"inter_threads": 2, "intra_threads": 1}}
 ONE_BY_ONE = {"options": {"inter_threads": 1, "intra_threads": 1}}
 
@@ -180,7 +179,7 @@ def _decoding_sides(batch_rows: int) -> list[tuple[Side, Sequence[Mapping[str, A
         name = f"CTranslate2 {compute_type}"
         side = Side(name=name, kind="CTranslate2Decoding", options=settings)
         layout = ONE_BY_ONE if batch_rows == 1 else TWO_AT_ONCE
-        sides.append((side, (layout, *CTRANSLATE2_CHANGES)))
+        sides.append((side, (layout, POLITE)))
     return sides
 
 

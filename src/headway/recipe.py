@@ -8,6 +8,7 @@ neither torch nor any model.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import tomllib
 import types
 import typing
@@ -402,3 +403,10 @@ def write(recipe: Recipe) -> str:
         lines += [f"{_dash(key)} = {to_toml(value)}" for key, value in values.items()]
         lines.append("")
     return "\n".join(lines)
+
+
+def identify(recipe: Recipe) -> str:
+    """Hash everything in a recipe that a run cannot change on its way: all but its length."""
+    training = dataclasses.replace(recipe.training, steps=None, epochs=1.0)
+    text = write(dataclasses.replace(recipe, training=training))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -139,10 +139,10 @@ def _recipe(options: Options) -> tuple[dict[str, Any], list[str]]:
     from headway import registry
     from headway.explain.curves import draw_schedule, schedule_values, terminal_plot
     from headway.train.groups import make_groups
-    from headway.train.prepare import model_config, resolve_task
+    from headway.train.prepare import model_config, resolve_settings, resolve_task
 
     path = recipes.find(options.what[0])
-    recipe = recipes.read(path, options.overrides)
+    recipe = resolve_settings(recipes.read(path, options.overrides))
     training = recipe.training
     config = model_config(recipe, vocab_size=recipe.text.vocab_size)
     with torch.device("meta"):

@@ -23,22 +23,20 @@ FORMAT = 1
 PRECISIONS = ("fp32", "bf16")
 
 
-def make_task(name: str, settings: Mapping[str, Any]) -> Task:
+def make_task(name: str, settings: Mapping[str, Any], *, where: str = "") -> Task:
     """Build a task from its key and settings.
 
+    Args:
+        name: A file in tasks/.
+        settings: Field -> value, in the field's type or as words of a flag.
+        where: File, for messages.
     Raises:
         ConfigError: for an unknown task, an unknown setting or a value out of range.
     """
     task_class = registry.load_class("tasks", name)
-    known = [field.name for field in dataclasses.fields(task_class)]
-    for setting in settings:
-        if setting not in known:
-            raise ConfigError(
-                f"task {name} has no setting {setting!r}", hint=nearest(setting, known)
-            )
-    task = task_class(**settings)
+    task = task_class(**convert_settings("task", settings, task_class, where=where))
     if problems := task.check():
-        raise ConfigError("task: " + "; ".join(problems))
+        raise ConfigError("task: " + "; ".join(problems), where=where)
     return task
 
 
@@ -104,7 +102,7 @@ class Model:
         """
         for number, record in enumerate(records, 1):
             for column in self.task.inputs:
-                text = record.get(column)
+                text = record.get(column) if isinstance(record, Mapping) else None
                 if not isinstance(text, str):
                     raise RequestError(
                         f"record {number} has no text {column!r}",
@@ -177,12 +175,20 @@ class Model:
         )
 
     def save(self, model_dir: str | Path) -> None:
-        """Write the model folder, whole or not at all.
+        """Write the model folder, whole or not at all; one that holds a model is replaced.
 
         Raises:
-            FileError: if it cannot be written.
+            FileError: if it cannot be written, or holds something else.
         """
-        write_folder(Path(model_dir), self._write_files)
+        path = Path(model_dir).absolute()
+        if path.exists() and not path.is_dir():
+            raise FileError(f"{model_dir} is no folder", hint="choose another place")
+        if path.is_dir() and any(path.iterdir()) and not (path / "headway.json").is_file():
+            raise FileError(
+                f"{model_dir} holds something else than a model of ours",
+                hint="choose a new folder; this one would be replaced",
+            )
+        write_folder(path, self._write_files)
 
     def _write_files(self, draft: Path) -> None:
         folder.write_body(draft, self.architecture, self.body)
@@ -273,9 +279,6 @@ def _read_own(path: Path) -> _Own:
     settings = dict(settings)
     name = str(settings.pop("name", ""))
     try:
-        settings = convert_settings(
-            "task", settings, registry.load_class("tasks", name), where=str(file)
-        )
         task = make_task(name, settings)
     except ConfigError as error:
         raise FileError(error.message, where=str(file), hint=error.hint) from error

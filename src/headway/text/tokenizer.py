@@ -287,6 +287,12 @@ KINDS = MappingProxyType(
 )
 
 
+def check_kind(kind: str) -> None:
+    """Raise a ConfigError with the nearest names, unless it is a key of KINDS."""
+    if kind not in KINDS:
+        raise ConfigError(f"text.tokenizer is {kind!r}", hint=nearest(kind, KINDS, count=2))
+
+
 def train_tokenizer(
     kind: str, texts: Iterable[str], *, vocab_size: int, lowercase: bool = False
 ) -> Tokenizer:
@@ -305,8 +311,7 @@ def train_tokenizer(
     Raises:
         ConfigError: for an unknown kind or a size that leaves no room for text.
     """
-    if kind not in KINDS:
-        raise ConfigError(f"text.tokenizer is {kind!r}", hint=nearest(kind, KINDS, count=2))
+    check_kind(kind)
     if vocab_size < 8:
         raise ConfigError(f"text.vocab-size is {vocab_size}, but at least 8 is needed")
     engine, trainer = KINDS[kind](vocab_size - 1)

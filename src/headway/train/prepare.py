@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,15 @@ from typing import Any
 import torch
 
 from headway import registry
-from headway.data.lines import fingerprint
+from headway.data.lines import STDIN, fingerprint
 from headway.data.read import Records, read_records
 from headway.data.report import DataReport
-from headway.errors import ConfigError, nearest
+from headway.errors import ConfigError, FileError, nearest
+from headway.files.folder import check_sizes
 from headway.recipe import Recipe, convert_settings
 from headway.tasks._model import Model, load, make_task
 from headway.tasks._task import Encoded, Task
-from headway.text.tokenizer import Tokenizer, train_tokenizer
+from headway.text.tokenizer import Tokenizer, check_kind, train_tokenizer
 from headway.train.inspect_data import report_data
 
 
@@ -34,6 +36,7 @@ class Prepared:
         report: The data report.
         fingerprints: File -> SHA-256.
         score_name: What chooses the best model.
+        decoding: Fields of the task that the scores while training change.
     """
 
     recipe: Recipe
@@ -44,6 +47,7 @@ class Prepared:
     report: DataReport
     fingerprints: dict[str, str]
     score_name: str
+    decoding: dict[str, Any]
 
 
 def prepare(recipe: Recipe, *, tokenizer_file: Path | None = None) -> Prepared:
@@ -57,7 +61,11 @@ def prepare(recipe: Recipe, *, tokenizer_file: Path | None = None) -> Prepared:
     """
     task = resolve_task(recipe)
     check_model_section(recipe)
+    recipe = resolve_settings(recipe)
     score_name = _score_name(recipe, task)
+    decoding = _decoding(recipe, task)
+    if tokenizer_file is not None and STDIN in (*recipe.data.train, *recipe.data.valid):
+        raise FileError("the run began with data from standard input, which is gone")
     train, valid = read_data(recipe, task)
     model, recipe = _make_model(recipe, task, train, tokenizer_file)
     train_examples = task.encode(train.rows, model.setting)
@@ -74,16 +82,29 @@ def prepare(recipe: Recipe, *, tokenizer_file: Path | None = None) -> Prepared:
         report=report,
         fingerprints=fingerprint([*recipe.data.train, *recipe.data.valid]),
         score_name=score_name,
+        decoding=decoding,
     )
 
 
 def resolve_task(recipe: Recipe) -> Task:
     """Build the recipe's task."""
-    name = recipe.task.name
-    settings = convert_settings(
-        "task", recipe.task.settings, registry.load_class("tasks", name), where="the recipe"
+    return make_task(recipe.task.name, recipe.task.settings, where="the recipe")
+
+
+def resolve_settings(recipe: Recipe) -> Recipe:
+    """Give the settings of model and task their types; flags bring them as words."""
+
+    def convert(name: str, section: Any, config_class: type) -> Any:
+        settings = convert_settings(name, section.settings, config_class, where="the recipe")
+        return dataclasses.replace(section, settings=settings)
+
+    key = recipe.model.architecture
+    config_class = getattr(registry.load_module("models", key), registry.class_name(key) + "Config")
+    return dataclasses.replace(
+        recipe,
+        model=convert("model", recipe.model, config_class),
+        task=convert("task", recipe.task, registry.load_class("tasks", recipe.task.name)),
     )
-    return make_task(name, settings)
 
 
 def model_config(recipe: Recipe, **filled: Any) -> Any:
@@ -106,10 +127,15 @@ def model_config(recipe: Recipe, **filled: Any) -> Any:
                 hint=nearest(section.preset, module.PRESETS, count=2),
             )
         values |= module.PRESETS[section.preset]
+    if given := sorted(section.settings.keys() & filled.keys()):
+        raise ConfigError(
+            f"model.{' and model.'.join(given)} cannot be chosen: the tokenizer decides",
+            hint="leave it out; the size of the vocabulary is text.vocab-size",
+        )
     values |= convert_settings("model", section.settings, config_class, where="the recipe")
     known = {item.name for item in dataclasses.fields(config_class)}
     config = config_class(**values | {k: v for k, v in filled.items() if k in known})
-    if problems := config.check():
+    if problems := check_sizes(config) + config.check():
         raise ConfigError("model: " + "; ".join(problems))
     return config
 
@@ -117,6 +143,7 @@ def model_config(recipe: Recipe, **filled: Any) -> Any:
 def check_model_section(recipe: Recipe) -> None:
     """Find impossible sizes before any data is read."""
     if recipe.model.path is None:
+        check_kind(recipe.text.tokenizer)
         model_config(recipe)
     elif recipe.model.settings or recipe.model.preset:
         names = ", ".join(sorted(recipe.model.settings)) or "preset"
@@ -134,6 +161,16 @@ def _score_name(recipe: Recipe, task: Task) -> str:
     if wanted not in known:
         raise ConfigError(f"playbook.choose-by is {wanted!r}", hint=nearest(wanted, known))
     return wanted
+
+
+def _decoding(recipe: Recipe, task: Task) -> dict[str, Any]:
+    """Settle how predictions are made that are scored while training."""
+    known = {item.name for item in dataclasses.fields(task)}  # pyright: ignore
+    wanted = {"num_beams": recipe.playbook.valid_beams, "num_best": 1}
+    settings = {name: value for name, value in wanted.items() if name in known}
+    if problems := dataclasses.replace(task, **settings).check():  # pyright: ignore
+        raise ConfigError("playbook.valid-beams cannot be used: " + "; ".join(problems))
+    return settings
 
 
 def read_data(recipe: Recipe, task: Task) -> tuple[Records, Records | None]:
@@ -182,10 +219,26 @@ def _make_model(
         pad_token_id=tokenizer.pad_id,
         eos_token_id=tokenizer.end_id,
     )
+    body_class = registry.load_class("models", section.architecture)
+    with torch.device("meta"):
+        _check_memory(body_class(config))
     torch.manual_seed(recipe.training.seed)
-    body = registry.load_class("models", section.architecture)(config)
+    body = body_class(config)
     # What came from the tokenizer is not asked for again: a resumed run reads it there.
     model = Model(
         body, tokenizer, task, task_name=recipe.task.name, architecture=section.architecture
     )
     return model, recipe
+
+
+def _check_memory(body: torch.nn.Module) -> None:
+    """Refuse a model that this machine could not train, before memory is taken."""
+    count = sum(parameter.numel() for parameter in body.parameters())
+    # Weights, gradients and Adam's two moments, four bytes each.
+    needed, room = 16 * count, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > room:
+        raise ConfigError(
+            f"the model has {count / 1e6:,.0f} M parameters, which need {needed / 1e9:,.0f} GB to "
+            f"be trained, but this machine has {room / 1e9:,.0f} GB",
+            hint="choose smaller sizes in [model]",
+        )

@@ -19,7 +19,7 @@ from headway import recipe as recipes
 from headway.data.read import Records
 from headway.data.report import DataReport
 from headway.errors import FileError
-from headway.files.manifest import read_json, write_json, write_text
+from headway.files.manifest import write_json, write_text
 from headway.memory import keep_freed_memory
 from headway.recipe import Recipe
 from headway.tasks._task import Encoded
@@ -32,7 +32,7 @@ from headway.train.guard import (
     run_lock,
     stop_signals,
 )
-from headway.train.log import append_json, describe_environment, log_line
+from headway.train.log import append_json, check_unchanged, describe_environment, log_line
 from headway.train.loop import StepDropped, Trainer, Update
 from headway.train.prepare import Prepared, prepare
 from headway.train.state import (
@@ -106,14 +106,17 @@ class Finished:
 Event = Started | Report | Evaluated | Note | Finished
 
 
-def train(recipe: Recipe, run_dir: Path) -> Iterator[Event]:
+def train(recipe: Recipe, run_dir: str | Path) -> Iterator[Event]:
     """Run a recipe in an empty directory.
 
     Raises:
         FileError: if the directory is not empty, is in use or cannot be written.
         Stopped: after Ctrl-C or SIGTERM, once a checkpoint is saved.
     """
-    if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
+    run_dir = Path(run_dir)
+    if run_dir.exists() and not run_dir.is_dir():
+        raise FileError(f"{run_dir} is no directory", hint="choose another --out")
+    if run_dir.exists() and any(run_dir.iterdir()):
         raise FileError(
             f"{run_dir} is not empty, and a run is never overwritten",
             hint=f"choose another --out, or go on with: headway train --resume {run_dir}",
@@ -127,13 +130,16 @@ def train(recipe: Recipe, run_dir: Path) -> Iterator[Event]:
         raise FileError(f"{run_dir} cannot be made: {error.strerror or error}") from error
     with run_lock(run_dir), stop_signals() as stop:
         write_text(run_dir / "tokenizer.json", prepared.model.tokenizer.to_json())
-        write_json(run_dir / "environment.json", describe_environment(prepared.fingerprints))
+        write_json(
+            run_dir / "environment.json",
+            describe_environment(prepared.fingerprints, prepared.recipe),
+        )
         write_json(run_dir / "data.json", prepared.report.to_json())
         write_text(run_dir / "recipe.toml", recipes.write(prepared.recipe))
         yield from _Run(prepared, run_dir, stop).go()
 
 
-def resume(run_dir: Path, *, length: dict[str, Any] | None = None) -> Iterator[Event]:
+def resume(run_dir: str | Path, *, length: dict[str, Any] | None = None) -> Iterator[Event]:
     """Go on with a run from its newest whole checkpoint.
 
     Args:
@@ -142,6 +148,7 @@ def resume(run_dir: Path, *, length: dict[str, Any] | None = None) -> Iterator[E
     Raises:
         FileError: if there is no run, its data has changed, or it is in use.
     """
+    run_dir = Path(run_dir)
     if not (run_dir / "recipe.toml").is_file():
         raise FileError(
             f"{run_dir} holds no run", hint="give the directory that --out named when it started"
@@ -150,15 +157,7 @@ def resume(run_dir: Path, *, length: dict[str, Any] | None = None) -> Iterator[E
     keep_freed_memory()
     with run_lock(run_dir), stop_signals() as stop:
         prepared = prepare(recipe, tokenizer_file=run_dir / "tokenizer.json")
-        before = read_json(run_dir / "environment.json").get("data_sha256", {})
-        changed = [
-            name for name, value in prepared.fingerprints.items() if before.get(name) != value
-        ]
-        if changed:
-            raise FileError(
-                f"{', '.join(changed)} changed since the run started",
-                hint="start a new run, or put the old files back",
-            )
+        check_unchanged(run_dir, prepared.fingerprints, prepared.recipe)
         if length:
             write_text(run_dir / "recipe.toml", recipes.write(prepared.recipe))
         run = _Run(prepared, run_dir, stop)
@@ -181,7 +180,7 @@ class _Run:
             must_drop=lambda: stop.is_urgent,
         )
         self.checkpoints = run_dir / "checkpoints"
-        self.score_name = prepared.score_name
+        self.score_name, self.decoding = prepared.score_name, prepared.decoding
         every = prepared.recipe.training.evaluate_steps
         self.evaluate_steps = every or self.trainer.steps_per_epoch
         self.report_steps = max(1, self.trainer.total_steps // _NUM_REPORTS)
@@ -299,14 +298,9 @@ class _Run:
             examples=self.valid,
             scorer=self.model,
             predicting=wants_predictions,
-            settings=self._decoding(),
+            settings=self.decoding,
             stopping=lambda: self.stop.is_set,
         )
-
-    def _decoding(self) -> dict[str, Any]:
-        known = {item.name for item in dataclasses.fields(self.model.task)}  # pyright: ignore
-        wanted = {"num_beams": self.recipe.playbook.valid_beams, "num_best": 1}
-        return {name: value for name, value in wanted.items() if name in known}
 
     def _value(self, result: Evaluation) -> float:
         if self.score_name == "loss":

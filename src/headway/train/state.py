@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from headway.errors import FileError
+from headway.errors import FileError, join_problems
 from headway.files.manifest import check_folder, read_json, write_folder, write_json
 
 _STEP_FOLDER = re.compile(r"step-(\d{8})")
@@ -147,8 +147,20 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def load_weights(path: Path, modules: nn.Module) -> None:
     """Put a checkpoint's weights into body and head."""
     weights = read_weights(path / "model.safetensors")
+    own = dict(modules.named_parameters())
+    differing = [
+        name
+        for name in sorted(own.keys() | weights.keys())
+        if name not in own or name not in weights or own[name].shape != weights[name].shape
+    ]
+    if differing:
+        raise FileError(
+            f"the checkpoint does not fit the recipe: {join_problems(differing)}",
+            where=str(path),
+            hint="of a run's recipe only training.steps and training.epochs may change",
+        )
     with torch.no_grad():
-        for name, value in modules.named_parameters():
+        for name, value in own.items():
             value.copy_(weights[name])
 
 
@@ -166,4 +178,8 @@ def load_checkpoint(path: Path, modules: nn.Module, optimizer: torch.optim.Optim
             }
     values: dict[str, Any] = read_json(path / "state.json")
     known = {item.name for item in dataclasses.fields(TrainState)}
-    return TrainState(**{key: value for key, value in values.items() if key in known})
+    state = TrainState(**{key: value for key, value in values.items() if key in known})
+    counts = (state.step, state.epoch, state.step_in_epoch, state.evaluated_step)
+    if not all(type(count) is int and count >= 0 for count in counts):
+        raise FileError("state.json is damaged", where=str(path))
+    return state
