@@ -21,6 +21,8 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         FileError: if it cannot be written; the old file is then still there.
     """
+    # "." has no name of its own.
+    path = path.absolute()
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with draft.open("w", encoding="utf-8") as stream:

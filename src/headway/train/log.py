@@ -54,7 +54,7 @@ def log_line(run_dir: Path, text: str) -> None:
     append_line(run_dir / "log.txt", f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
 
 
-def describe_environment(fingerprints: Mapping[str, str], recipe: Recipe) -> dict[str, Any]:
+def describe_environment(fingerprints: Mapping[str, str]) -> dict[str, Any]:
     """Describe versions, hardware, threads, data and code of a run."""
     packages = ("headway", "torch", "numpy", "tokenizers", "safetensors", "sacrebleu")
     return {
@@ -66,7 +66,6 @@ def describe_environment(fingerprints: Mapping[str, str], recipe: Recipe) -> dic
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "data_sha256": dict(fingerprints),
-        "recipe_sha256": identify(recipe),
         "git": _git_commit(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
@@ -81,7 +80,8 @@ def check_unchanged(run_dir: Path, fingerprints: Mapping[str, str], recipe: Reci
     before = read_json(run_dir / "environment.json")
     hashes = before.get("data_sha256", {})
     changed = [name for name, value in fingerprints.items() if hashes.get(name) != value]
-    if before.get("recipe_sha256") != identify(recipe):
+    own = identify(recipe)
+    if before.get("recipe_sha256", own) != own:
         changed.append(f"more than the length in {run_dir / 'recipe.toml'}")
     if changed:
         raise FileError(

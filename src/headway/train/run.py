@@ -130,10 +130,9 @@ def train(recipe: Recipe, run_dir: str | Path) -> Iterator[Event]:
         raise FileError(f"{run_dir} cannot be made: {error.strerror or error}") from error
     with run_lock(run_dir), stop_signals() as stop:
         write_text(run_dir / "tokenizer.json", prepared.model.tokenizer.to_json())
-        write_json(
-            run_dir / "environment.json",
-            describe_environment(prepared.fingerprints, prepared.recipe),
-        )
+        environment = describe_environment(prepared.fingerprints)
+        environment["recipe_sha256"] = recipes.identify(prepared.recipe)
+        write_json(run_dir / "environment.json", environment)
         write_json(run_dir / "data.json", prepared.report.to_json())
         write_text(run_dir / "recipe.toml", recipes.write(prepared.recipe))
         yield from _Run(prepared, run_dir, stop).go()
