@@ -17,12 +17,12 @@ import numpy as np
 import torch
 
 import headway
+from _data import parallel_files, read_pairs
 from _worker import Files
 from headway import recipe as recipes
-from headway.data.read import read_records
 from headway.recipe import Recipe
 from headway.tasks._model import Model
-from headway.tasks._task import Encoded, Record
+from headway.tasks._task import Encoded
 from headway.text.tokenizer import Tokenizer
 from headway.train.evaluate import mean_losses
 from headway.train.loop import Trainer
@@ -40,16 +40,6 @@ class Timing:
     def speed(self) -> float:
         """Tokens per second."""
         return self.num_tokens / self.seconds
-
-
-def parallel_files(data: Path, split: str) -> tuple[str, str]:
-    """Name the German and the English file of a split."""
-    return str(data / f"{split}.de.txt.gz"), str(data / f"{split}.en.txt.gz")
-
-
-def read_pairs(data: Path, split: str) -> list[Record]:
-    """Read records with source and target."""
-    return read_records(parallel_files(data, split), columns=("source", "target")).rows
 
 
 def make_recipe(data: Path) -> Recipe:
