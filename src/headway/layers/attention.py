@@ -186,7 +186,7 @@ def attend_step(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tens
         query: (B, H, R, K) float.
         key: (B, H, S, K) float. In the type of `step_type`.
         value: (B, H, S, K) float. Likewise.
-        bias: (B, 1, R, S) float. Likewise; added to the scores; the axis of queries may be 1.
+        bias: (B, 1, R, S) float. Likewise; added to the scores; an axis may be 1.
     Returns:
         context: (B, H, R, K) float. In the type of the query.
     """

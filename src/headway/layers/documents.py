@@ -32,7 +32,7 @@ class Unpacked:
         Args:
             hidden: (B, T, D) float. One document in a row.
         Returns:
-            hidden: (B, T, D) float. In the packed layout, zero on padding.
+            packed: Rows and length of the packed side, D wide; zero on padding.
         """
         flat = hidden.flatten(0, 1).index_select(0, self.places)
         empty = flat.new_zeros(self.shape.numel(), hidden.shape[-1])

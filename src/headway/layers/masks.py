@@ -35,7 +35,7 @@ def window_mask(query_positions: Tensor, key_positions: Tensor, *, window: int) 
 
     Args:
         query_positions: (B, T) int64 or float. Center of each window.
-        key_positions: (B, S) int64.
+        key_positions: (B, S) int64. An axis may be 1.
     Returns:
         mask: (B, T, S) bool.
     """

@@ -38,7 +38,7 @@ class PackedLinear(nn.Module):
         self.bias = None if bias is None else bias.detach().to(torch.bfloat16)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Map (B, T, D) bfloat16 to (B, T, F) bfloat16."""
+        """Map (..., D) bfloat16 to (..., F) bfloat16."""
         return torch.ops.mkldnn._linear_pointwise(hidden, self.weight, self.bias, "none", [], "")
 
 

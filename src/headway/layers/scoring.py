@@ -63,7 +63,7 @@ class DotScore(nn.Module):
         Args:
             query: (B, T, D) float.
             key: (B, S, D) float. From `prepare`.
-            mask: (B, T, S) bool. True where attention is allowed.
+            mask: (B, T, S) bool. True where attention is allowed; an axis may be 1.
         Returns:
             weights: (B, T, S) float. Sum to 1 over S; all zero where a row allows nothing.
         """
@@ -122,7 +122,7 @@ class AdditiveScore(nn.Module):
         Args:
             query: (B, T, D) float.
             key: (B, S, F) float. From `prepare`.
-            mask: (B, T, S) bool. True where attention is allowed.
+            mask: (B, T, S) bool. True where attention is allowed; an axis may be 1.
         Returns:
             weights: (B, T, S) float. Sum to 1 over S; all zero where a row allows nothing.
         """
@@ -222,7 +222,7 @@ class LocalPredictiveWindow(nn.Module):
         Args:
             query: (B, T, D) float.
             lengths: (B) int64. Real source positions.
-            steps: (B, T) int64. Number of each decoder step.
+            steps: (B, T) int64. Number of each decoder step; an axis may be 1.
             places: (1, S) int64. 0 to S - 1.
         Returns:
             reach: (B, T, S).
@@ -265,7 +265,8 @@ class Attention(nn.Module):
             key: (B, S, F) float. From the score's `prepare`.
             value: (B, S, E) float. Likewise.
             lengths: (B) int64. Real source positions; the longest is S.
-            steps: (B, T) int64. Number of each decoder step, for monotonic windows.
+            steps: (B, T) int64. Number of each decoder step; an axis may be 1 where all beams
+                are at the same step.
         Returns:
             context: (B, T, E) float.
             weights: (B, T, S) float.

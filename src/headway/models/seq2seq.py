@@ -270,7 +270,7 @@ class Seq2seq(nn.Module):
 
         Args:
             target: (B, T). Starts with <pad>.
-            memory: (B, S, D) float.
+            memory: From `encode`: one document in a row.
         Returns:
             hidden: (B, T, E) float. What `logits` scores.
         """

@@ -1,0 +1,65 @@
+"""Every architecture at its smallest, with batches for it: what the contracts are held against."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from headway import registry
+from headway.data.batch import Example, lay_out
+
+KEYS = registry.list_keys("models")
+
+
+def config_of(key: str):
+    return registry.load_class("models", key).tiny()
+
+
+def variants(key: str):
+    """Give the tiny config with every value of every choice that the file names."""
+    tiny = config_of(key)
+    choices = getattr(registry.load_module("models", key), "_CHOICES", {})
+    yield "tiny", tiny
+    for name, values in choices.items():
+        for value in values:
+            yield f"{name}={value}", dataclasses.replace(tiny, **{name: value})
+
+
+CASES = [
+    pytest.param(key, config, id=f"{key}-{name}") for key in KEYS for name, config in variants(key)
+]
+
+
+def make(key: str, config, *, scale: float = 2.0):
+    torch.manual_seed(3)
+    body = registry.load_class("models", key)(config).eval()
+    with torch.no_grad():
+        for parameter in body.parameters():
+            if parameter.requires_grad and parameter.dim() > 1:
+                parameter.mul_(scale)
+    return body
+
+
+def examples(config, count: int = 6) -> list[Example]:
+    generator = torch.Generator().manual_seed(5)
+
+    def ids(length: int) -> list[int]:
+        drawn = torch.randint(2, config.vocab_size - 1, (length,), generator=generator).tolist()
+        return [*drawn, config.eos_token_id]
+
+    return [Example(i, ids(2 + 3 * i % 7), ids(1 + 2 * i % 5)) for i in range(count)]
+
+
+def batch_of(config, rows):
+    return lay_out(rows, pad_id=config.pad_token_id, start_id=config.pad_token_id)
+
+
+def logits_of(body, batch) -> torch.Tensor:
+    return body.logits(body.decode(batch.target, body.encode(batch.source)))
+
+
+def tolerance(logits: torch.Tensor) -> float:
+    real = logits.detach()[logits > -1000]
+    return 1e-5 * max(1.0, float(real.abs().max()))
