@@ -96,6 +96,8 @@ def test_drawing_by_hand(hostile):
 
 def test_an_empty_tree_is_drawn():
     best = Hypothesis([], 0.0, 0.0)
-    ElementTree.fromstring(
-        draw_search(SearchTree(nodes=(), num_beams=1, length_penalty=1.0, best=best, num_steps=0))
+    drawn = draw_search(
+        SearchTree(nodes=(), num_beams=1, length_penalty=1.0, best=best, num_steps=0)
     )
+    assert ElementTree.fromstring(drawn).tag.endswith("svg")
+    assert "stroke-dasharray=" not in drawn

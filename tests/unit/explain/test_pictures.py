@@ -150,7 +150,9 @@ def test_every_schedule_is_drawn():
 @pytest.mark.parametrize("total_steps", [1, 2, 7])
 def test_short_runs_have_a_schedule(total_steps):
     training = dataclasses.replace(Training(), schedule="one-cycle")
-    parse(draw_schedule(training, total_steps))
+    drawn = draw_schedule(training, total_steps)
+    assert parse(drawn)
+    assert "nan" not in drawn
 
 
 def test_terminal_plot_by_hand():

@@ -132,7 +132,9 @@ def test_report_of_a_run_that_has_only_begun(run_dir):
 )
 def test_damaged_files_never_stop_the_report(run_dir, name, content):
     (run_dir / name).write_text(content, encoding="utf-8")
-    read_page(write_report(run_dir))
+    content, outline = read_page(write_report(run_dir))
+    assert outline.headings
+    assert "Traceback" not in content
 
 
 def test_data_that_is_gone_is_told(run_dir):
