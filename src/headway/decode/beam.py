@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from headway.decode.best import best_tokens
 from headway.errors import ConfigError
 from headway.layers.side import Memory
 
@@ -197,12 +198,9 @@ class _Search:
         """Extend every beam by one token and take up what ended."""
         num_beams = self.options.num_beams
         hidden = self.model.step(self.tokens, self.state)
-        logits = self.model.logits(hidden)
-        log_probs = logits.float().log_softmax(-1)
-        if step <= self.options.min_steps:
-            log_probs[..., self.end_id] = -torch.inf
-        width = min(num_beams + 1, logits.shape[-1])
-        best, tokens = log_probs.topk(width, dim=-1)  # (B, R, R + 1)
+        forbidden = self.end_id if step <= self.options.min_steps else None
+        best, tokens = best_tokens(self.model.logits(hidden), num_beams + 1, forbidden=forbidden)
+        width = tokens.shape[-1]
         scores = self.scores[:, :, None] + best
         count = min(self.max_candidates, num_beams * width)
         scores, place = scores.flatten(1).topk(count, dim=-1)  # (B, C)

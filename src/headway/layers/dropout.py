@@ -16,9 +16,8 @@ class _BytesDropout(torch.autograd.Function):
         # One draw from torch's generator seeds the mask, so torch.manual_seed governs it; the
         # bytes come from numpy, several times faster than torch's Bernoulli on a CPU.
         seed = int(torch.randint(1 << 62, ()))
-        noise = np.random.Generator(np.random.SFC64(seed)).integers(
-            0, 256, size=hidden.numel(), dtype=np.uint8
-        )
+        count = hidden.numel()
+        noise = np.random.SFC64(seed).random_raw(-(-count // 8)).view(np.uint8)[:count]
         mask = torch.from_numpy(noise).view(hidden.shape).ge_(cut)
         ctx.save_for_backward(mask)
         ctx.scale = 256 / (256 - cut)

@@ -57,12 +57,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
             rows = slice(start, start + _CHUNK_ROWS)
             chunk, target = hidden[rows], labels[rows, None]
             logits = torch.addmm(cast_bias, chunk, cast.t())  # (N, V)
-            picked = logits.float().log_softmax(-1).gather(1, target)
-            nll -= picked.sum()
-            normalizers += (logits.gather(1, target) - picked).sum()
-            if grad_hidden is None or grad_weight is None or grad_bias is None:
+            grad = logits.softmax(-1) if wants_grad else None
+            normalizer = _log_normalizer(logits, grad)
+            nll += (normalizer - logits.gather(1, target)).sum()
+            normalizers += normalizer.sum()
+            if grad is None or grad_hidden is None or grad_weight is None or grad_bias is None:
                 continue
-            grad = logits.softmax(-1)
             grad.scatter_add_(1, target, torch.full_like(target, smoothing - 1, dtype=grad.dtype))
             grad_hidden[rows] = grad @ cast
             grad_weight += grad.t() @ chunk
@@ -85,6 +85,19 @@ class _LinearCrossEntropy(torch.autograd.Function):
             for grad, needed in zip(ctx.saved_tensors, ctx.needs_input_grad[:3], strict=True)
         ]
         return *grads, None, None, None
+
+
+def _log_normalizer(logits: Tensor, probs: Tensor | None) -> Tensor:
+    """Compute log sum exp(logits) of each row, (N, V) float -> (N, 1) float32.
+
+    Where half-precision probabilities are at hand, it is read off the largest of them: log p = z -
+    log sum exp(z), and that p is rounded no worse than the logits are. Only the loss that is shown
+    comes from it, never a gradient, and it saves two copies of all logits in single precision.
+    """
+    if probs is None or probs.dtype not in (torch.bfloat16, torch.float16):
+        return logits.to(torch.promote_types(logits.dtype, torch.float32)).logsumexp(-1, True)
+    largest, prob = logits.amax(-1, True).float(), probs.amax(-1, True).float()
+    return largest - prob.log()
 
 
 class _Spread:

@@ -199,3 +199,14 @@ def test_measuring_a_loss_without_gradients_costs_one_product_and_not_three():
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         linear_cross_entropy(**tensors, labels=labels)
     assert counter.get_total_flops() == 2 * 64 * WIDTH * VOCAB
+
+
+def test_the_loss_shown_in_half_precision_is_as_exact_as_its_logits():
+    torch.manual_seed(0)
+    hidden = torch.randn(700, 16).bfloat16().requires_grad_()
+    weight, bias = torch.randn(300, 16).bfloat16().float(), torch.zeros(300)
+    labels = torch.randint(300, (700,))
+    shown = linear_cross_entropy(hidden, weight, bias, labels).nll
+    logits = (hidden.detach() @ weight.bfloat16().t()).double()
+    exact = F.cross_entropy(logits, labels, reduction="sum")
+    assert float(shown) == pytest.approx(float(exact), rel=2e-4)
