@@ -36,9 +36,12 @@ from headway.tasks._model import Model
 
 # What all variants share: the recipe multi30k-rnn at a size that trains in minutes.
 _COMMON = {
+    "text.vocab-size": "4000",
     "model.hidden-size": "256",
     "model.dropout": "0.2",
-    "training.epochs": "6",
+    "training.epochs": "4",
+    "training.batch-tokens": "2048",
+    "training.evaluate-steps": "440",
     "training.peak-lr": "3e-3",
 }
 _BAHDANAU = {"model.wiring": "bahdanau"}
