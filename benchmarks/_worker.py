@@ -40,8 +40,8 @@ class Side:
     options: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of the class."""
     polite: bool = False
-    """With Headway's process settings (short spinning, freed memory kept), which its command line
-    turns on; else as the side comes."""
+    """With Headway's process settings (short spinning, few kernels and freed memory kept), which
+    its command line turns on; else as the side comes."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables of its process."""
 
@@ -89,13 +89,16 @@ class Worker:
 
 def _serve(pipe: Connection, side: Side, files: Files) -> None:
     # Libraries look at these when they are loaded, so before any of them is.
-    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_NUM_THREADS"):
+    for name in (
+        *("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_NUM_THREADS"),
+        "ONEDNN_PRIMITIVE_CACHE_CAPACITY",
+    ):
         os.environ.pop(name, None)
     os.environ.update(TRANSFORMERS_VERBOSITY="error", TQDM_DISABLE="1", **side.environment)
     if side.polite:
-        from headway.memory import keep_freed_memory, wait_politely
+        from headway.memory import choose_environment, keep_freed_memory
 
-        wait_politely()
+        choose_environment()
         keep_freed_memory()
     # What a library prints is no part of the tables.
     sys.stdout = sys.stderr

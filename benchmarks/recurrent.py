@@ -22,10 +22,10 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from headway.memory import keep_freed_memory, wait_politely
+from headway.memory import choose_environment, keep_freed_memory
 
 # Before torch is loaded, as the command line does.
-wait_politely()
+choose_environment()
 keep_freed_memory()
 
 import headway

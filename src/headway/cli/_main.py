@@ -22,7 +22,7 @@ from headway.errors import (
     HeadwayError,
     nearest,
 )
-from headway.memory import wait_politely
+from headway.memory import choose_environment
 
 # In the order of a first day with the program.
 _ORDER = ("quickstart", "recipes", "new", "train", "evaluate", "predict", "translate", "inspect")
@@ -75,7 +75,7 @@ def _run(words: list[str]) -> int:
     if words[0] == "--version":
         sys.stdout.write(f"headway {__version__}\n")
         return EXIT_DONE
-    wait_politely()
+    choose_environment()
     verb, arguments = words[0], words[1:]
     if verb not in _verbs():
         _fail(f"there is no verb {verb!r}: {nearest(verb, _verbs(), count=2)}")
