@@ -10,6 +10,7 @@ Names are resolved on first use, so that importing the package costs nothing.
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'headway' has no attribute {name!r}")
+    if "torch" not in sys.modules:
+        importlib.import_module("headway.memory").choose_environment()
     module, attribute = _HOMES[name]
     value = vars(importlib.import_module(module))[attribute]
     globals()[name] = value

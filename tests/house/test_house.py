@@ -29,6 +29,7 @@ OUTSIDE = {
     "recipe": set(),
     "registry": set(),
     "__init__": set(),
+    "__main__": set(),
     "text": {"numpy", "tokenizers"},
     "metrics": {"numpy", "sacrebleu"},
     "layers": {"numpy", "torch"},

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from headway.errors import FileError
 from headway.layers.side import Side
 from headway.models.transformer import Transformer, TransformerConfig
 from headway.tasks._model import Model, load
@@ -153,6 +155,43 @@ def test_generate_of_transformers_finds_our_greedy_result(tmp_path):
         assert found == expected
 
 
+def test_generate_of_transformers_finds_our_beam_search_with_our_settings(tmp_path):
+    torch.manual_seed(4)
+    model = make_model()
+    settings = {"num_beams": 4, "max_target_tokens": 9, "min_tokens": 3, "max_length_ratio": 0.0}
+    task = dataclasses.replace(model.task, **settings)
+    body = {"task_name": "translation", "architecture": "transformer"}
+    model = Model(model.body, model.tokenizer, task, **body)
+    model.save(tmp_path / "model")
+    reference = transformers.AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "model").eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
+    for text in TEXTS:
+        # Nothing but generation_config.json says how.
+        ids = reference.generate(**tokenizer([text], return_tensors="pt"))
+        assert tokenizer.decode(ids[0], skip_special_tokens=True) == model.translate([text])[0]
+
+
+def test_embeddings_that_should_be_shared_but_differ_are_refused(tmp_path):
+    model = make_model()
+    model.save(tmp_path / "model")
+    (tmp_path / "model" / "manifest.json").unlink()
+    path = tmp_path / "model" / "model.safetensors"
+    tensors = load_file(path)
+    shared = tensors["model.shared.weight"]
+    tensors["model.encoder.embed_tokens.weight"] = shared.clone()
+    save_file(tensors, path)
+    assert torch.equal(load(tmp_path / "model").body.embeddings.weight, shared)
+    tensors["model.encoder.embed_tokens.weight"] = shared + 1
+    save_file(tensors, path)
+    with pytest.raises(FileError, match=r"encoder\.embed_tokens\.weight differs from the tensor"):
+        load(tmp_path / "model")
+    config = tmp_path / "model" / "config.json"
+    separate = json.loads(config.read_text()) | {"share_encoder_decoder_embeddings": False}
+    config.write_text(json.dumps(separate))
+    with pytest.raises(FileError, match="share_encoder_decoder_embeddings"):
+        load(tmp_path / "model")
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_ctranslate2_gives_the_same_scores(variant, tmp_path):
     ctranslate2 = pytest.importorskip("ctranslate2")
@@ -175,8 +214,6 @@ def test_ctranslate2_gives_the_same_scores(variant, tmp_path):
 
 
 def test_a_config_that_asks_for_another_network_is_refused(tmp_path):
-    from headway.errors import FileError
-
     model = make_model()
     model.save(tmp_path / "model")
     path: Path = tmp_path / "model" / "config.json"

@@ -18,9 +18,9 @@ from headway import recipe as recipes
 from headway.cli._main import main
 from headway.recipe import Training
 from headway.train import loop
+from headway.train.events import Evaluated, Finished, Report, Started
 from headway.train.loop import Trainer
 from headway.train.prepare import model_config, resolve_task
-from headway.train.run import Evaluated, Finished, Report, Started
 from small import COLORS, make_recipe, write_pairs, write_recipe
 
 SCORES = ["bleu", "chrf", "exact_match", "perplexity"]
@@ -195,7 +195,7 @@ def test_predict_gives_one_object_for_each_record_in_order(shell):
     found = shell.objects("predict", "run/model", "valid.jsonl")
     expected = headway.load("run/model", precision="auto").predict(rows)
     assert [row["prediction"] for row in found] == [row["prediction"] for row in expected]
-    assert all(row.keys() == {"prediction", "score"} for row in found)
+    assert all(row.keys() - {"cut"} == {"prediction", "score"} for row in found)
     plain = shell.answer("predict", "run/model", "valid.jsonl")
     assert plain == [row["prediction"] for row in found]
     text = "".join(row["source"] + "\n" for row in rows)
@@ -242,6 +242,24 @@ def test_inspect_describes_data(shell):
     lines = shell.answer("inspect", "train.jsonl")
     assert lines[0].split()[:2] == ["split", "rows"]
     assert lines[-1] == "Lengths are in words."
+
+
+def test_inspect_names_bad_and_blank_rows_with_file_and_line(shell, tmp_path):
+    path = tmp_path / "some.jsonl"
+    good = '{"source": "red", "target": "rot"}\n'
+    path.write_text(good + 25 * "{\n" + 2 * "\n" + good)
+    (found,) = shell.objects("inspect", path)
+    (split,) = found["splits"]
+    bad = [f"{path}, line {number}" for number in range(2, 22)]
+    assert (split["bad_rows"], [row["where"] for row in split["bad_examples"]]) == (25, bad)
+    blank = [f"{path}, line 27", f"{path}, line 28"]
+    assert (split["empty_rows"], split["empty_examples"]) == (2, blank)
+    lines = shell.answer("inspect", path)
+    start = lines.index("bad rows (25):") + 1
+    assert [line.split(": ")[0].strip() for line in lines[start : start + 20]] == bad
+    assert all("no valid JSON" in line for line in lines[start : start + 20])
+    expected = ["  and 5 more", "blank rows (2):", *(f"  {place}" for place in blank)]
+    assert lines[start + 20 :] == [*expected, "Lengths are in words."]
 
 
 def test_inspect_describes_a_model(shell):

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from headway.errors import HeadwayError
-from headway.train.run import Evaluated, Event, Finished, Note, Report, Started
+from headway.train.events import Evaluated, Event, Finished, Note, Report, Started
 
 # Seconds between two lines about the loss where there is no terminal.
 _LINE_SECONDS = 20.0

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from headway.data.read import BadRow, Records, read_records
+from headway.data.read import BadRow, Flags, Records, read_records
 from headway.tasks._task import Progress
+
+_FLAGS = Flags(skip_bad="--skip-bad", columns="--columns")
 
 
 def read(
@@ -22,7 +25,12 @@ def read(
 ) -> Records:
     """Read records, "-" standing for standard input."""
     return read_records(
-        paths or ("-",), columns=columns, names=names, skip_bad=skip_bad, keep_blank=keep_blank
+        paths or ("-",),
+        columns=columns,
+        names=names,
+        skip_bad=skip_bad,
+        keep_blank=keep_blank,
+        flags=_FLAGS,
     )
 
 
@@ -41,6 +49,21 @@ def merge(answers: Sequence[Mapping[str, Any]], bad: Sequence[BadRow]) -> Iterat
 def write_json(value: Mapping[str, Any]) -> None:
     """Print one JSON object on a line of its own."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+def warn_of_cuts(answers: Sequence[Mapping[str, Any]]) -> None:
+    """Say on standard error how much was cut: never silently."""
+    for what, reason in _CUTS.items():
+        if count := sum(what in answer.get("cut", ()) for answer in answers):
+            sys.stderr.write(f"warning: {count} of {len(answers)} {what}s cut: {reason}\n")
+
+
+_CUTS: Mapping[str, str] = types.MappingProxyType(
+    {
+        "source": "longer than the model reads (task.max-source-tokens)",
+        "prediction": "as long as they may become (task.max-target-tokens, max-length-ratio)",
+    }
+)
 
 
 @contextlib.contextmanager

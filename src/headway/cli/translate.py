@@ -59,6 +59,7 @@ def run(options: Options) -> int:
         settings["num_best"] = options.n_best
         settings.setdefault("num_beams", max(options.n_best, vars(model.task)["num_beams"]))
     answers = model.predict([{"source": text} for text in texts], **settings)
+    _records.warn_of_cuts(answers)
     for text, answer in zip(texts, answers, strict=True):
         if options.json:
             _records.write_json({"source": text, **answer})
@@ -69,5 +70,7 @@ def run(options: Options) -> int:
     if options.attention is not None:
         from headway.explain.report import write_alignment
 
-        write_alignment(load(options.model), texts[0], options.attention)
+        # The words that were printed, whatever beams and precision they came from.
+        written = answers[0]["prediction"]
+        write_alignment(load(options.model), texts[0], options.attention, target=written)
     return 0

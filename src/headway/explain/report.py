@@ -92,20 +92,21 @@ def write_report(run_dir: Path, *, max_rows: int = 200) -> Path:
     return path
 
 
-def write_alignment(model: Model, source: str, path: Path) -> Path:
+def write_alignment(model: Model, source: str, path: Path, *, target: str | None = None) -> Path:
     """Write a page with what a model attends to while it writes the target of one source.
 
     Args:
         model: Writes text from text, with attention.
         source: Source text.
         path: HTML file to write.
+        target: What was written; by default what the model writes with its own settings.
     Returns:
         path: The same.
     Raises:
         FileError: if it cannot be written.
         RequestError: if the model has no attention, or does not write text from text.
     """
-    alignment = align(model, source)
+    alignment = align(model, source, target)
     title = f"{model.architecture} \u00b7 {model.task_name}"
     head = f"<h1>{escape(title)}</h1>" + sections.quote(source, alignment.target)
     content = sections.write_maps(alignment)

@@ -56,6 +56,13 @@ def write_body(folder: Path, key: str, body: Any) -> None:
         published |= dict.fromkeys(keys, getattr(config, name))
     write_json(folder / "config.json", published)
     parameters = {name: value.detach().float() for name, value in body.named_parameters()}
+    with torch.device("meta"):
+        expected = dict(registry.load_class("models", key)(config).named_parameters())
+    if missing := sorted(expected.keys() ^ parameters.keys()):
+        raise ConfigError(
+            f"the network is no whole {key}: {join_problems(missing)} differ from a fresh one",
+            hint="was it packed for inference?",
+        )
     try:
         save_file(
             to_published(parameters, layout.renames),

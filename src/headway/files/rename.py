@@ -111,13 +111,18 @@ def to_ours(
     """
     pairs, unexpected = match_published(renames, tensors)
     found: dict[str, Tensor] = {}
+    untied: list[str] = []
     # Ties come last: they count only where the parameter's own name is absent.
     for pair in sorted(pairs, key=lambda pair: isinstance(pair.entry, Tie)):
         for name, tensor in zip(pair.ours, _to_ours(tensors[pair.published], pair), strict=True):
-            found.setdefault(name, tensor)
+            if name not in found:
+                found[name] = tensor
+            elif isinstance(pair.entry, Tie) and not torch.equal(found[name], tensor):
+                untied.append(pair.published)
     unexpected += [name for name in found if name not in shapes]
     problems = [f"{name} is missing" for name in shapes if name not in found]
     problems += [f"{name} is not part of this architecture" for name in unexpected]
+    problems += [f"{name} differs from the tensor it should share" for name in untied]
     problems += [
         f"{name} has shape {list(found[name].shape)} instead of {list(shape)}"
         for name, shape in shapes.items()

@@ -45,6 +45,21 @@ class RecurrentState:
         return RecurrentState(tuple(map(change, self.hidden)), cell)
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What a recurrent encoder made of its rows; D counts both directions, side by side.
+
+    Args:
+        hidden: (B, S, D) float. Zero on padding.
+        last: (L, B, D) float. Last state of each layer.
+        cells: (L, B, D) float. Last cell of each layer; LSTM only.
+    """
+
+    hidden: Tensor
+    last: Tensor
+    cells: Tensor | None = None
+
+
 class RecurrentEncoder(nn.Module):
     """Read a sequence in both directions with a stack of LSTM or GRU layers.
 
@@ -79,26 +94,26 @@ class RecurrentEncoder(nn.Module):
             dropout=dropout if num_layers > 1 else 0.0,
         )
 
-    def forward(self, embedded: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, embedded: Tensor, lengths: Tensor) -> Reading:
         """Encode rows of one document each.
 
         Args:
             embedded: (B, S, E) float.
             lengths: (B) int64. At least 1.
-        Returns:
-            hidden: (B, S, D) float. Zero on padding; D counts both directions.
-            last: (L, B, D) float. Last state of each layer, both directions side by side.
         """
         width = embedded.shape[1]
         packed = pack_padded_sequence(
             embedded, lengths.cpu(), batch_first=True, enforce_sorted=False
         )
         packed_hidden, state = self.rnn(packed)
-        last = state[0] if isinstance(state, tuple) else state
         hidden, _ = pad_packed_sequence(packed_hidden, batch_first=True, total_length=width)
+        ends = state if isinstance(state, tuple) else (state,)
+        return Reading(hidden, *map(self._join_directions, ends))
+
+    def _join_directions(self, state: Tensor) -> Tensor:
         directions = 2 if self.rnn.bidirectional else 1
-        last = last.unflatten(0, (-1, directions)).transpose(1, 2)  # -> (L, B, 2, D/2)
-        return hidden, last.flatten(2)
+        apart = state.unflatten(0, (-1, directions)).transpose(1, 2)  # -> (L, B, 2, D/2)
+        return apart.flatten(2)
 
 
 class Gru(nn.Module):

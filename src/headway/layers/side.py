@@ -91,9 +91,11 @@ class Memory:
         documents: (B, S) int64. As in the source side.
         lengths: (B) int64. Real positions of each row; of use where a row is one document.
         summary: (L, B, D) float. State to start a recurrent decoder from, one for each layer.
+        cells: (L, B, D) float. Likewise, where the network is an LSTM.
     """
 
     hidden: Tensor
     documents: Tensor
     lengths: Tensor
     summary: Tensor | None = None
+    cells: Tensor | None = None

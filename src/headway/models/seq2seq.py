@@ -14,11 +14,13 @@ of the source is what the papers differ in:
 
 Differs from the papers: readouts are one tanh layer of the embeddings' width (Bahdanau's has a
 maxout), so that the output layer can share the embeddings; Sutskever's reversed source is left to
-the data; every layer of the decoder starts from a bridge tanh(W h) of the encoder's last state.
+the data; every layer of the decoder starts from a bridge tanh(W h) of the encoder's last state,
+and in an LSTM from W' c of its last cell.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from types import MappingProxyType
 
@@ -134,7 +136,8 @@ class Seq2seqConfig:
 
 PRESETS = MappingProxyType(
     {
-        # The published networks, sizes as in the papers' sections on experiments.
+        # Sizes as in the papers' sections on experiments. Bahdanau's encoder has 1,000 units in
+        # each direction; here both directions share `hidden_size`.
         "sutskever": {
             "embedding_size": 1000,
             "hidden_size": 1000,
@@ -144,6 +147,7 @@ PRESETS = MappingProxyType(
             "bidirectional": False,
             "attention": "none",
             "context": "initial",
+            "dropout": 0.0,
         },
         "rnnsearch": {
             "embedding_size": 620,
@@ -152,6 +156,7 @@ PRESETS = MappingProxyType(
             "cell": "gru",
             "attention": "concat",
             "wiring": "bahdanau",
+            "dropout": 0.0,
         },
         "luong": {
             "embedding_size": 1000,
@@ -167,6 +172,28 @@ PRESETS = MappingProxyType(
         },
     }
 )
+
+# Forms that every contract tries beside tiny(), which is Bahdanau's: fields that differ from it.
+_LSTM = {"cell": "lstm", "num_encoder_layers": 2, "num_decoder_layers": 2}
+VARIANTS = {
+    "sutskever": {**_LSTM, "attention": "none", "context": "initial", "bidirectional": False},
+    "cho-input": {"attention": "none", "context": "input", "bidirectional": False},
+    "cho-output": {"attention": "none", "context": "output"},
+    "luong-dot": {"wiring": "luong", "attention": "dot"},
+    "luong-general": {"wiring": "luong", "attention": "general"},
+    "luong-concat": {"wiring": "luong", "attention": "concat"},
+    "unfed-dot": {"wiring": "luong", "attention": "dot", "input_feeding": False},
+    "unfed-general": {"wiring": "luong", "attention": "general", "input_feeding": False},
+    "unfed-concat": {"wiring": "luong", "attention": "concat", "input_feeding": False},
+    "local-m": {"wiring": "luong", "input_feeding": False, "window": "local-m", "half_width": 2},
+    "local-p": {"wiring": "luong", "attention": "general", "window": "local-p", "half_width": 2},
+    "bahdanau-local-m": {"attention": "dot", "window": "local-m", "half_width": 2},
+    "key-query-value": {"attention": "key-query-value"},
+    "lstm": _LSTM,
+    "gru": {**_LSTM, "cell": "gru"},
+    "untied": {"tie_word_embeddings": False},
+    "one-direction": {"bidirectional": False},
+}
 
 
 class Seq2seq(nn.Module):
@@ -195,10 +222,8 @@ class Seq2seq(nn.Module):
             bidirectional=config.bidirectional,
             dropout=config.dropout,
         )
-        self.bridge = nn.ModuleList(
-            nn.Linear(config.hidden_size, config.hidden_size)
-            for _ in range(config.num_decoder_layers)
-        )
+        self.bridge = _make_bridge(config)
+        self.cell_bridge = _make_bridge(config) if config.cell == "lstm" else None
         self.decoder = make_decoder(config)
         self.output = nn.Linear(config.embedding_size, config.vocab_size)
         self.tie_weights()
@@ -257,12 +282,13 @@ class Seq2seq(nn.Module):
         # The recurrent kernels keep to one type; half precision is used where it is stored so.
         dtype = next(self.encoder.parameters()).dtype
         with torch.autocast(embedded.device.type, enabled=False):
-            hidden, last = self.encoder(embedded.to(dtype), lengths)
+            reading = self.encoder(embedded.to(dtype), lengths)
         return Memory(
-            hidden=hidden.to(embedded.dtype),
+            hidden=reading.hidden.to(embedded.dtype),
             documents=side.documents,
             lengths=lengths,
-            summary=last.to(embedded.dtype),
+            summary=reading.last.to(embedded.dtype),
+            cells=None if reading.cells is None else reading.cells.to(embedded.dtype),
         )
 
     def decode(self, target: Side, memory: Memory) -> Tensor:
@@ -301,12 +327,11 @@ class Seq2seq(nn.Module):
         """
         if memory.summary is None:
             raise TypeError("a recurrent decoder starts from the encoder's last state")
-        last = memory.summary
-        hidden = tuple(
-            torch.tanh(bridge(last[min(number, len(last) - 1)]))[:, None].expand(-1, num_beams, -1)
-            for number, bridge in enumerate(self.bridge)
-        )
-        return self.decoder.start(memory, RecurrentState(hidden))
+        hidden = tuple(map(torch.tanh, _cross(self.bridge, memory.summary, num_beams)))
+        cells = None
+        if self.cell_bridge is not None and memory.cells is not None:
+            cells = tuple(_cross(self.cell_bridge, memory.cells, num_beams))
+        return self.decoder.start(memory, RecurrentState(hidden, cells))
 
     def step(self, input_ids: Tensor, state: DecodingState) -> Tensor:
         """Advance every beam by one token.
@@ -333,6 +358,19 @@ class Seq2seq(nn.Module):
             pad_token_id=23,
             dropout=0.0,
         )
+
+
+def _make_bridge(config: Seq2seqConfig) -> nn.ModuleList:
+    width = config.hidden_size
+    return nn.ModuleList(nn.Linear(width, width) for _ in range(config.num_decoder_layers))
+
+
+def _cross(bridge: nn.ModuleList, last: Tensor, num_beams: int) -> Iterator[Tensor]:
+    """Map the encoder's layers, (L, B, D) float, to each of the decoder's, (B, R, D) float."""
+    for number, layer in enumerate(bridge):
+        # A decoder with more layers than the encoder starts the rest from the last one.
+        state = layer(last[min(number, len(last) - 1)])
+        yield state[:, None].expand(-1, num_beams, -1)
 
 
 def _make_attention(config: Seq2seqConfig) -> Attention:

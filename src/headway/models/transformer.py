@@ -49,7 +49,7 @@ class TransformerConfig:
     """Sizes and choices of a Transformer encoder-decoder."""
 
     vocab_size: int = 8000
-    """Entries of the joint vocabulary; "auto" in a recipe takes the tokenizer's."""
+    """Entries of the joint vocabulary; recipes take the tokenizer's."""
     hidden_size: int = 256
     """Width of hidden states and embeddings."""
     num_encoder_layers: int = 3
@@ -126,6 +126,11 @@ PRESETS = MappingProxyType(
         },
     }
 )
+VARIANTS = {
+    "learned": {"positions": "learned", "activation": "gelu"},
+    "pre-norm": {"norm": "pre", "activation": "swish", "num_encoder_layers": 1},
+    "pre-norm-learned": {"norm": "pre", "positions": "learned", "activation": "silu"},
+}
 
 
 class Transformer(nn.Module):
@@ -392,12 +397,8 @@ LAYOUTS = (
         architecture="MarianMTModel",
         when={"norm": "post"},
         config=_CONFIG,
-        constants=_CONSTANTS,
-        extras={
-            **_EXTRAS,
-            "share_encoder_decoder_embeddings": True,
-            "static_position_embeddings": True,
-        },
+        constants={**_CONSTANTS, "share_encoder_decoder_embeddings": True},
+        extras={**_EXTRAS, "static_position_embeddings": True},
         renames=_RENAMES,
     ),
     Layout(

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from headway import registry
 from headway.data.lines import find_damage
 from headway.errors import ConfigError, FileError, RequestError, nearest
@@ -84,6 +86,12 @@ class Model:
             labels=self.labels,
         )
 
+    @property
+    def precision(self) -> str:
+        """Say what it computes in: "fp32", or "bf16" where it was packed for inference."""
+        is_half = next(self.body.parameters()).dtype == torch.bfloat16
+        return "bf16" if is_half else "fp32"
+
     def predict(
         self,
         records: Sequence[Record],
@@ -154,6 +162,9 @@ class Model:
 
         Args:
             precision: "fp32", "bf16", or "auto": bf16 where the hardware multiplies it.
+        Raises:
+            ConfigError: for another word.
+            RequestError: if this one is packed already, as what was rounded is gone.
         """
         if precision == "auto":
             cuda = next(self.body.parameters()).device.type == "cuda"
@@ -161,8 +172,14 @@ class Model:
         if precision not in PRECISIONS:
             known = ("auto", *PRECISIONS)
             raise ConfigError(f"precision is {precision!r}", hint=nearest(precision, known))
-        if precision == "fp32":
+        if precision == self.precision:
             return self
+        if self.precision != "fp32":
+            raise RequestError(
+                f"this model is packed for inference in {self.precision} and cannot become "
+                f"{precision} again",
+                hint="load it anew",
+            )
         return Model(
             pack(self.body),
             self.tokenizer,
@@ -179,7 +196,14 @@ class Model:
 
         Raises:
             FileError: if it cannot be written, or holds something else.
+            RequestError: if this model is packed for inference.
         """
+        if self.precision != "fp32":
+            raise RequestError(
+                f"this model is packed for inference in {self.precision}; its weights are rounded "
+                "and rearranged",
+                hint='load it with precision="fp32" to save it',
+            )
         path = Path(model_dir).absolute()
         if path.exists() and not path.is_dir():
             raise FileError(f"{model_dir} is no folder", hint="choose another place")

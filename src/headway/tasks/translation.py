@@ -39,6 +39,9 @@ _BATCH_BEAMS = 2048
 _MOST_BEAMS = 256
 # Lengths to a higher power leave the range of floats, and no search is better for it.
 _LARGEST_PENALTY = 20.0
+_LARGEST_RATIO = 1e6
+# Tokens that a result may have beyond the ratio: short sources have long answers.
+_MORE_TOKENS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,8 @@ class Translation:
     """Sources are cut to this length, which is counted and reported."""
     max_target_tokens: int = 256
     """Targets are cut to this length in training, and never decoded beyond it."""
+    max_length_ratio: float = 2.0
+    """A result has at most this many tokens for each of its source's, and 20 more; 0: no bound."""
     num_beams: int = 5
     """Beams in decoding; 1 is greedy."""
     length_penalty: float = 1.0
@@ -84,6 +89,11 @@ class Translation:
             problems.append(
                 f"min_tokens is {self.min_tokens}, but must be from 0 to max_target_tokens "
                 f"({self.max_target_tokens})"
+            )
+        if not 0 <= self.max_length_ratio <= _LARGEST_RATIO:
+            problems.append(
+                f"max_length_ratio is {self.max_length_ratio}, but must be from 0 to "
+                f"{_LARGEST_RATIO}"
             )
         if not abs(self.length_penalty) <= _LARGEST_PENALTY:
             problems.append(
@@ -171,21 +181,28 @@ class Translation:
 
         Returns:
             answers: For each record "prediction" and "score" (log probability by length), and
-                "n_best", a list of the same, where more than one result is asked for.
+                "n_best", a list of the same, where more than one result is asked for. "cut" names
+                what was cut: "source", where it is longer than the model reads, "prediction",
+                where it is as long as it may become.
         """
         # The answer to nothing is nothing; a model would make something up.
         nothing = self._answer([Hypothesis([], 0.0, 0.0)], setting)
         answers = [dict(nothing) for _ in rows]
         asked = [index for index, row in enumerate(rows) if row["source"].strip()]
         sources = [{"source": rows[index]["source"]} for index in asked]
-        examples = self.encode(sources, setting).examples
+        encoded = self.encode(sources, setting)
+        examples = encoded.examples
         lengths = [len(example.input_ids) for example in examples]
+        is_cut = encoded.full_lengths["source"] > encoded.limits["source"]
         done = len(rows) - len(asked)
         batch_rows = min(self.batch_rows, _BATCH_BEAMS // self.num_beams)
         for batch in inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=batch_rows):
             found = self.search(body, [examples[i].input_ids for i in batch], setting)
             for place, hypotheses in zip(batch, found, strict=True):
-                answers[asked[place]] = self._answer(hypotheses, setting)
+                answer = self._answer(hypotheses, setting)
+                if is_cut[place]:
+                    answer["cut"] = ["source", *answer.get("cut", [])]
+                answers[asked[place]] = answer
             done += len(batch)
             if progress is not None:
                 progress(Progress(done=done, total=len(rows)))
@@ -207,7 +224,10 @@ class Translation:
             memory = body.encode(Side.padded(sources, pad_id=setting.tokenizer.pad_id).to(device))
             longest = min(self.max_target_tokens, setting.max_tokens)
             # Each row has a limit of its own, so that its neighbours' lengths cannot matter.
-            limits = (2 * memory.lengths + 20).clamp(max=longest)
+            limits = torch.full_like(memory.lengths, longest)
+            if self.max_length_ratio:
+                bound = (self.max_length_ratio * memory.lengths).long() + _MORE_TOKENS
+                limits = limits.minimum(bound)
             options = BeamOptions(
                 num_beams=self.num_beams,
                 length_penalty=self.length_penalty,
@@ -235,7 +255,12 @@ class Translation:
             {"prediction": setting.tokenizer.decode(item.ids), "score": round(item.score, 6)}
             for item in hypotheses
         ]
-        return {**results[0], "n_best": results} if self.num_best > 1 else results[0]
+        answer: dict[str, Any] = dict(results[0])
+        if self.num_best > 1:
+            answer["n_best"] = results
+        if not hypotheses[0].is_finished:
+            answer["cut"] = ["prediction"]
+        return answer
 
     def generation(self, setting: Setting) -> dict[str, Any]:
         """Give beams, lengths and special tokens in the words of generation_config.json."""
@@ -243,8 +268,10 @@ class Translation:
         return {
             "num_beams": self.num_beams,
             "length_penalty": self.length_penalty,
-            "min_length": self.min_tokens,
-            "max_length": min(self.max_target_tokens, setting.max_tokens),
+            # They count the token that decoding starts from.
+            "min_length": self.min_tokens + 1 if self.min_tokens else 0,
+            "max_length": min(self.max_target_tokens, setting.max_tokens) + 1,
+            "early_stopping": True,
             "decoder_start_token_id": pad_id,
             "pad_token_id": pad_id,
             "bad_words_ids": [[pad_id]],

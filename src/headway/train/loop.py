@@ -139,7 +139,7 @@ class Trainer:
         plan = self._plan_of(state.epoch)
         indices = plan[state.step_in_epoch]
         batches = self.micro_batches(indices)
-        self.model.body.train()
+        self.modules.train()
         torch.manual_seed(int(generator(options.seed, state.step, 1).integers(1 << 62)))
         try:
             losses = self._accumulate(batches, indices)

@@ -21,6 +21,7 @@ from headway.tasks._model import Model, load, make_task
 from headway.tasks._task import Encoded, Task
 from headway.text.tokenizer import Tokenizer, check_kind, train_tokenizer
 from headway.train.inspect_data import report_data
+from headway.train.loop import resolve_precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class Prepared:
     """A run that is ready to start.
 
     Args:
-        recipe: As resolved: "auto" spelled out, sizes of the tokenizer filled in.
+        recipe: As resolved: "auto" spelled out, files named in full.
         model: Fresh, or from the folder the recipe names.
         train_examples: The training rows, encoded.
         valid: Validation rows; None where there are none.
@@ -67,12 +68,13 @@ def prepare(recipe: Recipe, *, tokenizer_file: Path | None = None) -> Prepared:
     if tokenizer_file is not None and STDIN in (*recipe.data.train, *recipe.data.valid):
         raise FileError("the run began with data from standard input, which is gone")
     train, valid = read_data(recipe, task)
-    model, recipe = _make_model(recipe, task, train, tokenizer_file)
+    model = _make_model(recipe, task, train, tokenizer_file)
     train_examples = task.encode(train.rows, model.setting)
     valid_examples = task.encode(valid.rows, model.setting) if valid is not None else None
     encoded = {"train": train_examples} | ({"valid": valid_examples} if valid_examples else {})
     records = {"train": train} | ({"valid": valid} if valid is not None else {})
     report = report_data(records, encoded, recipe, columns=task.columns)
+    recipe = _resolve_words(recipe, score_name)
     return Prepared(
         recipe=recipe,
         model=model,
@@ -80,10 +82,37 @@ def prepare(recipe: Recipe, *, tokenizer_file: Path | None = None) -> Prepared:
         valid=valid,
         valid_examples=valid_examples,
         report=report,
-        fingerprints=fingerprint([*recipe.data.train, *recipe.data.valid]),
+        fingerprints=fingerprint(_files_of(recipe)),
         score_name=score_name,
         decoding=decoding,
     )
+
+
+def _resolve_words(recipe: Recipe, score_name: str) -> Recipe:
+    """Spell "auto" out, and name files in full: a run goes on elsewhere as it began."""
+
+    def whole(paths: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(path if path == STDIN else str(Path(path).absolute()) for path in paths)
+
+    data, model, training = recipe.data, recipe.model, recipe.training
+    path = None if model.path is None else str(Path(model.path).absolute())
+    precision = resolve_precision(training.precision, torch.device("cpu"))
+    return dataclasses.replace(
+        recipe,
+        data=dataclasses.replace(data, train=whole(data.train), valid=whole(data.valid)),
+        model=dataclasses.replace(model, path=path),
+        training=dataclasses.replace(training, precision=precision),
+        playbook=dataclasses.replace(recipe.playbook, choose_by=score_name),
+    )
+
+
+def _files_of(recipe: Recipe) -> list[str]:
+    """List what a run was made from: another content makes another run."""
+    files = [*recipe.data.train, *recipe.data.valid]
+    if recipe.model.path is not None:
+        names = ("config.json", "model.safetensors", "tokenizer.json")
+        files += [str(Path(recipe.model.path) / name) for name in names]
+    return files
 
 
 def resolve_task(recipe: Recipe) -> Task:
@@ -189,13 +218,11 @@ def read_data(recipe: Recipe, task: Task) -> tuple[Records, Records | None]:
     return train, read(data.valid) if data.valid else None
 
 
-def _make_model(
-    recipe: Recipe, task: Task, train: Records, tokenizer_file: Path | None
-) -> tuple[Model, Recipe]:
+def _make_model(recipe: Recipe, task: Task, train: Records, tokenizer_file: Path | None) -> Model:
     section = recipe.model
     if section.path is not None:
         loaded = load(section.path)
-        model = Model(
+        return Model(
             loaded.body,
             loaded.tokenizer,
             task,
@@ -203,7 +230,6 @@ def _make_model(
             architecture=loaded.architecture,
             labels=loaded.labels,
         )
-        return model, recipe
     if tokenizer_file is not None:
         tokenizer = Tokenizer.from_file(tokenizer_file)
     else:
@@ -225,10 +251,9 @@ def _make_model(
     torch.manual_seed(recipe.training.seed)
     body = body_class(config)
     # What came from the tokenizer is not asked for again: a resumed run reads it there.
-    model = Model(
+    return Model(
         body, tokenizer, task, task_name=recipe.task.name, architecture=section.architecture
     )
-    return model, recipe
 
 
 def _check_memory(body: torch.nn.Module) -> None:

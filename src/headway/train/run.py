@@ -11,20 +11,19 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from headway import recipe as recipes
 from headway.data.read import Records
-from headway.data.report import DataReport
 from headway.errors import FileError
-from headway.files.manifest import write_json, write_text
+from headway.files.manifest import read_json, write_json, write_text
 from headway.memory import keep_freed_memory
 from headway.recipe import Recipe
 from headway.tasks._task import Encoded
 from headway.train.average import average_checkpoints
 from headway.train.evaluate import Evaluation, Interrupted, evaluate
+from headway.train.events import Evaluated, Event, Finished, Note, Report, Started
 from headway.train.guard import (
     Stopped,
     StopSignal,
@@ -46,64 +45,6 @@ from headway.train.state import (
 
 # Reports in metrics.jsonl over a whole run, about.
 _NUM_REPORTS = 200
-
-
-@dataclass(frozen=True, kw_only=True)
-class Started:
-    """The run is set up; training begins or goes on."""
-
-    total_steps: int
-    step: int
-    num_parameters: int
-    precision: str
-    report: DataReport
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """One line of metrics.jsonl."""
-
-    step: int
-    epoch: float
-    loss: float
-    losses: dict[str, float]
-    tokens_per_second: float
-    seconds: float
-    learning_rate: float
-    grad_norm: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluated:
-    """The model was scored on the validation data."""
-
-    step: int
-    scores: dict[str, float]
-    loss: float
-    is_best: bool
-    seconds: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Note:
-    """Something a person should know."""
-
-    text: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finished:
-    """The run is done; the best model is in `model/`."""
-
-    step: int
-    best_step: int
-    best_score: float | None
-    score_name: str
-    seconds: float
-    model_dir: Path
-
-
-Event = Started | Report | Evaluated | Note | Finished
 
 
 def train(recipe: Recipe, run_dir: str | Path) -> Iterator[Event]:
@@ -198,7 +139,24 @@ class _Run:
             yield Note(text="no whole checkpoint was found: starting from the beginning")
             return
         self.trainer.state = load_checkpoint(path, self.trainer.modules, self.trainer.optimizer)
+        self._recall_best()
         yield Note(text=f"going on from step {self.state.step}")
+
+    def _recall_best(self) -> None:
+        """Take up the score of the model that is there: a mean of checkpoints may be above all.
+
+        That mean is taken after the last checkpoint, which knows nothing of it.
+        """
+        path = self.run_dir / "model" / "headway.json"
+        if not path.is_file() or self.state.best_score is None:
+            return
+        summary = read_json(path).get("training", {})
+        score = summary.get("valid", {}).get(self.score_name)
+        if "averaged_checkpoints" not in summary or not isinstance(score, int | float):
+            return
+        value = -score if self.score_name in ("loss", "perplexity") else score
+        if value >= self.state.best_score:
+            self.state.best_score, self.state.best_step = value, summary["step"]
 
     def go(self) -> Iterator[Event]:
         """Train to the end."""
@@ -321,7 +279,7 @@ class _Run:
         if is_best:
             state.best_score, state.best_step, state.stale_evaluations = value, state.step, 0
             more = {} if averaged is None else {"averaged_checkpoints": averaged}
-            self._save_model(result.scores, **more)
+            self._save_model({"loss": sum(result.losses.values()), **result.scores}, **more)
         else:
             state.stale_evaluations += 1
         state.evaluated_step = state.step
@@ -376,10 +334,11 @@ class _Run:
     def _finish(self) -> Iterator[Event]:
         count = self.recipe.playbook.average_checkpoints
         paths = self._regular_checkpoints()[-count:]
-        if count > 1 and len(paths) > 1:
+        is_averaging = count > 1 and len(paths) > 1
+        if is_averaging:
             yield from self._try_average(paths)
         if self.valid_rows is None:
-            self._save_model({})
+            self._save_model({}, **({"averaged_checkpoints": len(paths)} if is_averaging else {}))
         best = self.state.best_score
         if best is not None and self.score_name in ("loss", "perplexity"):
             best = -best
@@ -397,6 +356,7 @@ class _Run:
         """Take the mean of the last checkpoints as the model, if it is no worse than the best."""
         average_checkpoints(paths, self.trainer.modules)
         if self.valid_rows is None:
+            yield Note(text=f"the model is the mean of the last {len(paths)} checkpoints")
             return
         started = time.perf_counter()
         try:

@@ -205,15 +205,20 @@ def test_the_encoder_reads_each_row_as_torch_reads_it_without_padding(cell, bidi
     module = encoder(cell, bidirectional=bidirectional)
     lengths = [2, 6, 1, 4]
     embedded = draw(4, 6, INPUT)
-    hidden, last = module(embedded, torch.tensor(lengths))
+    reading = module(embedded, torch.tensor(lengths))
+    assert (reading.cells is None) == (cell == "gru")
     directions = 2 if bidirectional else 1
     for row, length in enumerate(lengths):
         expected, state = module.rnn(embedded[row, :length])
-        state = state[0] if isinstance(state, tuple) else state
-        torch.testing.assert_close(hidden[row, :length], expected, rtol=0, atol=1e-12)
-        for layer in range(2):
-            sides = state[layer * directions : (layer + 1) * directions]
-            torch.testing.assert_close(last[layer, row], torch.cat(list(sides)), rtol=0, atol=1e-12)
+        torch.testing.assert_close(reading.hidden[row, :length], expected, rtol=0, atol=1e-12)
+        ends = zip(
+            (reading.last, reading.cells), state if cell == "lstm" else [state], strict=False
+        )
+        for found, wanted in ends:
+            for layer in range(2):
+                sides = wanted[layer * directions : (layer + 1) * directions]
+                joined = torch.cat(list(sides))
+                torch.testing.assert_close(found[layer, row], joined, rtol=0, atol=1e-12)
 
 
 @settings(max_examples=20, deadline=None)
@@ -229,19 +234,19 @@ def test_padding_changes_nothing_and_stays_zero(cell, lengths, extra):
     other = embedded.clone()
     real = torch.arange(width + extra) < torch.tensor(lengths)[:, None]
     other[~real] = 1000.0
-    hidden, last = module(embedded, torch.tensor(lengths))
-    hidden_other, last_other = module(other, torch.tensor(lengths))
-    assert hidden.shape == (len(lengths), width + extra, 2 * WIDTH)
-    assert torch.equal(hidden, hidden_other)
-    assert torch.equal(last, last_other)
-    assert not hidden[~real].any()
+    reading = module(embedded, torch.tensor(lengths))
+    same = module(other, torch.tensor(lengths))
+    assert reading.hidden.shape == (len(lengths), width + extra, 2 * WIDTH)
+    assert torch.equal(reading.hidden, same.hidden)
+    assert torch.equal(reading.last, same.last)
+    assert not reading.hidden[~real].any()
 
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_padding_gets_no_gradient(cell):
     embedded = draw(2, 5, INPUT).requires_grad_()
-    hidden, last = encoder(cell)(embedded, torch.tensor([5, 2]))
-    (hidden.sum() + last.sum()).backward()
+    reading = encoder(cell)(embedded, torch.tensor([5, 2]))
+    (reading.hidden.sum() + reading.last.sum()).backward()
     assert embedded.grad is not None
     assert embedded.grad[0].all()
     assert not embedded.grad[1, 2:].any()
@@ -250,7 +255,8 @@ def test_padding_gets_no_gradient(cell):
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_last_state_is_the_end_of_one_direction_beside_the_start_of_the_other(cell):
     lengths = [5, 2, 3]
-    hidden, last = encoder(cell)(draw(3, 5, INPUT), torch.tensor(lengths))
+    reading = encoder(cell)(draw(3, 5, INPUT), torch.tensor(lengths))
+    hidden, last = reading.hidden, reading.last
     assert last.shape == (2, 3, 2 * WIDTH)
     for row, length in enumerate(lengths):
         assert torch.equal(last[-1, row, :WIDTH], hidden[row, length - 1, :WIDTH])
