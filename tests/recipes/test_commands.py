@@ -140,6 +140,29 @@ def test_a_longer_run_goes_on_where_the_shorter_one_ended(shell, tmp_path):
     assert names == ["step-00000020", "step-00000023"]
 
 
+def test_a_longer_run_keeps_a_mean_of_checkpoints_that_was_better(shell, tmp_path):
+    shutil.copytree("run", tmp_path / "run")
+    path = tmp_path / "run" / "model" / "headway.json"
+    own = json.loads(path.read_text())
+    own["training"]["averaged_checkpoints"] = 2
+    own["training"]["valid"]["chrf"] = 99.9
+    path.write_text(json.dumps(own))
+    shell.answer("train", "--resume", tmp_path / "run", "--training.steps", "23")
+    assert json.loads(path.read_text()) == own
+    (tmp_path / "run" / "model" / "manifest.json").unlink()
+    assert headway.load(tmp_path / "run" / "model").summary["valid"]["chrf"] == 99.9
+
+
+def test_a_run_goes_on_from_another_folder(shell, tmp_path, monkeypatch):
+    words = ["--data.train", "train.jsonl", "--data.valid", "valid.jsonl"]
+    shell.answer("train", "small.toml", "--out", tmp_path / "run", *words, "--training.steps", "3")
+    recipe = headway.read_recipe(tmp_path / "run" / "recipe.toml")
+    assert recipe.training.precision != "auto"
+    assert recipe.playbook.choose_by != "auto"
+    monkeypatch.chdir(tmp_path)
+    shell.answer("train", "--resume", "run", "--training.steps", "5")
+
+
 def test_a_run_may_start_from_a_model(shell, tmp_path):
     path = tmp_path / "more.toml"
     path.write_text('[model]\npath = "run/model"\n[training]\nsteps = 2\n')
