@@ -292,7 +292,9 @@ class HeadwayDecoding(Decoding):
         self.model = headway.load(files.model, precision=precision)
 
     def translate(self, texts: list[str], batch_rows: int) -> list[str]:
-        """Translate with the defaults of the task."""
+        """Translate with the defaults of the task; one text after the other at batch 1."""
+        if batch_rows == 1:
+            return [self.model.translate([text], num_beams=5)[0] for text in texts]
         return self.model.translate(texts, batch_rows=batch_rows, num_beams=5)
 
 

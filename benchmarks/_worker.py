@@ -98,7 +98,7 @@ def _serve(pipe: Connection, side: Side, files: Files) -> None:
     if side.polite:
         from headway.memory import choose_environment, keep_freed_memory
 
-        choose_environment()
+        choose_environment(is_training=side.kind.endswith("Training"))
         keep_freed_memory()
     # What a library prints is no part of the tables.
     sys.stdout = sys.stderr

@@ -38,7 +38,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'headway' has no attribute {name!r}")
     if "torch" not in sys.modules:
-        importlib.import_module("headway.memory").choose_environment()
+        memory = importlib.import_module("headway.memory")
+        memory.choose_environment(is_training=name in ("run_recipe", "resume_run"))
     module, attribute = _HOMES[name]
     value = vars(importlib.import_module(module))[attribute]
     globals()[name] = value

@@ -5,32 +5,28 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Mapping
-from types import MappingProxyType
 
-# Read by libraries when torch is loaded; the measurements are in benchmarks/RESULTS.md.
-_ENVIRONMENT: Mapping[str, str] = MappingProxyType(
-    {
-        # Turns a waiting thread spins before it sleeps. The library's default (some 300,000) slows
-        # a run five- to tenfold as soon as another process uses the cores; sleeping at once makes
-        # every small operation wait for a wake-up. 10,000 cost nothing measurable alone.
-        "GOMP_SPINCOUNT": "10000",
-        # Matrix kernels kept for later, each some 400 kB in the middle of the heap. Batches come
-        # in hundreds of shapes, so the default of 1,024 is never enough to find them again, but
-        # enough to spread all tensors over gigabytes. A step uses about 40, in every layer again.
-        "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128",
-    }
-)
+# Turns a waiting thread spins before it sleeps. The library's default (some 300,000) slows a run
+# five- to tenfold as soon as another process uses the cores; sleeping at once makes every small
+# operation wait for a wake-up. 10,000 cost nothing measurable alone (benchmarks/RESULTS.md).
+_SPIN_TURNS = "10000"
+
+# Matrix kernels that oneDNN keeps for later, each some 400 kB in the middle of the heap. Training
+# has hundreds of shapes, for which the default of 1,024 is too few to find any again, but enough
+# to spread all tensors over gigabytes; a step uses about 40, in every layer again. Searches have
+# few shapes and want them all (benchmarks/RESULTS.md).
+_TRAINING_KERNELS = "128"
 
 
-def choose_environment() -> None:
+def choose_environment(*, is_training: bool = False) -> None:
     """Set what torch's libraries read when they are loaded; call before torch is imported.
 
     A user's own settings are respected.
     """
-    for name, value in _ENVIRONMENT.items():
-        if name != "GOMP_SPINCOUNT" or "OMP_WAIT_POLICY" not in os.environ:
-            os.environ.setdefault(name, value)
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", _SPIN_TURNS)
+    if is_training:
+        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", _TRAINING_KERNELS)
 
 
 def keep_freed_memory() -> None:

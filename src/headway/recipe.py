@@ -20,9 +20,6 @@ from typing import Any
 from headway.errors import ConfigError, FileError, nearest
 from headway.fields import convert, to_toml
 
-# Old name -> (new name, last release that still reads the old one).
-RENAMED_FIELDS: Mapping[str, tuple[str, str]] = types.MappingProxyType({})
-
 
 @dataclass(frozen=True, kw_only=True)
 class Data:

@@ -39,6 +39,9 @@ Text in, a model you own out.
 
 """
 
+# Whose process mostly trains; see `memory`.
+_TRAINING_VERBS = ("train", "quickstart")
+
 
 def _verbs() -> list[str]:
     found = registry.list_keys("cli")
@@ -75,8 +78,8 @@ def _run(words: list[str]) -> int:
     if words[0] == "--version":
         sys.stdout.write(f"headway {__version__}\n")
         return EXIT_DONE
-    choose_environment()
     verb, arguments = words[0], words[1:]
+    choose_environment(is_training=verb in _TRAINING_VERBS)
     if verb not in _verbs():
         _fail(f"there is no verb {verb!r}: {nearest(verb, _verbs(), count=2)}")
         return EXIT_USAGE

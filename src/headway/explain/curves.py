@@ -11,7 +11,7 @@ import numpy as np
 
 from headway.explain.svg import line, number, picture, rectangle, text, ticks, width_of
 from headway.recipe import Training
-from headway.train.schedules import SCHEDULES, learning_rate
+from headway.train.schedules import learning_rate
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 14.0, 46.0, 34.0
 # Points drawn of one curve; a screen shows no more.
@@ -207,14 +207,6 @@ def draw_schedule(training: Training, total_steps: int) -> str:
     points = list(zip(np.linspace(1, max(1, total_steps), len(values)), values, strict=True))
     title = f"Learning rate: {training.schedule}"
     return draw_curves([Curve(name="learning rate", points=points)], title=title, from_zero=True)
-
-
-def draw_all_schedules(training: Training, total_steps: int) -> dict[str, str]:
-    """Draw every schedule with the settings of a recipe: name -> picture."""
-    return {
-        name: draw_schedule(dataclasses.replace(training, schedule=name), total_steps)
-        for name in SCHEDULES
-    }
 
 
 def terminal_plot(values: Sequence[float], width: int = 60, height: int = 10) -> str:

@@ -30,6 +30,7 @@ from headway.layers.losses import IGNORE, Loss, linear_cross_entropy
 from headway.layers.side import Side
 from headway.metrics.generated import bleu_statistics, chrf_statistics, exact_match_statistics
 from headway.metrics.intervals import Statistics
+from headway.tasks._parallel import answer_batches
 from headway.tasks._task import Body, Encoded, Head, Progress, Record, Setting
 
 # Cells of a batch in prediction; beams multiply them.
@@ -196,9 +197,16 @@ class Translation:
         is_cut = encoded.full_lengths["source"] > encoded.limits["source"]
         done = len(rows) - len(asked)
         batch_rows = min(self.batch_rows, _BATCH_BEAMS // self.num_beams)
-        for batch in inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=batch_rows):
-            found = self.search(body, [examples[i].input_ids for i in batch], setting)
-            for place, hypotheses in zip(batch, found, strict=True):
+        batches = list(
+            inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=batch_rows)
+        )
+
+        def search(batch: Sequence[int]) -> list[list[Hypothesis]]:
+            return self.search(body, [examples[i].input_ids for i in batch], setting)
+
+        found = answer_batches(search, batches, device=body.output.weight.device)
+        for batch, results in zip(batches, found, strict=True):
+            for place, hypotheses in zip(batch, results, strict=True):
                 answer = self._answer(hypotheses, setting)
                 if is_cut[place]:
                     answer["cut"] = ["source", *answer.get("cut", [])]

@@ -59,7 +59,6 @@ class Tokenizer:
 
     Args:
         engine: A tokenizer of the `tokenizers` library.
-        unknown: The special token for what the vocabulary does not cover, if there is one.
     """
 
     def __init__(self, engine: Engine) -> None:

@@ -10,8 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from headway.layers.losses import CrossEntropy, linear_cross_entropy
 
 WIDTH, VOCAB = 6, 37
-# Around one and two chunks of 1024 rows.
-ROWS = [1, 700, 1024, 1025, 2500]
+# Around one and two chunks of 512 rows.
+ROWS = [1, 511, 512, 513, 1024, 1025]
 NAMES = ("hidden", "weight", "bias")
 
 
