@@ -23,8 +23,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import headway
+from headway.cli import predict
 from headway.cli._main import main
 from headway.errors import FileError, HeadwayError, RequestError
+from headway.tasks._model import Model
 from headway.train import run as running
 from small import make_recipe, write_pairs, write_recipe
 
@@ -118,7 +120,7 @@ def bench(tmp_path, shell) -> Bench:
         ("a.jsonl", b"", r"a\.jsonl has no usable rows"),
         ("a.jsonl", b"\n \n", r"2 blank"),
         ("a.jsonl", b'{"source": "a\xff", "target": "b"}\n', r"line 1: not UTF-8: byte 0xff"),
-        ("a.jsonl", b'{"source": "a"\n', r"line 1: no valid JSON.*--skip-bad"),
+        ("a.jsonl", b'{"source": "a"\n', r"line 1: no valid JSON.*--data\.skip-bad true"),
         ("a.jsonl", DEEP.encode(), r"line 1: no valid JSON"),
         ("a.jsonl", b'{"source": "\\ud800", "target": "b"}\n', r"half of a surrogate pair"),
         ("a.jsonl", b'{"source": "a"}\n', r"line 1: no column 'target'.*--data\.columns target=N"),
@@ -699,6 +701,43 @@ def test_rows_that_are_all_bad_get_their_errors(trained, shell):
     assert "source is no text" in json.loads(line)["error"]
 
 
+def test_answers_are_written_part_by_part_in_the_order_of_the_rows(trained, shell, monkeypatch):
+    whole = shell.answer("predict", trained / "model", "--skip-bad", "--json", stdin=BAD)
+    for rows in (1, 2, 3, 7, 8):
+        monkeypatch.setattr(predict, "_ROWS_AT_ONCE", rows)
+        words = ["predict", trained / "model", "--skip-bad", "--json"]
+        parts = [json.loads(line) for line in shell.answer(*words, stdin=BAD)]
+        for found, line in zip(parts, whole, strict=True):
+            expected = json.loads(line)
+            assert found.pop("score", 0.0) == pytest.approx(expected.pop("score", 0.0), abs=2e-6)
+            assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [(KeyboardInterrupt(), 130, "interrupted"), (MemoryError(), 1, "not enough memory")],
+)
+def test_what_is_answered_is_kept_when_a_prediction_ends_early(
+    error, code, said, trained, shell, monkeypatch
+):
+    monkeypatch.setattr(predict, "_ROWS_AT_ONCE", 2)
+    answer = Model.predict
+    flushed = []
+
+    def failing(self, records, **settings):
+        flushed.append(shell.capsys.readouterr().out)
+        if len(flushed) == 3:
+            raise error
+        return answer(self, records, **settings)
+
+    monkeypatch.setattr(Model, "predict", failing)
+    stdin = b"red\nblue\nred blue\nwhite\nblack\nred\n"
+    found, _, err = shell.run("predict", trained / "model", stdin=stdin)
+    assert found == code
+    assert said in err
+    assert [text.count("\n") for text in flushed] == [0, 2, 2]
+
+
 @pytest.mark.parametrize("words", [[], ["-"]])
 def test_standard_input_is_read_in_step(words, trained, shell):
     stdin = b"red\n\nblue green\n"
@@ -726,6 +765,23 @@ def test_a_prediction_that_cannot_be_made_is_one_line(words, pattern, code, trai
 # Evaluating
 
 
+def test_predictions_are_written_before_a_second_model_runs(trained, shell, monkeypatch):
+    Path("good.jsonl").write_text('{"source": "red", "target": "rot"}\n')
+    answer = Model.predict
+    calls = []
+
+    def failing(self, *words, **settings):
+        calls.append(self)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return answer(self, *words, **settings)
+
+    monkeypatch.setattr(Model, "predict", failing)
+    words = ["evaluate", trained / "model", "--data", "good.jsonl", "--predictions", "found.txt"]
+    shell.refuse("interrupted", *words, "--compare", trained / "model", code=130)
+    assert Path("found.txt").read_text().count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("flags", "pattern", "code"),
     [
@@ -749,7 +805,62 @@ def test_an_evaluation_that_cannot_be_made_is_one_line(flags, pattern, code, tra
     assert sorted(os.listdir()) == ["bad.jsonl", "good.jsonl"]
 
 
+# Hints
+
+
+class Verbs:
+    """Gives a verb some data; what its hint says is then added to the same words."""
+
+    def __init__(self, bench: Bench, model_dir: Path) -> None:
+        self.folder, self.shell = bench.folder, bench.shell
+        train = ["train", bench.recipe, "--out", bench.out, "--training.steps", 1]
+        self.words: dict[str, list[Any]] = {
+            "train": [*train, "--data.train"],
+            "evaluate": ["evaluate", model_dir, "--samples", 10, "--data"],
+            "predict": ["predict", model_dir],
+            "inspect": ["inspect"],
+        }
+
+    def follow_hint(self, verb: str, name: str, content: str) -> str:
+        path = self.folder / name
+        path.write_text(content)
+        error = self.shell.refuse(name, *self.words[verb], path)
+        found = re.search(r"(?:Use|with) (--\S+(?: true| \w+=\w+)*)", error)
+        assert found, error
+        code, out, err = self.shell.run(*self.words[verb], path, *found[1].split())
+        assert code == 0, err
+        return out
+
+
+@pytest.fixture
+def verbs(bench, trained) -> Verbs:
+    return Verbs(bench, trained / "model")
+
+
+@pytest.mark.parametrize("verb", ["train", "evaluate", "predict"])
+def test_the_hint_to_skip_bad_rows_works_as_it_is_written(verb, verbs):
+    row = '{"source": "red", "target": "rot"}\n'
+    assert verbs.follow_hint(verb, "a.jsonl", row * 10 + '{"source": 5, "target": "x"}\n')
+
+
+@pytest.mark.parametrize("verb", ["train", "evaluate", "predict", "inspect"])
+def test_the_hint_to_rename_columns_works_as_it_is_written(verb, verbs):
+    assert verbs.follow_hint(verb, "a.tsv", "sauce\ttargets\n" + "red\trot\n" * 10)
+
+
 # Runs
+
+
+@pytest.mark.parametrize(
+    ("folder", "pattern"),
+    [("data", r"data is not empty"), ("run", r"run is not empty.*headway train --resume \S+run\.")],
+)
+def test_the_quickstart_writes_over_nothing(folder, pattern, shell, tmp_path):
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "train.jsonl").write_text("dear diary")
+    before = hash_tree(tmp_path)
+    shell.refuse(pattern, "quickstart", "--out", tmp_path, "--num-train", 30, "--num-test", 5)
+    assert hash_tree(tmp_path) == before
 
 
 def test_a_directory_that_is_not_empty_is_left_alone(bench):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -211,6 +212,23 @@ def test_evaluate_compares_two_models(shell):
 
 
 # Predict and translate
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["predict", "run/model", "valid.jsonl"], ["evaluate", "run/model", "--data", "valid.jsonl"]],
+)
+def test_what_was_cut_is_counted_on_standard_error(words, shell, tmp_path):
+    shutil.copytree("run/model", tmp_path / "model")
+    (tmp_path / "model" / "manifest.json").unlink()
+    path = tmp_path / "model" / "headway.json"
+    own = json.loads(path.read_text())
+    own["task"] |= {"max_source_tokens": 2, "max_target_tokens": 2}
+    path.write_text(json.dumps(own))
+    main([word.replace("run/model", str(tmp_path / "model")) for word in words])
+    error = shell.capsys.readouterr().err
+    assert re.search(r"warning: \d of 8 sources cut: longer than the model reads", error)
+    assert re.search(r"warning: \d of 8 predictions cut", error)
 
 
 def test_predict_gives_one_object_for_each_record_in_order(shell):

@@ -42,7 +42,8 @@ def show(
     Returns:
         report: Path of the report.
     """
-    console = Console(stderr=True, highlight=False)
+    # Names of files and scores are no markup.
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
     display = _Display(console, run_dir)
     listening = as_json
     with display.bar:
@@ -67,11 +68,11 @@ class _Display:
     def __init__(self, console: Console, run_dir: Path) -> None:
         self.console, self.run_dir = console, run_dir
         self.bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.completed}/{task.total}"),
+            TextColumn("{task.completed}/{task.total}", markup=False),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[rate]}", markup=False),
             console=console,
             disable=not console.is_terminal,
         )
@@ -100,7 +101,7 @@ class _Display:
     def _start(self, event: Started) -> None:
         self._started = event
         for line in event.report.lines():
-            self.console.print(line, markup=False, soft_wrap=True)
+            self.console.print(line, soft_wrap=True)
         self.console.print(
             f"{event.num_parameters / 1e6:.2f} M parameters, {event.total_steps} steps, "
             f"{event.precision}, run directory {self.run_dir}",
@@ -134,7 +135,7 @@ class _Display:
             report = write_report(self.run_dir)
         except HeadwayError as error:
             # The model is saved: a report that cannot be written does not make the run fail.
-            self.console.print(f"no report: {error}", markup=False, soft_wrap=True)
+            self.console.print(f"no report: {error}", soft_wrap=True)
         event = self.finished
         best = "" if event.best_score is None else f", {event.score_name} {event.best_score:.2f}"
         self.console.print(

@@ -34,16 +34,9 @@ def read(
     )
 
 
-def merge(answers: Sequence[Mapping[str, Any]], bad: Sequence[BadRow]) -> Iterator[dict[str, Any]]:
-    """Put answers and skipped rows back into the order of the input."""
-    problems = {row.index: row for row in bad}
-    total, waiting = len(answers) + len(bad), iter(answers)
-    for index in range(total):
-        if index in problems:
-            row = problems[index]
-            yield {"error": f"{row.where}: {row.problem}"}
-        else:
-            yield dict(next(waiting))
+def describe(row: BadRow) -> dict[str, str]:
+    """Give what stands in the place of the answer to a row that cannot be used."""
+    return {"error": f"{row.where}: {row.problem}"}
 
 
 def write_json(value: Mapping[str, Any]) -> None:
@@ -51,11 +44,16 @@ def write_json(value: Mapping[str, Any]) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
 
 
-def warn_of_cuts(answers: Sequence[Mapping[str, Any]]) -> None:
-    """Say on standard error how much was cut: never silently."""
+def warn_of_cuts(answers: Sequence[Mapping[str, Any]], total: int) -> None:
+    """Say on standard error how much was cut: never silently.
+
+    Args:
+        answers: Those that were cut are enough.
+        total: How many there were.
+    """
     for what, reason in _CUTS.items():
         if count := sum(what in answer.get("cut", ()) for answer in answers):
-            sys.stderr.write(f"warning: {count} of {len(answers)} {what}s cut: {reason}\n")
+            sys.stderr.write(f"warning: {count:,} of {total:,} {what}s cut: {reason}\n")
 
 
 _CUTS: Mapping[str, str] = types.MappingProxyType(
@@ -67,12 +65,18 @@ _CUTS: Mapping[str, str] = types.MappingProxyType(
 
 
 @contextlib.contextmanager
-def progress_bar(verb: str, total: int) -> Iterator[Callable[[Progress], None]]:
-    """Draw a bar on a terminal; elsewhere do nothing."""
+def progress_bar(verb: str, total: int, *, done: int = 0) -> Iterator[Callable[[Progress], None]]:
+    """Draw a bar on a terminal; elsewhere do nothing.
+
+    Args:
+        verb: Stands before it.
+        total: Rows of all parts.
+        done: Rows of the parts before this one.
+    """
     from rich.console import Console
     from rich.progress import Progress as Bar
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False, emoji=False)
     with Bar(console=console, disable=not console.is_terminal, transient=True) as bar:
-        row = bar.add_task(verb, total=total)
-        yield lambda state: bar.update(row, completed=state.done)
+        row = bar.add_task(verb, total=total, completed=done)
+        yield lambda state: bar.update(row, completed=done + state.done)

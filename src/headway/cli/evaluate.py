@@ -72,6 +72,12 @@ def run(options: Options) -> int:
         skip_bad=options.skip_bad,
     )
     result = _evaluate(scorer, records.rows, options)
+    _records.warn_of_cuts(result.predictions, len(records))
+    if options.predictions is not None:
+        from headway.files.manifest import write_text
+
+        lines = [" ".join(str(item["prediction"]).split("\n")) for item in result.predictions]
+        write_text(options.predictions, "".join(line + "\n" for line in lines))
     intervals = {}
     for item in result.statistics:
         interval = bootstrap(item, samples=options.samples)
@@ -86,11 +92,6 @@ def run(options: Options) -> int:
     if other is not None:
         second = _evaluate(other, records.rows, options)
         values["comparison"] = _compare(result, second, samples=options.samples)
-    if options.predictions is not None:
-        from headway.files.manifest import write_text
-
-        lines = [" ".join(str(item["prediction"]).split("\n")) for item in result.predictions]
-        write_text(options.predictions, "".join(line + "\n" for line in lines))
     if options.json:
         _records.write_json(values)
     else:

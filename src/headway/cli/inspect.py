@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json as json_
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -67,18 +67,32 @@ def _data(options: Options) -> tuple[dict[str, Any], list[str]]:
     import numpy as np
 
     from headway import registry
-    from headway.data.read import read_records
+    from headway.cli import _records
     from headway.data.report import build_report, describe_split
 
     task = registry.load_class("tasks", options.task)
-    records = read_records(options.what, columns=task.columns, names=options.columns, skip_bad=True)
+    records = _records.read(
+        options.what, columns=task.columns, names=options.columns, skip_bad=True
+    )
     lengths = {
         column: np.array([len(str(row[column]).split()) for row in records.rows])
         for column in task.columns
     }
     split = describe_split("data", records, lengths, limit={}, unknown={})
     report = build_report([split], {"data": records}, columns=task.columns)
-    return report.to_json(), [*report.lines(), "Lengths are in words."]
+    values = report.to_json()
+    values["splits"][0]["empty_examples"] = records.empty_places
+    bad = [f"{row.where}: {row.problem}" for row in split.bad_examples]
+    lines = report.lines() + _list_first("bad rows", split.bad_rows, bad)
+    lines += _list_first("blank rows", split.empty_rows, records.empty_places)
+    return values, [*lines, "Lengths are in words."]
+
+
+def _list_first(title: str, total: int, shown: Sequence[str]) -> list[str]:
+    """List the first of something below a title; the rest is counted."""
+    rest = total - len(shown)
+    lines = [f"{title} ({total:,}):", *(f"  {item}" for item in shown)] if total else []
+    return [*lines, f"  and {rest:,} more"] if rest else lines
 
 
 def _model(path: Path) -> tuple[dict[str, Any], list[str]]:

@@ -4,17 +4,22 @@ headway predict run/model questions.txt
 cat questions.txt | headway predict run/model
 headway predict run/model records.jsonl --json
 
-A line of plain text is a record; so is a line of JSON, a row of TSV or CSV.
+A line of plain text is a record; so is a line of JSON, a row of TSV or CSV. Answers are written
+as they come, so what is there is not lost if the rest is interrupted.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
+
+# Rows predicted between two times of writing: enough to lay rows of like length together.
+_ROWS_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Options:
 
 
 def run(options: Options) -> int:
-    """Predict and print."""
+    """Predict and print, part by part."""
     from headway.cli import _records
     from headway.tasks._model import load
 
@@ -53,15 +58,31 @@ def run(options: Options) -> int:
     settings: dict[str, Any] = {}
     if options.num_beams is not None:
         settings["num_beams"] = options.num_beams
-    with _records.progress_bar("predict", len(records)) as progress:
-        answers = model.predict(records.rows, progress=progress, **settings)
-    for answer in _records.merge(answers, records.bad):
-        if options.json:
-            _records.write_json(answer)
-        else:
-            # One line for each record, so that output and input run in step.
-            text = answer.get("prediction", f"error: {answer.get('error')}")
-            sys.stdout.write(" ".join(str(text).split("\n")) + "\n")
+    rows, problems = iter(records.rows), {row.index: row for row in records.bad}
+    total, cut = len(records) + len(problems), []
+    for start in range(0, total, _ROWS_AT_ONCE):
+        part = range(start, min(start + _ROWS_AT_ONCE, total))
+        asked = [next(rows) for index in part if index not in problems]
+        with _records.progress_bar("predict", total, done=start) as progress:
+            found = model.predict(asked, progress=progress, **settings)
+        cut += [{"cut": answer["cut"]} for answer in found if "cut" in answer]
+        answers = iter(found)
+        for index in part:
+            bad = problems.get(index)
+            _write(_records.describe(bad) if bad else next(answers), as_json=options.json)
+        sys.stdout.flush()
+    _records.warn_of_cuts(cut, total)
     if records.bad:
         sys.stderr.write(f"headway: {len(records.bad)} rows could not be used\n")
     return 0
+
+
+def _write(answer: Mapping[str, Any], *, as_json: bool) -> None:
+    from headway.cli import _records
+
+    if as_json:
+        _records.write_json(answer)
+        return
+    # One line for each record, so that output and input run in step.
+    text = answer.get("prediction", f"error: {answer.get('error')}")
+    sys.stdout.write(" ".join(str(text).split("\n")) + "\n")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from headway import recipe as recipes
-from headway.errors import ConfigError
+from headway.errors import ConfigError, FileError
 
 _NUM_EXAMPLES = 10
 # Of the examples, so many are wrong ones, if there are any.
@@ -49,6 +49,7 @@ def run(options: Options) -> int:
         raise ConfigError("--num-train and --num-test must be at least 1")
     started = time.monotonic()
     out = options.out or _free_folder()
+    _check_free(out)
     run_dir, data_dir = out / "run", out / "data"
     training: dict[str, Any] = {"seed": options.seed}
     if options.epochs is not None:
@@ -66,8 +67,7 @@ def run(options: Options) -> int:
     splits = generate_dates(
         num_train=options.num_train, num_test=options.num_test, seed=options.seed
     )
-    if not run_dir.exists():
-        write_dates(data_dir, splits)
+    write_dates(data_dir, splits)
     _say(
         f"{len(splits.train):,} training dates in 59 locales, {len(splits.test):,} test dates; "
         f"{splits.ambiguous:,} ambiguous spellings were left out, and "
@@ -88,6 +88,17 @@ def _free_folder() -> Path:
         if not folder.exists():
             return folder
     return Path("quickstart")
+
+
+def _check_free(out: Path) -> None:
+    """Refuse to write over what is there; a run is looked for first, as it can be gone on with."""
+    resuming = f", or go on with: headway train --resume {out / 'run'}"
+    for folder, more in ((out / "run", resuming), (out / "data", "")):
+        if folder.is_dir() and any(folder.iterdir()):
+            raise FileError(
+                f"{folder} is not empty, and nothing in it is overwritten",
+                hint=f"choose another --out{more}",
+            )
 
 
 def _say(text: str) -> None:

@@ -59,7 +59,7 @@ def run(options: Options) -> int:
         settings["num_best"] = options.n_best
         settings.setdefault("num_beams", max(options.n_best, vars(model.task)["num_beams"]))
     answers = model.predict([{"source": text} for text in texts], **settings)
-    _records.warn_of_cuts(answers)
+    _records.warn_of_cuts(answers, len(answers))
     for text, answer in zip(texts, answers, strict=True):
         if options.json:
             _records.write_json({"source": text, **answer})

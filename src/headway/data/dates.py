@@ -14,7 +14,6 @@ direction marks stay as CLDR has them, so a narrow no-break space is no plain sp
 from __future__ import annotations
 
 import itertools
-import json
 import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,6 +25,7 @@ from pathlib import Path
 from babel import Locale
 from babel.dates import format_date, get_date_format, parse_pattern
 
+from headway.data.lines import write_jsonl
 from headway.errors import ConfigError, FileError, join_problems, nearest
 
 LOCALES: tuple[str, ...] = (
@@ -123,24 +123,23 @@ def count_ambiguous(records: Iterable[Mapping[str, str]]) -> int:
 
 
 def write_dates(directory: Path | str, splits: DateSplits) -> None:
-    """Write train.jsonl, valid.jsonl and test.jsonl: UTF-8, one record on a line.
+    """Write train.jsonl, valid.jsonl and test.jsonl, each in one step: a record on a line.
 
     Raises:
         FileError: if the directory or a file in it cannot be written.
     """
     directory = Path(directory)
-    parts = {"train": splits.train, "valid": splits.valid, "test": splits.test}
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        for name, records in parts.items():
-            with open(directory / f"{name}.jsonl", "w", encoding="utf-8", newline="\n") as file:
-                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in records)
     except OSError as error:
         raise FileError(
             f"The dates cannot be written: {error.strerror or error}",
             where=str(error.filename or directory),
             hint="Name a directory that you may write to",
         ) from error
+    parts = {"train": splits.train, "valid": splits.valid, "test": splits.test}
+    for name, records in parts.items():
+        write_jsonl(directory / f"{name}.jsonl", records)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,11 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from headway.data.lines import STDIN, find_damage, is_blank, label_file, read_lines
-from headway.data.records import BadRow, DataFile, Records, Sink, list_names, parse_names
+from headway.data.records import (
+    RECIPE_FLAGS,
+    BadRow,
+    DataFile,
+    Flags,
+    Records,
+    Sink,
+    list_names,
+    parse_names,
+)
 from headway.data.tables import read_csv, read_tsv
 from headway.errors import ConfigError, DataError
 
-__all__ = ["BadRow", "Records", "read_records"]
+__all__ = ["BadRow", "Flags", "Records", "read_records"]
 
 _KINDS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".tsv": "tsv", ".csv": "csv"}
 
@@ -30,6 +39,7 @@ def read_records(
     names: Sequence[str] = (),
     skip_bad: bool = False,
     keep_blank: bool = False,
+    flags: Flags = RECIPE_FLAGS,
 ) -> Records:
     """Read records from files, one after the other, or from parallel text files side by side.
 
@@ -47,6 +57,7 @@ def read_records(
         skip_bad: Keep rows that cannot be used in `bad`; else they are an error.
         keep_blank: Keep blank lines of a plain text file as empty texts, so that answers stay in
             step with lines; else they are left out and counted.
+        flags: How the caller's flags are called, for hints.
     Raises:
         ConfigError: if there is no file or `names` makes no sense.
         DataError: if rows cannot be used, columns are missing or nothing is left.
@@ -56,14 +67,15 @@ def read_records(
         raise ConfigError("no data file is given", hint="Name at least one")
     if sum(str(path) == STDIN for path in paths) > 1:
         raise ConfigError("standard input (-) is given twice, but can be read only once")
-    sink = Sink(columns, optional, parse_names(names, [*columns, *optional], columns))
+    known = parse_names(names, [*columns, *optional], columns, where=flags.columns)
+    sink = Sink(columns, optional, known, flags)
     sink.keep_blank = keep_blank
     files = [_recognize(path, tables=len(columns) > 1 or bool(names)) for path in paths]
     for file in files:
         if sink.names.header and file.kind not in ("tsv", "csv"):
             raise ConfigError(
                 f"{file.label} is no TSV or CSV file, so its columns cannot be named by position",
-                where="--data.columns",
+                where=flags.columns,
                 hint=f"Write {columns[0]}=NAME for a JSON file, or nothing for plain text",
             )
     if len(files) == len(columns) > 1 and all(file.kind == "text" for file in files):
@@ -120,7 +132,7 @@ def _read_parallel(files: Sequence[DataFile], sink: Sink) -> None:
     for number, texts in enumerate(zip(*sides, strict=True), 1):
         blank = [is_blank(text) for text in texts]
         if all(blank):
-            sink.empty_rows += 1
+            sink.leave_out((joint, number))
             continue
         problems = [
             "the line is blank, but not in every file" if empty else find_damage(text)
@@ -137,7 +149,7 @@ def _read_json_lines(file: DataFile, sink: Sink) -> None:
     label = f"{file.label}, line"
     for number, line in enumerate(file.lines, 1):
         if is_blank(line):
-            sink.empty_rows += 1
+            sink.leave_out((label, number))
         elif problem := find_damage(line):
             sink.reject((label, number), problem)
         else:

@@ -10,6 +10,8 @@ from typing import Any
 from headway.data.lines import is_blank
 from headway.errors import ConfigError, DataError, join_problems, nearest
 
+# Blank rows that are named, not only counted.
+_NUM_EMPTY_PLACES = 20
 # These columns are text in every task; others may hold numbers, lists or objects.
 _TEXT_COLUMNS = frozenset({"source", "target", "text"})
 
@@ -30,6 +32,22 @@ class BadRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Flags:
+    """What hints call the settings that the user can change: by default, keys of a recipe.
+
+    Args:
+        skip_bad: Leaves bad rows out.
+        columns: Takes the names of columns.
+    """
+
+    skip_bad: str = "--data.skip-bad true"
+    columns: str = "--data.columns"
+
+
+RECIPE_FLAGS = Flags()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Records:
     """What was read from one or several files.
 
@@ -38,6 +56,7 @@ class Records:
         places: For each row the file, up to the word "line", and the number of the line.
         bad: Rows that cannot be used, in order; empty unless bad rows were to be skipped.
         empty_rows: Blank lines, which mean nothing and were left out.
+        empty_places: File and line of the first 20 of them.
         files: Names of the files, as they appear in messages.
     """
 
@@ -45,6 +64,7 @@ class Records:
     places: list[tuple[str, int]]
     bad: list[BadRow] = field(default_factory=list)
     empty_rows: int = 0
+    empty_places: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -87,7 +107,9 @@ class Names:
         }
 
 
-def parse_names(names: Sequence[str], known: Sequence[str], columns: Sequence[str]) -> Names:
+def parse_names(
+    names: Sequence[str], known: Sequence[str], columns: Sequence[str], *, where: str
+) -> Names:
     """Parse what the user says about the names of columns (see `read_records`).
 
     Raises:
@@ -110,7 +132,7 @@ def parse_names(names: Sequence[str], known: Sequence[str], columns: Sequence[st
     if problems:
         raise ConfigError(
             join_problems(problems),
-            where="--data.columns",
+            where=where,
             hint=f"Write {columns[0]}=NAME for a column that the file calls otherwise, or, for a "
             "file without a header, the names of all its columns in order",
         )
@@ -120,14 +142,18 @@ def parse_names(names: Sequence[str], known: Sequence[str], columns: Sequence[st
 class Sink:
     """Takes rows in the order of the files, checks them, and counts what cannot be used."""
 
-    def __init__(self, columns: Sequence[str], optional: Sequence[str], names: Names) -> None:
+    def __init__(
+        self, columns: Sequence[str], optional: Sequence[str], names: Names, flags: Flags
+    ) -> None:
         self.columns = columns
         self.optional = optional
         self.names = names
+        self.flags = flags
         self.rows: list[dict[str, Any]] = []
         self.places: list[tuple[str, int]] = []
         self.bad: list[BadRow] = []
         self.empty_rows = 0
+        self.empty_places: list[str] = []
         self.keep_blank = False
         self._lacking = ""
 
@@ -150,7 +176,13 @@ class Sink:
             self.rows.append(dict.fromkeys(self.columns, ""))
             self.places.append(place)
         else:
-            self.empty_rows += 1
+            self.leave_out(place)
+
+    def leave_out(self, place: tuple[str, int]) -> None:
+        """Count a blank row."""
+        self.empty_rows += 1
+        if self.empty_rows <= _NUM_EMPTY_PLACES:
+            self.empty_places.append(_where(place))
 
     def reject(self, place: tuple[str, int], problem: str) -> None:
         """Note a row that cannot be used."""
@@ -191,9 +223,9 @@ class Sink:
         """
         if self.bad and not skip_bad:
             total = len(self.rows) + len(self.bad)
-            hint = "Use --skip-bad to leave them out"
+            hint = f"Use {self.flags.skip_bad} to leave them out"
             if self._lacking:
-                hint += f", or name the column with --data.columns {self._lacking}=NAME"
+                hint += f", or name the column with {self.flags.columns} {self._lacking}=NAME"
             raise DataError(
                 f"{len(self.bad):,} of {total:,} rows cannot be used: "
                 + join_problems([f"{row.where}: {row.problem}" for row in self.bad]),
@@ -211,6 +243,7 @@ class Sink:
             places=self.places,
             bad=self.bad,
             empty_rows=self.empty_rows,
+            empty_places=self.empty_places,
             files=files,
         )
 

@@ -51,7 +51,7 @@ def _read_table(file: DataFile, rows: Iterable[tuple[int, list[str] | str]], sin
         if isinstance(fields, str):
             problem = fields
         elif all(map(is_blank, fields)):
-            sink.empty_rows += 1
+            sink.leave_out((label, number))
             continue
         else:
             problem = next(filter(None, map(find_damage, fields)), "")
@@ -82,8 +82,8 @@ def _check_header(fields: list[str] | str, where: str, sink: Sink) -> list[str]:
         raise DataError(
             sink.describe_missing(missing, header),
             where=where,
-            hint=f"Give the names with --data.columns {entries}, or, if the file has no header, "
-            "with the names of all its columns in order",
+            hint=f"Give the names with {sink.flags.columns} {entries}, or, if the file has no "
+            "header, with the names of all its columns in order",
         )
     wanted = {*sink.columns, *sink.optional, *sink.names.renames}
     twice = sorted({name for name in header if name in wanted and header.count(name) > 1})

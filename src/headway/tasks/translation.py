@@ -190,6 +190,8 @@ class Translation:
         nothing = self._answer([Hypothesis([], 0.0, 0.0)], setting)
         answers = [dict(nothing) for _ in rows]
         asked = [index for index, row in enumerate(rows) if row["source"].strip()]
+        if not asked:
+            return answers
         sources = [{"source": rows[index]["source"]} for index in asked]
         encoded = self.encode(sources, setting)
         examples = encoded.examples
@@ -201,7 +203,7 @@ class Translation:
             inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=batch_rows)
         )
 
-        def search(batch: Sequence[int]) -> list[list[Hypothesis]]:
+        def search(batch: np.ndarray) -> list[list[Hypothesis]]:
             return self.search(body, [examples[i].input_ids for i in batch], setting)
 
         found = answer_batches(search, batches, device=body.output.weight.device)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from headway.errors import FileError
-from headway.files.manifest import read_json
+from headway.files.manifest import read_json, write_text
 from headway.recipe import Recipe, identify
 
 
@@ -41,12 +41,39 @@ def append_json(path: Path, value: Mapping[str, Any]) -> None:
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Read metrics.jsonl, leaving out a last line that a crash cut short."""
     rows = []
-    for line in path.read_text(encoding="utf-8").split("\n") if path.is_file() else []:
+    for line in _read(path).split("\n"):
         try:
             rows.append(json.loads(line))
         except ValueError:
             continue
     return [row for row in rows if isinstance(row, dict)]
+
+
+def cut_metrics(run_dir: Path, *, reports: int, evaluations: int, averages: int) -> None:
+    """Take out of metrics.jsonl what a run that goes on will write again, and half lines.
+
+    Args:
+        run_dir: A run directory.
+        reports, evaluations, averages: The last step of each kind of row that stays.
+    Raises:
+        FileError: if the file cannot be written; it is then as it was.
+    """
+    path = run_dir / "metrics.jsonl"
+
+    def stays(row: Mapping[str, Any]) -> bool:
+        kind = averages if "averaged_checkpoints" in row else evaluations
+        step = row.get("step")
+        return isinstance(step, int) and step <= (kind if "valid" in row else reports)
+
+    rows = [json.dumps(row, ensure_ascii=False) for row in read_jsonl(path) if stays(row)]
+    text = "".join(row + "\n" for row in rows)
+    if text != _read(path):
+        write_text(path, text)
+
+
+def _read(path: Path) -> str:
+    # What a power failure leaves need not be text.
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
 def log_line(run_dir: Path, text: str) -> None:

@@ -31,7 +31,13 @@ from headway.train.guard import (
     run_lock,
     stop_signals,
 )
-from headway.train.log import append_json, check_unchanged, describe_environment, log_line
+from headway.train.log import (
+    append_json,
+    check_unchanged,
+    cut_metrics,
+    describe_environment,
+    log_line,
+)
 from headway.train.loop import StepDropped, Trainer, Update
 from headway.train.prepare import Prepared, prepare
 from headway.train.state import (
@@ -137,10 +143,20 @@ class _Run:
             yield Note(text=f"{problem} Using the checkpoint before it.")
         if path is None:
             yield Note(text="no whole checkpoint was found: starting from the beginning")
-            return
-        self.trainer.state = load_checkpoint(path, self.trainer.modules, self.trainer.optimizer)
-        self._recall_best()
-        yield Note(text=f"going on from step {self.state.step}")
+        else:
+            modules, optimizer = self.trainer.modules, self.trainer.optimizer
+            self.trainer.state = load_checkpoint(path, modules, optimizer)
+            self._recall_best()
+            yield Note(text=f"going on from step {self.state.step}")
+        # The mean of the checkpoints is taken after the last one, so a run that is over does it
+        # again.
+        state = self.state
+        cut_metrics(
+            self.run_dir,
+            reports=state.step,
+            evaluations=state.evaluated_step,
+            averages=state.step - 1 if self._is_over() else state.step,
+        )
 
     def _recall_best(self) -> None:
         """Take up the score of the model that is there: a mean of checkpoints may be above all.
@@ -174,7 +190,7 @@ class _Run:
         while True:
             if self._is_due():
                 yield from self._evaluate_and_save()
-            if self.state.step >= self.trainer.total_steps or self._is_stale():
+            if self._is_over():
                 break
             try:
                 self.last_update = self.trainer.take_step()
@@ -190,9 +206,10 @@ class _Run:
         is_time = step % self.evaluate_steps == 0 or step >= self.trainer.total_steps
         return step > self.state.evaluated_step and is_time
 
-    def _is_stale(self) -> bool:
+    def _is_over(self) -> bool:
         patience = self.recipe.playbook.patience
-        return patience is not None and self.state.stale_evaluations >= patience
+        is_stale = patience is not None and self.state.stale_evaluations >= patience
+        return is_stale or self.state.step >= self.trainer.total_steps
 
     def _save_and_stop(self) -> None:
         path = save_checkpoint(

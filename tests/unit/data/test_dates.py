@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import time
 from collections import Counter
 from datetime import date
+from typing import Any
 
 import pytest
 from babel import Locale
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 
 from headway.data import dates
 from headway.data.dates import LOCALES, DateSplits, count_ambiguous, generate_dates, write_dates
-from headway.errors import ConfigError, FileError
+from headway.errors import ConfigError, DataError, FileError
 
 SMALL = {"num_train": 600, "num_valid": 100, "num_test": 200}
 
@@ -240,6 +242,17 @@ def test_files_hold_one_record_on_a_line_in_plain_utf8(tmp_path):
         assert lines.pop() == ""
         assert [json.loads(line) for line in lines] == records
         assert b"\\u" not in data and b"\r" not in data
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    splits = generate_dates(**SMALL)
+    write_dates(tmp_path, splits)
+    before = (tmp_path / "train.jsonl").read_bytes()
+    odd: list[Any] = [*splits.train[:2], {"source": object()}]
+    with pytest.raises(DataError, match="row 3"):
+        write_dates(tmp_path, dataclasses.replace(splits, train=odd))
+    assert (tmp_path / "train.jsonl").read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_a_directory_that_cannot_be_made_is_a_file_error(tmp_path):

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headway.data.lines import read_text, write_jsonl
-from headway.data.read import Records, read_records
+from headway.data.read import Flags, Records, read_records
 from headway.errors import ConfigError, DataError, FileError
 
 PAIR = ("source", "target")
@@ -97,7 +97,7 @@ def test_plain_text_gives_a_record_for_each_line_that_is_not_blank(write):
     write("a.txt", " one \n\n  \t\ntwo\n")
     records = read_records(["a.txt"], columns=["text"])
     assert records.rows == [{"text": " one "}, {"text": "two"}]
-    assert records.empty_rows == 2
+    assert (records.empty_rows, records.empty_places) == (2, ["a.txt, line 2", "a.txt, line 3"])
     assert records.where(1) == "a.txt, line 4"
 
 
@@ -335,7 +335,7 @@ def test_bad_rows_are_listed_together_and_counted(write):
     assert message.startswith("9 of 12 rows cannot be used: a.jsonl, line 4: no valid JSON: ")
     assert "a.jsonl, line 8:" in message
     assert "a.jsonl, line 9:" not in message
-    assert "; and 4 more. Use --skip-bad to leave them out." in message
+    assert "; and 4 more. Use --data.skip-bad true to leave them out." in message
 
 
 @pytest.mark.parametrize(
@@ -394,6 +394,31 @@ def test_a_bad_table_row_says_what_is_wrong(write, name, line, problem):
     [bad] = records.bad
     assert (bad.where, bad.index) == (f"{name}, line 4", 1)
     assert bad.problem.startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("names", "blank"),
+    [
+        (["a.jsonl"], ["a.jsonl, line 2"]),
+        (["a.tsv", "a.jsonl"], ["a.tsv, line 3", "a.jsonl, line 2"]),
+        (["a.csv"], ["a.csv, line 1", "a.csv, line 3"]),
+        (["a.de", "a.en"], ["a.de and a.en, line 2"]),
+    ],
+)
+def test_rows_that_are_blank_are_named_with_file_and_line(write, names, blank):
+    write("a.jsonl", '{"source": "a", "target": "b"}\n \n')
+    write("a.tsv", "source\ttarget\na\tb\n\t \n")
+    write("a.csv", ',\nsource,target\n" ",\na,b\n')
+    write("a.de", "a\n\n")
+    write("a.en", "b\n \n")
+    records = read_records(names, columns=PAIR)
+    assert (records.empty_rows, records.empty_places) == (len(blank), blank)
+
+
+def test_the_first_twenty_blank_rows_are_named_and_all_are_counted(write):
+    records = read_records([write("a.txt", "\n" * 30 + "a\n")], columns=["text"])
+    assert records.empty_rows == 30
+    assert records.empty_places == [f"a.txt, line {number}" for number in range(1, 21)]
 
 
 def test_a_quote_that_is_never_closed_does_not_swallow_rows_in_silence(write):
@@ -528,6 +553,19 @@ def test_a_needed_column_that_stands_twice_in_the_header_is_refused(write):
     write("a.tsv", "source\ttarget\tsource\t\t\na\tb\tc\td\te\n")
     with pytest.raises(DataError, match="the header has 'source' more than once"):
         read_records(["a.tsv"], columns=PAIR)
+
+
+def test_hints_name_the_flags_that_the_reader_of_records_has(write):
+    flags = Flags(skip_bad="--skip", columns="--names")
+    write("a.jsonl", '{"source": "a", "en": "b"}\n')
+    with pytest.raises(DataError, match=r"Use --skip to .* with --names target=NAME"):
+        read_records(["a.jsonl"], columns=PAIR, flags=flags)
+    with pytest.raises(DataError, match=r"Give the names with --names source="):
+        read_records([write("a.tsv", "de\ten\n")], columns=PAIR, flags=flags)
+    for names in (["sorce=de"], ["source", "target"]):
+        with pytest.raises(ConfigError) as error:
+            read_records(["a.jsonl"], columns=PAIR, names=names, flags=flags)
+        assert error.value.where == "--names"
 
 
 # Files
