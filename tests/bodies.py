@@ -18,13 +18,11 @@ def config_of(key: str):
 
 
 def variants(key: str):
-    """Give the tiny config with every value of every choice that the file names."""
+    """Give the tiny config, and it again as each of the file's VARIANTS has it."""
     tiny = config_of(key)
-    choices = getattr(registry.load_module("models", key), "_CHOICES", {})
     yield "tiny", tiny
-    for name, values in choices.items():
-        for value in values:
-            yield f"{name}={value}", dataclasses.replace(tiny, **{name: value})
+    for name, values in registry.load_module("models", key).VARIANTS.items():
+        yield name, dataclasses.replace(tiny, **values)
 
 
 CASES = [

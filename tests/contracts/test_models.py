@@ -140,3 +140,10 @@ def test_padding_embeds_to_nothing_and_is_never_the_answer(key):
     batch = batch_of(config, pad_rows(examples(config)))
     assert logits_of(body, batch)[..., config.pad_token_id].max() < -1000
     assert isinstance(batch.source, Side)
+
+
+@pytest.mark.parametrize(("key", "config"), CASES)
+def test_the_output_layer_shares_the_embeddings_only_where_the_config_says_so(key, config):
+    body = make(key, config)
+    is_tied = body.output.weight is body.embeddings.weight
+    assert is_tied == getattr(config, "tie_word_embeddings", True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from headway.train import run as running
 from headway.train.guard import Stopped
 from headway.train.log import read_jsonl
 from headway.train.run import resume, train
-from headway.train.state import list_checkpoints, newest_checkpoint, read_weights
+from headway.train.state import list_checkpoints, newest_checkpoint, read_weights, step_of
 from small import make_recipe, write_pairs, write_recipe
 
 
@@ -51,8 +52,7 @@ def assert_same_run(first: Path, second: Path) -> None:
         for row in rows:
             row.pop("seconds", None)
             row.pop("tokens_per_second", None)
-        # A killed run may have written a report that it then computes again.
-        return {json.dumps(row, sort_keys=True) for row in rows}
+        return [json.dumps(row, sort_keys=True) for row in rows]
 
     assert timeless(first) == timeless(second)
 
@@ -72,11 +72,43 @@ def test_stopping_by_a_signal_and_resuming_gives_the_same_bits(architecture, sto
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
+def test_a_metrics_line_cut_short_and_steps_done_again_leave_no_trace(tmp_path):
+    recipe = make_recipe(tmp_path)
+    finish(train(recipe, tmp_path / "whole"))
+    events = train(recipe, tmp_path / "parts")
+    for event in events:
+        if isinstance(event, running.Report) and event.step == 8:
+            break
+    events.close()
+    with (tmp_path / "parts" / "metrics.jsonl").open("a") as stream:
+        stream.write('{"step": 9, "epo')
+    finish(resume(tmp_path / "parts"))
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    # A run that is over takes the mean of its checkpoints anew, and says so once.
+    finish(resume(tmp_path / "parts"))
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
 def headway(*words: str, **options) -> subprocess.Popen:
     command = [sys.executable, "-m", "headway.cli._main", *words]
     return subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options
     )
+
+
+def newest_step(run_dir: Path) -> int:
+    checkpoints = list_checkpoints(run_dir / "checkpoints")
+    return step_of(checkpoints[-1]) if checkpoints else 0
+
+
+def wait_for_checkpoint(process: subprocess.Popen, run_dir: Path, *, after: int) -> int:
+    """Wait for a checkpoint of a later step than `after`; give its step."""
+    deadline = time.monotonic() + 60
+    while (step := newest_step(run_dir)) <= after:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline, f"no checkpoint after that of step {after}"
+        time.sleep(0.002)
+    return step
 
 
 @pytest.mark.slow
@@ -85,24 +117,30 @@ def test_kill_nine_at_random_moments_and_resuming_gives_the_same_bits(tmp_path):
     data = write_pairs(tmp_path, count=200)["data"]
     path = write_recipe(tmp_path)
     words = ["--data.train", data["train"], "--data.valid", data["valid"]]
-    words += ["--training.steps", "60", "--training.evaluate-steps", "4"]
+    words += ["--training.steps", "100", "--training.evaluate-steps", "4"]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     done = headway("train", str(path), "--out", str(whole), *words)
     assert done.wait() == 0, done.stderr.read()
     process = headway("train", str(path), "--out", str(parts), *words)
     generator = random.Random(7)
+    reached = [0]
     for _ in range(3):
-        seen = len(list_checkpoints(parts / "checkpoints"))
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and process.poll() is None:
-            if len(list_checkpoints(parts / "checkpoints")) > min(seen, 0):
-                break
-            time.sleep(0.02)
-        time.sleep(generator.uniform(0.0, 0.4))
+        first = wait_for_checkpoint(process, parts, after=reached[-1])
+        started = time.monotonic()
+        later = wait_for_checkpoint(process, parts, after=first)
+        # Anywhere in an update, an evaluation or the writing of a checkpoint, however fast it is.
+        time.sleep(generator.uniform(0.0, 2.0) * (time.monotonic() - started))
         process.kill()
-        process.wait()
+        assert process.wait() == -signal.SIGKILL, "the run ended before it was killed"
+        newest, damaged = newest_checkpoint(parts / "checkpoints")
+        assert newest is not None
+        assert damaged == []
+        assert step_of(newest) >= later
+        reached.append(step_of(newest))
         process = headway("train", "--resume", str(parts))
     assert process.wait() == 0, process.stderr.read()
+    starts = re.findall(r"training from step (\d+)", (parts / "log.txt").read_text())
+    assert [int(step) for step in starts] == reached
     assert_same_run(whole, parts)
 
 

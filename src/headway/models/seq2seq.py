@@ -110,20 +110,15 @@ class Seq2seqConfig:
     def check(self) -> list[str]:
         """Return every problem of these values, in the recipe's words."""
         problems = []
-        for name in (
-            "vocab_size",
-            "embedding_size",
-            "hidden_size",
-            "num_encoder_layers",
-            "num_decoder_layers",
-            "attention_size",
-            "half_width",
-            "max_position_embeddings",
-        ):
+        sizes = ("vocab_size", "embedding_size", "hidden_size", "attention_size", "half_width")
+        counts = ("num_encoder_layers", "num_decoder_layers", "max_position_embeddings")
+        for name in (*sizes, *counts):
             if getattr(self, name) < 1:
                 problems.append(f"{name} is {getattr(self, name)}, but at least 1 is needed")
         if self.bidirectional and self.hidden_size % 2:
             problems.append(f"hidden_size is {self.hidden_size}, but two directions need it even")
+        if self.attention == "none" and self.window != "global":
+            problems.append(f"window is {self.window}, but attention is none: there is no window")
         if not 0 <= self.dropout < 1:
             problems.append(f"dropout is {self.dropout}, but must be from 0 to below 1")
         for name, allowed in _CHOICES.items():
@@ -180,10 +175,10 @@ VARIANTS = {
     "cho-input": {"attention": "none", "context": "input", "bidirectional": False},
     "cho-output": {"attention": "none", "context": "output"},
     "luong-dot": {"wiring": "luong", "attention": "dot"},
-    "luong-general": {"wiring": "luong", "attention": "general"},
+    "luong-general": {**_LSTM, "wiring": "luong", "attention": "general"},
     "luong-concat": {"wiring": "luong", "attention": "concat"},
     "unfed-dot": {"wiring": "luong", "attention": "dot", "input_feeding": False},
-    "unfed-general": {"wiring": "luong", "attention": "general", "input_feeding": False},
+    "unfed-general": {**_LSTM, "wiring": "luong", "attention": "general", "input_feeding": False},
     "unfed-concat": {"wiring": "luong", "attention": "concat", "input_feeding": False},
     "local-m": {"wiring": "luong", "input_feeding": False, "window": "local-m", "half_width": 2},
     "local-p": {"wiring": "luong", "attention": "general", "window": "local-p", "half_width": 2},
@@ -192,6 +187,7 @@ VARIANTS = {
     "lstm": _LSTM,
     "gru": {**_LSTM, "cell": "gru"},
     "untied": {"tie_word_embeddings": False},
+    "deep-encoder": {"attention": "none", "context": "initial", "num_encoder_layers": 2},
     "one-direction": {"bidirectional": False},
 }
 
@@ -368,8 +364,8 @@ def _make_bridge(config: Seq2seqConfig) -> nn.ModuleList:
 def _cross(bridge: nn.ModuleList, last: Tensor, num_beams: int) -> Iterator[Tensor]:
     """Map the encoder's layers, (L, B, D) float, to each of the decoder's, (B, R, D) float."""
     for number, layer in enumerate(bridge):
-        # A decoder with more layers than the encoder starts the rest from the last one.
-        state = layer(last[min(number, len(last) - 1)])
+        # Aligned at the top: the encoder's last layer knows most, and nothing above is left out.
+        state = layer(last[max(0, number + len(last) - len(bridge))])
         yield state[:, None].expand(-1, num_beams, -1)
 
 
