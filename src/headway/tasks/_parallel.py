@@ -1,13 +1,13 @@
 """Several batches at once on a CPU, each on few threads.
 
 The matrices of a search are small: two threads that share each of them mostly wait for each other,
-while two batches on a thread each do not (1.3 to 1.4 times as fast on two cores). Python's lock is
-free while torch computes.
+while two batches on a thread each do not (about 1.3 times as fast on two cores; RESULTS.md of the
+benchmarks). Python's lock is free while torch computes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -22,8 +22,10 @@ _MOST_WORKERS = 4
 
 def answer_batches(
     answer: Callable[[Part], Answer], batches: Sequence[Part], *, device: torch.device
-) -> Iterator[Answer]:
+) -> Generator[Answer, None, None]:
     """Answer batches side by side where that pays; give the answers in order.
+
+    Who may stop before the end closes it, or what was not answered yet goes on being answered.
 
     Args:
         answer: Called in a thread of its own, with torch's threads shared out among the callers.

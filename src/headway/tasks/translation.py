@@ -15,6 +15,7 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -206,16 +207,17 @@ class Translation:
         def search(batch: np.ndarray) -> list[list[Hypothesis]]:
             return self.search(body, [examples[i].input_ids for i in batch], setting)
 
-        found = answer_batches(search, batches, device=body.output.weight.device)
-        for batch, results in zip(batches, found, strict=True):
-            for place, hypotheses in zip(batch, results, strict=True):
-                answer = self._answer(hypotheses, setting)
-                if is_cut[place]:
-                    answer["cut"] = ["source", *answer.get("cut", [])]
-                answers[asked[place]] = answer
-            done += len(batch)
-            if progress is not None:
-                progress(Progress(done=done, total=len(rows)))
+        # Closed at once where `progress` raises: an exception would keep the searches alive.
+        with closing(answer_batches(search, batches, device=body.output.weight.device)) as found:
+            for batch, results in zip(batches, found, strict=True):
+                for place, hypotheses in zip(batch, results, strict=True):
+                    answer = self._answer(hypotheses, setting)
+                    if is_cut[place]:
+                        answer["cut"] = ["source", *answer.get("cut", [])]
+                    answers[asked[place]] = answer
+                done += len(batch)
+                if progress is not None:
+                    progress(Progress(done=done, total=len(rows)))
         return answers
 
     def search(

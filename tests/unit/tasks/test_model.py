@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 
@@ -89,3 +91,29 @@ def test_a_source_that_is_cut_says_so():
     short, long = model.predict([{"source": text} for text in TEXTS])
     assert "source" not in short.get("cut", [])
     assert "source" in long["cut"]
+
+
+def test_giving_up_ends_the_searches_at_once(monkeypatch):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    model = make_model("transformer", batch_rows=1, max_target_tokens=4)
+    searched = []
+    search = Translation.search
+
+    def counted(self, body, sources, setting):
+        searched.append(len(sources))
+        return search(self, body, sources, setting)
+
+    def give_up(state):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Translation, "search", counted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        model.predict([{"source": TEXTS[0]}] * 200, progress=give_up)
+    # While the exception, and with it every frame, is still held.
+    count = len(searched)
+    assert count < 20
+    time.sleep(0.3)
+    assert len(searched) == count
+    assert caught.value is not None
+    torch.set_num_threads(before)
