@@ -229,6 +229,8 @@ def test_what_was_cut_is_counted_on_standard_error(words, shell, tmp_path):
     error = shell.capsys.readouterr().err
     assert re.search(r"warning: \d of 8 sources cut: longer than the model reads", error)
     assert re.search(r"warning: \d of 8 predictions cut", error)
+    is_scored = words[0] == "evaluate"
+    assert bool(re.search(r"warning: \d of 8 targets cut for the perplexity", error)) == is_scored
 
 
 def test_predict_gives_one_object_for_each_record_in_order(shell):

@@ -73,6 +73,11 @@ def run(options: Options) -> int:
     )
     result = _evaluate(scorer, records.rows, options)
     _records.warn_of_cuts(result.predictions, len(records))
+    if result.cut_targets:
+        sys.stderr.write(
+            f"warning: {result.cut_targets:,} of {len(records):,} targets cut for the perplexity: "
+            "longer than task.max-target-tokens\n"
+        )
     if options.predictions is not None:
         from headway.files.manifest import write_text
 

@@ -32,12 +32,14 @@ class Evaluation:
         statistics: What each score was computed from, row by row; empty if nothing was predicted.
         losses: Name -> mean loss in nats.
         predictions: The answers, in order; empty if nothing was predicted.
+        cut_targets: References that are cut for the losses, as they are in training.
     """
 
     scores: dict[str, float]
     statistics: list[Statistics]
     losses: dict[str, float]
     predictions: list[dict[str, Any]]
+    cut_targets: int = 0
 
 
 def mean_losses(
@@ -110,4 +112,13 @@ def evaluate(
         scores |= {item.name: item.value() for item in statistics}
     if "perplexity" in model.task.metrics:
         scores["perplexity"] = perplexity(losses["loss"], 1)
-    return Evaluation(scores=scores, statistics=statistics, losses=losses, predictions=predictions)
+    cut = 0
+    if "target" in examples.full_lengths:
+        cut = int((examples.full_lengths["target"] > examples.limits["target"]).sum())
+    return Evaluation(
+        scores=scores,
+        statistics=statistics,
+        losses=losses,
+        predictions=predictions,
+        cut_targets=cut,
+    )

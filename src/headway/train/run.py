@@ -166,9 +166,11 @@ class _Run:
         path = self.run_dir / "model" / "headway.json"
         if not path.is_file() or self.state.best_score is None:
             return
-        summary = read_json(path).get("training", {})
-        score = summary.get("valid", {}).get(self.score_name)
-        if "averaged_checkpoints" not in summary or not isinstance(score, int | float):
+        summary = read_json(path).get("training")
+        if not isinstance(summary, dict) or "averaged_checkpoints" not in summary:
+            return
+        score = summary["valid"].get(self.score_name)
+        if score is None:
             return
         value = -score if self.score_name in ("loss", "perplexity") else score
         if value >= self.state.best_score:
