@@ -11,10 +11,9 @@ import sys
 # operation wait for a wake-up. 10,000 cost nothing measurable alone (benchmarks/RESULTS.md).
 _SPIN_TURNS = "10000"
 
-# Matrix kernels that oneDNN keeps for later, each some 400 kB in the middle of the heap. Training
-# has hundreds of shapes, for which the default of 1,024 is too few to find any again, but enough
-# to spread all tensors over gigabytes; a step uses about 40, in every layer again. Searches have
-# few shapes and want them all (benchmarks/RESULTS.md).
+# Matrix kernels that oneDNN keeps for later. Training has hundreds of shapes: keeping the default
+# of 1,024 kernels took a gigabyte more and made steps slower. Searches have few shapes, and were
+# faster with the default (benchmarks/RESULTS.md).
 _TRAINING_KERNELS = "128"
 
 

@@ -20,8 +20,8 @@ def best_tokens(
         count: How many, at most V.
         forbidden: A token that may not come; the others are not scaled up for it.
     Returns:
-        log_probs: (B, R, K) float. In single precision, or double where the logits are.
-        tokens: (B, R, K) int64.
+        log_probs: (B, R, C) float. In single precision, or double where the logits are.
+        tokens: (B, R, C) int64.
     """
     exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
     # Not logsumexp, which goes over the logits four times: it took 0.66 ms where this takes 0.36.
@@ -41,8 +41,8 @@ def blocked_topk(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
         values: (B, R, V) float.
         count: How many.
     Returns:
-        values: (B, R, K) float. Largest first.
-        places: (B, R, K) int64.
+        values: (B, R, C) float. Largest first.
+        places: (B, R, C) int64.
     """
     size = values.shape[-1]
     num_blocks = size // _BLOCK_TOKENS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,7 @@ from headway.layers.scoring import (
     LocalMonotonicWindow,
 )
 from headway.layers.side import Memory
+from slopes import slopes
 
 # Two sources of 4 and 2 real positions, padded to 4; targets of 3 tokens.
 LENGTHS = [4, 2]
@@ -255,20 +256,6 @@ def write(arrays: Arrays, case: Case, row: int, tokens: np.ndarray) -> np.ndarra
 
 def reference(arrays: Arrays, case: Case) -> np.ndarray:
     return np.stack([write(arrays, case, row, arrays["embedded"][row]) for row in range(ROWS)])
-
-
-def slopes(function: Callable[[], float], array: np.ndarray, step: float = 1e-5) -> np.ndarray:
-    """Central finite differences by every entry of `array`, which `function` reads."""
-    result = np.zeros_like(array)
-    for place in np.ndindex(*array.shape):
-        kept = array[place]
-        array[place] = kept + step
-        above = function()
-        array[place] = kept - step
-        below = function()
-        array[place] = kept
-        result[place] = (above - below) / (2 * step)
-    return result
 
 
 @each_case

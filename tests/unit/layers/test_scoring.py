@@ -21,6 +21,7 @@ from headway.layers.scoring import (
     LocalPredictiveWindow,
     masked_softmax,
 )
+from slopes import slopes
 
 SCORES = ("dot", "general", "concat", "key-query-value")
 WINDOWS = ("global", "local-m", "local-p")
@@ -122,20 +123,6 @@ def reference(arrays: Arrays, score: str, window: str) -> tuple[np.ndarray, np.n
                 weights[row, turn, s] = weight
                 contexts[row, turn] += weight * value
     return contexts, weights
-
-
-def slopes(function: Callable[[], float], array: np.ndarray, step: float = 1e-5) -> np.ndarray:
-    """Central finite differences by every entry of `array`, which `function` reads."""
-    result = np.zeros_like(array)
-    for place in np.ndindex(*array.shape):
-        kept = array[place]
-        array[place] = kept + step
-        above = function()
-        array[place] = kept - step
-        below = function()
-        array[place] = kept
-        result[place] = (above - below) / (2 * step)
-    return result
 
 
 @pytest.mark.parametrize(("score", "window"), COMBINATIONS)
