@@ -7,7 +7,7 @@ directions. `{}` stands for a layer number and matches digits only.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,40 @@ class Tie:
 
 
 @dataclass(frozen=True)
+class Copy:
+    """A second published name of a parameter; read when the first is absent, and written too."""
+
+    published: str
+    ours: str
+
+
+@dataclass(frozen=True)
 class Ignore:
     """A published tensor that carries nothing we need."""
 
     published: str
 
 
-Entry = Rename | Transpose | OneRow | Split | Tie | Ignore
+Entry = Rename | Transpose | OneRow | Split | Tie | Copy | Ignore
+
+
+@dataclass(frozen=True)
+class PublishedHead:
+    """A published class: an architecture with what stands on top of it.
+
+    Args:
+        architecture: The class in `config.json`.
+        parts: Optional parts of the body that this class has, such as "pooler"; None: the
+            architecture has no optional parts.
+        renames: Names of the head's own parameters, below `head.`, and of parts that this class
+            calls otherwise.
+        is_body: The class is the body alone, whose parameters have no prefix.
+    """
+
+    architecture: str
+    parts: tuple[str, ...] | None = None
+    renames: tuple[Entry, ...] = ()
+    is_body: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,20 +98,39 @@ class Layout:
 
     Args:
         model_type: The word in `config.json`.
-        architecture: The published class that holds body and output layer.
+        heads: Kind of head -> the published class. The first is the one of a body alone.
         when: Values of our config that this layout stands for, such as {"norm": "post"}.
         config: Our config field -> the published keys that carry it (all of them are written,
             and all that are present must agree).
         constants: Published keys that this architecture fixes; a file that says otherwise is
             refused.
         extras: Published keys written for the benefit of other readers, not checked.
-        renames: The parameter names.
+        prefix: What the body's parameters are called below, in a class with a head.
+        renames: The parameter names of the body, without the prefix.
     """
 
     model_type: str
-    architecture: str
+    heads: Mapping[str, PublishedHead]
     when: Mapping[str, object] = field(default_factory=dict)
     config: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     constants: Mapping[str, object] = field(default_factory=dict)
     extras: Mapping[str, object] = field(default_factory=dict)
+    prefix: str = ""
     renames: tuple[Entry, ...] = ()
+
+    def table(self, kind: str, *, prefixed: bool | None = None) -> tuple[Entry, ...]:
+        """Give the names of a whole class: of its head, then of its body.
+
+        Args:
+            kind: Key of `heads`.
+            prefixed: Whether the body's names have the prefix; None: as this class has them.
+        """
+        head = self.heads[kind]
+        if prefixed is None:
+            prefixed = not head.is_body
+        body = self.renames
+        if self.prefix and prefixed:
+            body = tuple(
+                replace(entry, published=self.prefix + entry.published) for entry in body
+            )
+        return (*head.renames, *body)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from torch import Tensor, nn
 from headway import registry
 from headway.errors import ConfigError, FileError, join_problems
 from headway.files.manifest import check_folder, read_json, write_json
-from headway.files.rename import to_ours, to_published
-from headway.names import Layout
+from headway.files.rename import match_published, ours_of, to_ours, to_published
+from headway.names import Layout, PublishedHead
 
 # Keys with which a published model asks to run code of its own.
 _CODE_KEYS = ("auto_map", "custom_pipelines", "trust_remote_code")
@@ -35,18 +36,48 @@ def pick_layout(key: str, config: Any) -> Layout:
     raise ConfigError(f"no published layout of {key} fits this config")
 
 
-def write_body(folder: Path, key: str, body: Any) -> None:
-    """Write config.json and model.safetensors of a body.
+def make_body(key: str, config: Any, head: str) -> Any:
+    """Build the network that a kind of head stands on, with the parts that its class has.
+
+    Raises:
+        ConfigError: if the architecture has no published class with such a head.
+    """
+    published = _published_head(key, pick_layout(key, config), head)
+    body_class = registry.load_class("models", key)
+    return body_class(config, published.parts) if published.parts is not None else body_class(config)
+
+
+def _published_head(key: str, layout: Layout, head: str) -> PublishedHead:
+    if head not in layout.heads:
+        raise ConfigError(
+            f"no published {key} has a head of kind {head}", hint=f"it has {', '.join(layout.heads)}"
+        )
+    return layout.heads[head]
+
+
+def write_model(
+    folder: Path,
+    key: str,
+    body: Any,
+    *,
+    kind: str,
+    head: nn.Module | None = None,
+    labels: Sequence[str] = (),
+) -> None:
+    """Write config.json and model.safetensors of a body and what stands on it.
 
     Args:
         folder: Existing folder.
         key: Name of the architecture's file.
         body: The network, with its `config`.
+        kind: Kind of head.
+        head: The head's own network, where it has one.
+        labels: Names of the classes.
     """
     config = body.config
     layout = pick_layout(key, config)
     published: dict[str, Any] = {
-        "architectures": [layout.architecture],
+        "architectures": [_published_head(key, layout, kind).architecture],
         "model_type": layout.model_type,
         "torch_dtype": "float32",
         **layout.constants,
@@ -54,18 +85,23 @@ def write_body(folder: Path, key: str, body: Any) -> None:
     }
     for name, keys in layout.config.items():
         published |= dict.fromkeys(keys, getattr(config, name))
+    if labels:
+        published["id2label"] = {str(number): name for number, name in enumerate(labels)}
+        published["label2id"] = {name: number for number, name in enumerate(labels)}
     write_json(folder / "config.json", published)
     parameters = {name: value.detach().float() for name, value in body.named_parameters()}
     with torch.device("meta"):
-        expected = dict(registry.load_class("models", key)(config).named_parameters())
+        expected = dict(make_body(key, config, kind).named_parameters())
     if missing := sorted(expected.keys() ^ parameters.keys()):
         raise ConfigError(
             f"the network is no whole {key}: {join_problems(missing)} differ from a fresh one",
             hint="was it packed for inference?",
         )
+    if head is not None:
+        parameters |= {f"head.{name}": p.detach().float() for name, p in head.named_parameters()}
     try:
         save_file(
-            to_published(parameters, layout.renames),
+            to_published(parameters, layout.table(kind)),
             folder / "model.safetensors",
             metadata={"format": "pt"},
         )
@@ -168,14 +204,41 @@ def _largest(name: str) -> int:
     return _LARGEST.get(name) or _LARGEST.get(name.split("_")[0], _LARGEST_SIZE)
 
 
-def read_body(folder: Path) -> tuple[str, Any]:
-    """Read a body: its architecture's key and the network with its weights, in eval mode.
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """What a model folder held.
+
+    Args:
+        key: Name of the architecture's file.
+        body: The network with its weights, in eval mode.
+        kind: Kind of head it was opened with.
+        head: The head's own parameters, without "head."; empty where the folder has none.
+        labels: Names of the classes, from config.json.
+        fresh: Parts that the folder lacks and that were drawn at random, or are still to be made.
+        unused: Tensors of other heads, which were left out.
+    """
+
+    key: str
+    body: Any
+    kind: str
+    head: Mapping[str, Tensor]
+    labels: tuple[str, ...]
+    fresh: tuple[str, ...]
+    unused: tuple[str, ...]
+
+
+def read_model(folder: Path, *, kind: str | None = None) -> Loaded:
+    """Read a body, and the head on top of it.
 
     Nothing is drawn at random first and nothing is copied twice: the network is built without
     memory and takes the tensors of the file as they are.
 
+    Args:
+        folder: Model folder.
+        kind: Kind of head to open it with; None: the one it was saved with.
     Raises:
         FileError: if the folder is missing or damaged, or the weights do not fit the config.
+        ConfigError: if the architecture has no such head.
     """
     if not folder.is_dir():
         raise FileError(f"there is no model folder {folder}")
@@ -183,50 +246,182 @@ def read_body(folder: Path) -> tuple[str, Any]:
         raise FileError(f"{folder} is a run", hint=f"its model is {folder / 'model'}")
     check_folder(folder, required=False)
     key, config, layout = read_config(folder)
-    body_class = registry.load_class("models", key)
+    published = read_json(folder / "config.json")
+    kind = kind or _saved_kind(layout, published)
     with torch.device("meta"):
-        body = body_class(config)
-    shapes = {name: value.shape for name, value in body.named_parameters()}
-    tensors = _read_tensors(folder / "model.safetensors")
+        body = make_body(key, config, kind)
+    tensors = read_tensors(folder)
+    fit = _Fit(body, layout, kind, tensors)
     try:
-        ours = _fit_tensors(body, tensors, layout, shapes)
+        ours = fit.tensors()
     except FileError as error:
         raise FileError(error.message, where=str(folder)) from error
     if odd := [name for name, value in ours.items() if not value.is_floating_point()]:
         raise FileError(
             f"{join_problems(odd)}: no floating-point numbers, but {ours[odd[0]].dtype}",
-            where=str(folder / "model.safetensors"),
+            where=str(folder),
         )
-    body.load_state_dict(
-        {name: value.float() for name, value in ours.items()}, strict=False, assign=True
-    )
+    ours = {name: value.float() for name, value in ours.items()}
+    head = {name[5:]: ours.pop(name) for name in list(ours) if name.startswith("head.")}
+    body.load_state_dict(ours, strict=False, assign=True)
+    for part in fit.fresh:
+        if part != "head":
+            getattr(body, part).to_empty(device="cpu")
+            body.init_weights(part)
+    # Last, so that what is shared is what the file holds.
     body.tie_weights()
-    return key, body.eval()
+    return Loaded(
+        key=key,
+        body=body.eval(),
+        kind=kind,
+        head=head,
+        labels=_read_labels(published),
+        fresh=tuple(fit.fresh),
+        unused=tuple(fit.unused),
+    )
 
 
-def _fit_tensors(
-    body: Any, tensors: Mapping[str, Tensor], layout: Layout, shapes: Mapping[str, torch.Size]
-) -> dict[str, Tensor]:
-    """Turn published tensors into ours, and add what files leave out as the config determines it.
+def _saved_kind(layout: Layout, published: Mapping[str, Any]) -> str:
+    """Find out what head a folder was saved with: by its class, else the body alone."""
+    classes = published.get("architectures")
+    named = classes[0] if isinstance(classes, list) and classes else None
+    for kind, head in layout.heads.items():
+        if head.architecture == named:
+            return kind
+    return next(iter(layout.heads))
+
+
+def _read_labels(published: Mapping[str, Any]) -> tuple[str, ...]:
+    labels = published.get("id2label")
+    if not isinstance(labels, dict):
+        return ()
+    try:
+        return tuple(str(labels[number]) for number in sorted(labels, key=int))
+    except ValueError:
+        return ()
+
+
+class _Fit:
+    """Published tensors held against what a network needs.
+
+    Args:
+        body: The network, without memory.
+        layout: How its family is published.
+        kind: Kind of head.
+        tensors: Published name -> tensor.
+    """
+
+    def __init__(
+        self, body: nn.Module, layout: Layout, kind: str, tensors: Mapping[str, Tensor]
+    ) -> None:
+        self.body, self.layout = body, layout
+        tensors = {modern_name(name): value for name, value in tensors.items()}
+        # A body's names lack the prefix in a file of the body alone, whatever the class says.
+        prefixed = any(name.startswith(layout.prefix) for name in tensors)
+        self.table = layout.table(kind, prefixed=prefixed)
+        own = dict(body.named_parameters())
+        self.shapes = {name: value.shape for name, value in own.items()}
+        names = {id(value): name for name, value in own.items()}
+        every = body.named_parameters(remove_duplicate=False)
+        self.shared = {name: names[id(value)] for name, value in every if name not in own}
+        self.unused: list[str] = []
+        self.given = {n: t for n, t in tensors.items() if self._is_asked(n, kind, prefixed)}
+        pairs, _ = match_published(self.table, self.given)
+        found = {self.shared.get(name, name): pair for pair in pairs for name in pair.ours}
+        self.fresh = [
+            part
+            for part in self._parts(kind)
+            if not any(name.startswith(f"{part}.") for name in found)
+        ]
+        for name, pair in found.items():
+            if name.startswith("head."):
+                self.shapes[name] = self.given[pair.published].shape
+
+    def _parts(self, kind: str) -> list[str]:
+        head = self.layout.heads[kind]
+        asked = list(head.parts or ())
+        has_own = any(name.startswith("head.") for e in head.renames for name in ours_of(e))
+        return [*asked, "head"] if has_own else asked
+
+    def _is_asked(self, name: str, kind: str, prefixed: bool) -> bool:
+        """Leave out, and note, what only other heads of the family need."""
+        pairs, _ = match_published(self.table, [name])
+        known = set(self.shapes) | set(self.shared)
+        if any(not pair.ours for pair in pairs):
+            return True
+        if any(ours in known or ours.startswith("head.") for pair in pairs for ours in pair.ours):
+            return True
+        others = (self.layout.table(other, prefixed=prefixed) for other in self.layout.heads)
+        if any(match_published(table, [name])[0] for table in others):
+            self.unused.append(name)
+            return False
+        return True
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Turn published tensors into ours, and add what the config determines.
+
+        Raises:
+            FileError: if they do not fit the config.
+        """
+        shapes = {
+            name: shape
+            for name, shape in self.shapes.items()
+            if not any(name.startswith(f"{part}.") for part in self.fresh)
+        }
+        body, renames = self.body, self.table
+        if not hasattr(body, "fixed_parameters"):
+            return to_ours(self.given, renames, shapes, shared=self.shared)
+        # First without memory: nothing of a size that the file does not bear out is computed.
+        with torch.device("meta"):
+            written = to_published(body.fixed_parameters(), renames)
+        ours = to_ours({**written, **self.given}, renames, shapes, shared=self.shared)
+        if any(value.is_meta for value in ours.values()):
+            fixed = body.fixed_parameters()
+            ours |= {name: fixed[name] for name, value in ours.items() if value.is_meta}
+        return ours
+
+
+def modern_name(name: str) -> str:
+    """Write a norm's parameters as they are called today: the first BERTs say gamma and beta."""
+    for old, new in ((".gamma", ".weight"), (".beta", ".bias")):
+        if name.endswith(old):
+            return name.removesuffix(old) + new
+    return name
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """Read the weights of a folder, in one file or in several that an index lists.
 
     Raises:
-        FileError: if they do not fit the config.
+        FileError: if a file is missing or damaged, or the index points outside of the folder.
     """
-    if not hasattr(body, "fixed_parameters"):
-        return to_ours(tensors, layout.renames, shapes)
-    # First without memory: nothing of a size that the file does not bear out is computed.
-    with torch.device("meta"):
-        written = to_published(body.fixed_parameters(), layout.renames)
-    ours = to_ours({**written, **tensors}, layout.renames, shapes)
-    if any(value.is_meta for value in ours.values()):
-        fixed = body.fixed_parameters()
-        ours |= {name: fixed[name] for name, value in ours.items() if value.is_meta}
-    return ours
+    index = folder / "model.safetensors.index.json"
+    if (folder / "model.safetensors").is_file() or not index.is_file():
+        return _read_file(folder / "model.safetensors")
+    listed = read_json(index).get("weight_map")
+    if not (isinstance(listed, dict) and all(isinstance(x, str) for x in listed.values())):
+        raise FileError(f"{index.name} has no weight_map", where=str(folder))
+    files = sorted(set(listed.values()))
+    if outside := [name for name in files if Path(name).name != name or name in (".", "..")]:
+        raise FileError(
+            f"{index.name} points outside of its folder: {join_problems(outside)}",
+            where=str(folder),
+        )
+    tensors: dict[str, Tensor] = {}
+    for name in files:
+        tensors |= _read_file(folder / name)
+    if missing := sorted(listed.keys() - tensors.keys()):
+        raise FileError(
+            f"the files lack what {index.name} lists: {join_problems(missing)}", where=str(folder)
+        )
+    return tensors
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
+def _read_file(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise FileError(f"there is no {path.name}", where=str(path.parent))
+        old = path.parent / "pytorch_model.bin"
+        hint = f"write it with: headway convert {path.parent}" if old.exists() else ""
+        raise FileError(f"there is no {path.name}", where=str(path.parent), hint=hint)
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from headway.errors import ConfigError, FileError, join_problems
-from headway.names import Entry, Ignore, OneRow, Rename, Split, Tie, Transpose
+from headway.names import Copy, Entry, Ignore, OneRow, Rename, Split, Tie, Transpose
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ def _translate(name: str, pattern: str, results: tuple[str, ...]) -> tuple[str, 
     return tuple(result.format(*numbers) + rest for result in results)
 
 
-def _ours_of(entry: Entry) -> tuple[str, ...]:
+def ours_of(entry: Entry) -> tuple[str, ...]:
+    """Give the names that an entry of the table maps to; none where it is ignored."""
     if isinstance(entry, Split):
         return entry.ours
     return () if isinstance(entry, Ignore) else (entry.ours,)
@@ -55,7 +56,7 @@ def match_published(renames: Iterable[Entry], names: Iterable[str]) -> tuple[lis
             pairs.append(Pair(name, (name,), Rename(name, name)))
             continue
         for entry in table:
-            ours = _translate(name, entry.published, _ours_of(entry))
+            ours = _translate(name, entry.published, ours_of(entry))
             if ours is not None:
                 pairs.append(Pair(name, ours, entry))
                 break
@@ -83,22 +84,37 @@ def match_ours(renames: Iterable[Entry], names: Iterable[str]) -> list[Pair]:
             pairs[pair.published] = pair
     if problems:
         raise ConfigError("the table of names is not one-to-one: " + join_problems(problems))
-    return list(pairs.values())
+    return list(pairs.values()) + _copies(table, names)
+
+
+def _copies(table: Iterable[Entry], names: Iterable[str]) -> list[Pair]:
+    """Find the second names under which parameters are written once more."""
+    return [
+        Pair(found[0], (name,), entry)
+        for entry in table
+        if isinstance(entry, Copy)
+        for name in names
+        if (found := _translate(name, entry.ours, (entry.published,))) is not None
+    ]
 
 
 def _published_pair(table: tuple[Entry, ...], name: str) -> Pair | None:
     for entry in table:
-        if isinstance(entry, Tie | Ignore):
+        if isinstance(entry, Tie | Copy | Ignore):
             continue
-        for pattern in _ours_of(entry):
-            found = _translate(name, pattern, (entry.published, *_ours_of(entry)))
+        for pattern in ours_of(entry):
+            found = _translate(name, pattern, (entry.published, *ours_of(entry)))
             if found is not None:
                 return Pair(found[0], found[1:], entry)
     return None
 
 
 def to_ours(
-    tensors: Mapping[str, Tensor], renames: Iterable[Entry], shapes: Mapping[str, torch.Size]
+    tensors: Mapping[str, Tensor],
+    renames: Iterable[Entry],
+    shapes: Mapping[str, torch.Size],
+    *,
+    shared: Mapping[str, str] | None = None,
 ) -> dict[str, Tensor]:
     """Turn published tensors into ours.
 
@@ -106,18 +122,29 @@ def to_ours(
         tensors: Published name -> tensor.
         renames: The table.
         shapes: Name -> shape of every parameter that the model needs.
+        shared: Second name of a parameter -> the name that `shapes` has for it.
     Raises:
         FileError: naming every missing, unexpected and misshapen tensor in one message.
     """
+    shared = shared or {}
     pairs, unexpected = match_published(renames, tensors)
     found: dict[str, Tensor] = {}
     untied: list[str] = []
-    # Ties come last: they count only where the parameter's own name is absent.
-    for pair in sorted(pairs, key=lambda pair: isinstance(pair.entry, Tie)):
+
+    def is_second(pair: Pair) -> bool:
+        return isinstance(pair.entry, Tie | Copy) or any(name in shared for name in pair.ours)
+
+    # Second names come last: they count only where the parameter's own name is absent.
+    for pair in sorted(pairs, key=is_second):
         for name, tensor in zip(pair.ours, _to_ours(tensors[pair.published], pair), strict=True):
-            if name not in found:
-                found[name] = tensor
-            elif isinstance(pair.entry, Tie) and not torch.equal(found[name], tensor):
+            own = shared.get(name, name)
+            if own not in found:
+                found[own] = tensor
+            elif (
+                is_second(pair)
+                and not isinstance(pair.entry, Copy)
+                and not torch.equal(found[own], tensor)
+            ):
                 untied.append(pair.published)
     unexpected += [name for name in found if name not in shapes]
     problems = [f"{name} is missing" for name in shapes if name not in found]
@@ -159,5 +186,8 @@ def to_published(tensors: Mapping[str, Tensor], renames: Iterable[Entry]) -> dic
         else:
             tensor = parts[0]
         tensor = tensor.detach().contiguous()
+        if isinstance(pair.entry, Copy):
+            # A file cannot hold the same memory twice.
+            tensor = tensor.clone()
         written[pair.published] = tensor if tensor.is_meta else tensor.cpu()
     return written

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 
 import torch.nn.functional as F
@@ -13,7 +14,15 @@ from headway.layers.cache import KeyValueCache
 from headway.layers.dropout import Dropout
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
-    {"relu": F.relu, "gelu": F.gelu, "swish": F.silu, "silu": F.silu}
+    {
+        "relu": F.relu,
+        "gelu": F.gelu,
+        # Hendrycks and Gimpel 2016, by its approximation with tanh.
+        "gelu_new": partial(F.gelu, approximate="tanh"),
+        "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
+        "swish": F.silu,
+        "silu": F.silu,
+    }
 )
 
 
@@ -68,6 +77,7 @@ class EncoderBlock(nn.Module):
         feed_forward: Inner network.
         dropout: Rate on the result of each sublayer.
         pre_norm: Norm before each sublayer; else after the addition.
+        epsilon: Of the norms.
     Paper: Vaswani et al. 2017 (arXiv 1706.03762), section 3.1.
     """
 
@@ -78,13 +88,18 @@ class EncoderBlock(nn.Module):
         *,
         dropout: float,
         pre_norm: bool,
+        epsilon: float = 1e-5,
     ) -> None:
         super().__init__()
         width = feed_forward.up.in_features
         self.attention = attention
         self.feed_forward = feed_forward
-        self.after_attention = Residual(nn.LayerNorm(width), dropout=dropout, pre_norm=pre_norm)
-        self.after_feed_forward = Residual(nn.LayerNorm(width), dropout=dropout, pre_norm=pre_norm)
+        self.after_attention = Residual(
+            nn.LayerNorm(width, eps=epsilon), dropout=dropout, pre_norm=pre_norm
+        )
+        self.after_feed_forward = Residual(
+            nn.LayerNorm(width, eps=epsilon), dropout=dropout, pre_norm=pre_norm
+        )
 
     def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
         """Map hidden states to hidden states.

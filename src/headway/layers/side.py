@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -84,7 +86,7 @@ class Side:
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """What an encoder hands to a decoder.
+    """What an encoder hands to a decoder or a head.
 
     Args:
         hidden: (B, S, D) float. One vector for each source position.
@@ -99,3 +101,15 @@ class Memory:
     lengths: Tensor
     summary: Tensor | None = None
     cells: Tensor | None = None
+
+    @staticmethod
+    def from_states(states: Iterable[Tensor], source: Side) -> Memory:
+        """Keep the last of an encoder's hidden states; the others may be freed on the way.
+
+        Args:
+            states: (B, T, D) float each, from the bottom up.
+            source: (B, T).
+        """
+        *_, hidden = deque(states, maxlen=1)
+        lengths = source.attention_mask.sum(1)
+        return Memory(hidden=hidden, documents=source.documents, lengths=lengths)

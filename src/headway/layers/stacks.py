@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,25 @@ from headway.layers.blocks import DecoderBlock, EncoderBlock
 from headway.layers.cache import Ancestry, KeyValueCache, step_type
 from headway.layers.positions import Positions
 from headway.layers.side import Memory
+
+
+class EncoderLayers(nn.Module):
+    """Encoder blocks one on the other, and nothing else.
+
+    Args:
+        blocks: From the bottom up.
+    """
+
+    def __init__(self, blocks: Iterable[EncoderBlock]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(blocks)
+
+    def states(self, hidden: Tensor, mask: Tensor | None) -> Iterator[Tensor]:
+        """Give what enters, (B, T, D) float, and then what leaves each block."""
+        yield hidden
+        for layer in self.layers:
+            hidden = layer(hidden, mask)
+            yield hidden
 
 
 class EncoderStack(nn.Module):

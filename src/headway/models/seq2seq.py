@@ -49,7 +49,7 @@ from headway.layers.scoring import (
     LocalPredictiveWindow,
 )
 from headway.layers.side import Memory, Side
-from headway.names import Layout
+from headway.names import Layout, PublishedHead
 
 PUBLISHED = ("headway-seq2seq",)
 
@@ -408,8 +408,7 @@ def make_decoder(config: Seq2seqConfig) -> FixedContextDecoder | BahdanauDecoder
 LAYOUTS = (
     Layout(
         model_type="headway-seq2seq",
-        architecture="HeadwaySeq2seq",
+        heads=MappingProxyType({"translation": PublishedHead("HeadwaySeq2seq")}),
         config={item.name: (item.name,) for item in fields(Seq2seqConfig)},
     ),
 )
-HEADS = MappingProxyType({"translation": ()})

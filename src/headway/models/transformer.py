@@ -31,7 +31,7 @@ from headway.layers.masks import causal_mask, document_mask
 from headway.layers.positions import Positions, sines_first, sinusoid
 from headway.layers.side import Memory, Side
 from headway.layers.stacks import DecoderStack, DecodingState, EncoderStack
-from headway.names import Layout, OneRow, Rename, Tie
+from headway.names import Layout, OneRow, PublishedHead, Rename, Tie
 
 PUBLISHED = ("marian", "pegasus")
 
@@ -394,7 +394,7 @@ _EXTRAS = MappingProxyType({"attention_dropout": 0.0, "activation_dropout": 0.0,
 LAYOUTS = (
     Layout(
         model_type="marian",
-        architecture="MarianMTModel",
+        heads=MappingProxyType({"translation": PublishedHead("MarianMTModel")}),
         when={"norm": "post"},
         config=_CONFIG,
         constants={**_CONSTANTS, "share_encoder_decoder_embeddings": True},
@@ -403,7 +403,7 @@ LAYOUTS = (
     ),
     Layout(
         model_type="pegasus",
-        architecture="PegasusForConditionalGeneration",
+        heads=MappingProxyType({"translation": PublishedHead("PegasusForConditionalGeneration")}),
         when={"norm": "pre"},
         config=_CONFIG,
         constants=_CONSTANTS,
@@ -416,4 +416,3 @@ LAYOUTS = (
         ),
     ),
 )
-HEADS = MappingProxyType({"translation": ()})

@@ -1,0 +1,285 @@
+"""ALBERT: BERT with small embeddings and one set of weights for all layers.
+
+Lan et al. 2020, "ALBERT: A Lite BERT for Self-supervised Learning of Language Representations"
+(arXiv 1909.11942). Tokens are embedded in few dimensions and projected up to the hidden width;
+the blocks of a group share their weights; pairs are told apart by their order.
+
+Differs from the paper:
+* Attention weights are never dropped out, as in `bert.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from torch import Tensor, nn
+
+from headway.layers.blocks import ACTIVATIONS
+from headway.layers.embeddings import InputEmbeddings
+from headway.layers.heads import MaskedLmHead
+from headway.layers.masks import document_mask
+from headway.layers.pooling import FirstTokenPooler
+from headway.layers.side import Memory, Side
+from headway.models._encoder import (
+    PARTS,
+    check_encoder,
+    encoder_problems,
+    init_encoder,
+    make_block,
+)
+from headway.models.bert import CONFIG, CONSTANTS, EMBEDDING_RENAMES
+from headway.names import Copy, Layout, PublishedHead, Rename
+
+PUBLISHED = ("albert",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlbertConfig:
+    """Sizes and choices of an ALBERT."""
+
+    vocab_size: int = 30000
+    """Entries of the vocabulary; recipes take the tokenizer's."""
+    embedding_size: int = 128
+    """Width of the embeddings."""
+    hidden_size: int = 768
+    """Width of hidden states."""
+    num_hidden_layers: int = 12
+    """Times that a group of blocks is passed through."""
+    num_hidden_groups: int = 1
+    """Groups with weights of their own, each for as many layers in a row."""
+    num_inner_layers: int = 1
+    """Blocks in a group."""
+    num_attention_heads: int = 12
+    """Heads of each attention layer; a divisor of hidden_size."""
+    intermediate_size: int = 3072
+    """Inner width of the feed-forward layers."""
+    max_position_embeddings: int = 512
+    """Longest input, in tokens."""
+    type_vocab_size: int = 2
+    """Segments that the model can tell apart."""
+    dropout: float = 0.0
+    """Rate on embeddings and on each sublayer's result, 0 to below 1."""
+    attention_dropout: float = 0.0
+    """Kept for other readers: attention weights are never dropped out here."""
+    activation: str = "gelu_new"
+    """gelu, gelu_new, relu or silu, between the feed-forward layers."""
+    layer_norm_epsilon: float = 1e-12
+    """Added to the variance in every norm."""
+    initializer_range: float = 0.02
+    """Deviation of fresh weights."""
+    tie_word_embeddings: bool = True
+    """Let the masked-LM output share the embeddings' matrix."""
+    pad_token_id: int = 0
+    """Id of <pad>; recipes take the tokenizer's."""
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest input, in tokens."""
+        return self.max_position_embeddings
+
+    def check(self) -> list[str]:
+        """Return every problem of these values, in the recipe's words."""
+        problems = encoder_problems(self)
+        names = ("embedding_size", "num_inner_layers", "max_position_embeddings")
+        for name in (*names, "type_vocab_size"):
+            if getattr(self, name) < 1:
+                problems.append(f"{name} is {getattr(self, name)}, but at least 1 is needed")
+        if not 1 <= self.num_hidden_groups <= max(1, self.num_hidden_layers):
+            problems.append(
+                f"num_hidden_groups is {self.num_hidden_groups}, but must be from 1 to "
+                f"num_hidden_layers ({self.num_hidden_layers})"
+            )
+        return problems
+
+
+def _sizes(width: int, layers: int) -> dict[str, int]:
+    return {
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": width // 64,
+        "intermediate_size": 4 * width,
+    }
+
+
+# Table 1 of the paper; heads as published. The mini is BERT's, for small machines.
+PRESETS = MappingProxyType(
+    {
+        "mini": _sizes(256, 4) | {"embedding_size": 128},
+        "base": _sizes(768, 12),
+        "large": _sizes(1024, 24),
+        "xlarge": _sizes(2048, 24) | {"num_attention_heads": 16},
+        "xxlarge": _sizes(4096, 12),
+    }
+)
+VARIANTS = {
+    "groups": {"num_hidden_groups": 2, "num_inner_layers": 2, "num_hidden_layers": 4},
+    "untied": {"tie_word_embeddings": False, "activation": "gelu"},
+}
+
+
+class SharedLayers(nn.Module):
+    """Groups of blocks, each passed through several times in a row.
+
+    Args:
+        config: Sizes and choices.
+    Paper: Lan et al. 2020 (arXiv 1909.11942), section 3.1.
+    """
+
+    def __init__(self, config: AlbertConfig) -> None:
+        super().__init__()
+        self.num_layers = config.num_hidden_layers
+        self.project = nn.Linear(config.embedding_size, config.hidden_size)
+        self.groups = nn.ModuleList(
+            nn.ModuleList(make_block(config) for _ in range(config.num_inner_layers))
+            for _ in range(config.num_hidden_groups)
+        )
+
+    def states(self, hidden: Tensor, mask: Tensor) -> Iterator[Tensor]:
+        """Give the projected embeddings, (B, T, D) float, and then what leaves each layer."""
+        hidden = self.project(hidden)
+        yield hidden
+        for number in range(self.num_layers):
+            group = self.groups[number * len(self.groups) // self.num_layers]
+            for block in group.children():
+                hidden = block(hidden, mask)
+            yield hidden
+
+
+class Albert(nn.Module):
+    """Read a text, every token in sight of all others.
+
+    Args:
+        config: Sizes and choices.
+        parts: What to have beside the layers: "pooler", "masked_lm".
+    Raises:
+        ConfigError: if the sizes do not fit each other.
+    """
+
+    kind = "encoder"
+
+    def __init__(self, config: AlbertConfig, parts: tuple[str, ...] = PARTS) -> None:
+        super().__init__()
+        check_encoder(config, parts)
+        self.config, self.parts = config, parts
+        self.embeddings = InputEmbeddings(
+            config.vocab_size,
+            config.embedding_size,
+            num_positions=config.max_position_embeddings,
+            num_types=config.type_vocab_size,
+            epsilon=config.layer_norm_epsilon,
+            dropout=config.dropout,
+        )
+        self.encoder = SharedLayers(config)
+        self.pooler = FirstTokenPooler(config.hidden_size) if "pooler" in parts else None
+        self.masked_lm = None
+        if "masked_lm" in parts:
+            # Back to the embeddings' width, whose norm always had its own epsilon.
+            self.masked_lm = MaskedLmHead(
+                config.hidden_size,
+                config.embedding_size,
+                config.vocab_size,
+                activation=ACTIVATIONS[config.activation],
+                epsilon=config.layer_norm_epsilon,
+            )
+        self.init_weights()
+        self.tie_weights()
+
+    def tie_weights(self) -> None:
+        """Let the masked-LM output share the embeddings' matrix, unless the config says no."""
+        if self.masked_lm is not None and self.config.tie_word_embeddings:
+            self.masked_lm.output.weight = self.embeddings.token.weight
+
+    def init_weights(self, part: str = "") -> None:
+        """Draw all weights, or those of one part, anew, as `init_encoder` says."""
+        init_encoder(self.get_submodule(part), self.config)
+
+    def hidden_states(self, source: Side) -> Iterator[Tensor]:
+        """Give the projected embeddings, (B, T, D) float, and then what leaves each layer."""
+        mask = document_mask(source.documents, source.documents)[:, None]
+        return self.encoder.states(self.embeddings(source), mask)
+
+    def encode(self, source: Side) -> Memory:
+        """Read a text.
+
+        Args:
+            source: (B, S).
+        Returns:
+            memory: (B, S, D) float.
+        """
+        return Memory.from_states(self.hidden_states(source), source)
+
+    @staticmethod
+    def tiny() -> AlbertConfig:
+        """Give the smallest sensible config."""
+        return AlbertConfig(
+            vocab_size=24,
+            embedding_size=8,
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            max_position_embeddings=64,
+        )
+
+
+def _renames() -> tuple[Rename, ...]:
+    pairs = (
+        ("attention.query", "attention.query"),
+        ("attention.key", "attention.key"),
+        ("attention.value", "attention.value"),
+        ("attention.dense", "attention.output"),
+        ("attention.LayerNorm", "after_attention.norm"),
+        ("ffn", "feed_forward.up"),
+        ("ffn_output", "feed_forward.down"),
+        ("full_layer_layer_norm", "after_feed_forward.norm"),
+    )
+    group = "encoder.albert_layer_groups.{}.albert_layers.{}."
+    return tuple(Rename(group + a, f"encoder.groups.{{}}.{{}}.{b}") for a, b in pairs)
+
+
+_MASKED_LM = (
+    Rename("predictions.dense", "masked_lm.dense"),
+    Rename("predictions.LayerNorm", "masked_lm.norm"),
+    Rename("predictions.decoder", "masked_lm.output"),
+    Copy("predictions.bias", "masked_lm.output.bias"),
+)
+_PAIR = Rename("sop_classifier.classifier", "head.output")
+_CLASSIFIER = (Rename("classifier", "head.output"),)
+_SPAN = (Rename("qa_outputs", "head.output"),)
+
+HEADS = MappingProxyType(
+    {
+        "body": PublishedHead("AlbertModel", ("pooler",), is_body=True),
+        "masked_lm": PublishedHead("AlbertForMaskedLM", ("masked_lm",), _MASKED_LM),
+        "masked_lm_pair": PublishedHead("AlbertForPreTraining", PARTS, (*_MASKED_LM, _PAIR)),
+        "sequence": PublishedHead("AlbertForSequenceClassification", ("pooler",), _CLASSIFIER),
+        "token": PublishedHead("AlbertForTokenClassification", (), _CLASSIFIER),
+        "span": PublishedHead("AlbertForQuestionAnswering", (), _SPAN),
+        "choice": PublishedHead("AlbertForMultipleChoice", ("pooler",), _CLASSIFIER),
+    }
+)
+
+LAYOUTS = (
+    Layout(
+        model_type="albert",
+        heads=HEADS,
+        config=MappingProxyType(
+            {
+                **CONFIG,
+                "embedding_size": ("embedding_size",),
+                "num_hidden_groups": ("num_hidden_groups",),
+                "num_inner_layers": ("inner_group_num",),
+            }
+        ),
+        constants=CONSTANTS,
+        prefix="albert.",
+        renames=(
+            *EMBEDDING_RENAMES,
+            Rename("encoder.embedding_hidden_mapping_in", "encoder.project"),
+            *_renames(),
+            Rename("pooler", "pooler.dense"),
+        ),
+    ),
+)
