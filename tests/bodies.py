@@ -9,6 +9,7 @@ import torch
 
 from headway import registry
 from headway.data.batch import Example, lay_out
+from headway.layers.side import Side
 
 KEYS = registry.list_keys("models")
 
@@ -30,6 +31,13 @@ CASES = [
 ]
 
 
+def cases_of(kind: str):
+    """Give the cases whose body is of a kind."""
+    return [
+        case for case in CASES if registry.load_class("models", str(case.values[0])).kind == kind
+    ]
+
+
 def make(key: str, config, *, scale: float = 2.0):
     torch.manual_seed(3)
     body = registry.load_class("models", key)(config).eval()
@@ -40,14 +48,21 @@ def make(key: str, config, *, scale: float = 2.0):
     return body
 
 
+def has_target(config) -> bool:
+    return hasattr(config, "eos_token_id")
+
+
 def examples(config, count: int = 6) -> list[Example]:
     generator = torch.Generator().manual_seed(5)
 
     def ids(length: int) -> list[int]:
         drawn = torch.randint(2, config.vocab_size - 1, (length,), generator=generator).tolist()
-        return [*drawn, config.eos_token_id]
+        return [*drawn, getattr(config, "eos_token_id", 1)]
 
-    return [Example(i, ids(2 + 3 * i % 7), ids(1 + 2 * i % 5)) for i in range(count)]
+    if has_target(config):
+        return [Example(i, ids(2 + 3 * i % 7), ids(1 + 2 * i % 5)) for i in range(count)]
+    second = 2 if getattr(config, "type_vocab_size", 1) > 1 else None
+    return [Example(i, ids(2 + 3 * i % 7), second=second, label=i % 2) for i in range(count)]
 
 
 def batch_of(config, rows):
@@ -55,7 +70,16 @@ def batch_of(config, rows):
 
 
 def logits_of(body, batch) -> torch.Tensor:
-    return body.logits(body.decode(batch.target, body.encode(batch.source)))
+    """Score tokens: the next ones of a target, or those of the source itself."""
+    memory = body.encode(batch.source)
+    if body.kind == "encoder":
+        return body.masked_lm(memory.hidden)
+    return body.logits(body.decode(batch.target, memory))
+
+
+def scored(batch) -> Side:
+    """Give the side whose tokens are scored."""
+    return batch.source if batch.target is None else batch.target
 
 
 def tolerance(logits: torch.Tensor) -> float:

@@ -130,7 +130,5 @@ class Layout:
             prefixed = not head.is_body
         body = self.renames
         if self.prefix and prefixed:
-            body = tuple(
-                replace(entry, published=self.prefix + entry.published) for entry in body
-            )
+            body = tuple(replace(entry, published=self.prefix + entry.published) for entry in body)
         return (*head.renames, *body)

@@ -7,7 +7,18 @@ import dataclasses
 import pytest
 import torch
 
-from bodies import CASES, KEYS, batch_of, config_of, examples, logits_of, make, tolerance
+from bodies import (
+    CASES,
+    KEYS,
+    batch_of,
+    cases_of,
+    config_of,
+    examples,
+    logits_of,
+    make,
+    scored,
+    tolerance,
+)
 from headway import registry
 from headway.data.batch import pad_rows
 from headway.files import folder
@@ -16,6 +27,8 @@ from headway.layers.losses import IGNORE, linear_cross_entropy
 from headway.layers.packed import pack
 from headway.layers.side import Side
 
+WRITERS = cases_of("encoder_decoder")
+
 
 @pytest.mark.parametrize(("key", "config"), CASES)
 def test_padding_and_neighbours_change_nothing(key, config):
@@ -23,7 +36,7 @@ def test_padding_and_neighbours_change_nothing(key, config):
     together = logits_of(body, batch_of(config, pad_rows(rows)))
     for number, example in enumerate(rows):
         alone = logits_of(body, batch_of(config, [[example]]))
-        length = len(example.target_ids)
+        length = len(example.target_ids or example.input_ids)
         assert (together[number, :length] - alone[0]).abs().max() <= tolerance(alone)
 
 
@@ -35,11 +48,11 @@ def test_packing_changes_nothing(key, config):
     for row, part in enumerate([rows[:3], rows[3:4], rows[4:]]):
         for number, example in enumerate(part, 1):
             alone = logits_of(body, batch_of(config, [[example]]))
-            found = logits[row][packed.target.documents[row] == number]
+            found = logits[row][scored(packed).documents[row] == number]
             assert (found - alone[0]).abs().max() <= tolerance(alone)
 
 
-@pytest.mark.parametrize(("key", "config"), CASES)
+@pytest.mark.parametrize(("key", "config"), WRITERS)
 def test_step_by_step_gives_what_the_whole_gives(key, config):
     body, rows = make(key, config), examples(config)
     batch = batch_of(config, pad_rows(rows))
@@ -52,7 +65,7 @@ def test_step_by_step_gives_what_the_whole_gives(key, config):
         assert (logits - whole[:, step])[real].abs().max() <= tolerance(whole)
 
 
-@pytest.mark.parametrize(("key", "config"), CASES)
+@pytest.mark.parametrize(("key", "config"), WRITERS)
 def test_a_later_token_leaves_earlier_outputs_alone(key, config):
     body, rows = make(key, config), examples(config)
     batch = batch_of(config, pad_rows(rows))
@@ -68,11 +81,18 @@ def test_a_later_token_leaves_earlier_outputs_alone(key, config):
 def test_the_gradient_reaches_every_parameter(key, config):
     body = make(key, config).train()
     batch = batch_of(config, pad_rows(examples(config)))
-    hidden = body.decode(batch.target, body.encode(batch.source)).flatten(0, 1)
-    labels = batch.labels.flatten()
-    real = labels != IGNORE
-    output = body.output
-    linear_cross_entropy(hidden[real], output.weight, output.bias, labels[real]).total.backward()
+    if body.kind == "encoder":
+        memory = body.encode(batch.source)
+        pooled = body.pooler(memory.hidden, memory.documents)
+        # Its square: the states of a norm add up to nothing.
+        (body.masked_lm(memory.hidden).square().sum() + pooled.square().sum()).backward()
+    else:
+        hidden = body.decode(batch.target, body.encode(batch.source)).flatten(0, 1)
+        labels = batch.labels.flatten()
+        real = labels != IGNORE
+        output = body.output
+        loss = linear_cross_entropy(hidden[real], output.weight, output.bias, labels[real])
+        loss.total.backward()
     silent = [
         name
         for name, parameter in body.named_parameters()
@@ -84,9 +104,13 @@ def test_the_gradient_reaches_every_parameter(key, config):
 @pytest.mark.parametrize(("key", "config"), CASES)
 def test_saving_and_loading_gives_the_same_model(key, config, tmp_path):
     body = make(key, config)
-    folder.write_body(tmp_path, key, body)
-    found, loaded = folder.read_body(tmp_path)
-    assert found == key
+    kind = "masked_lm" if body.kind == "encoder" else "translation"
+    if body.kind == "encoder":
+        body.pooler = None
+    folder.write_model(tmp_path, key, body, kind=kind)
+    found = folder.read_model(tmp_path)
+    loaded = found.body
+    assert (found.key, found.kind) == (key, kind)
     assert loaded.config == config
     parameters = dict(loaded.named_parameters())
     for name, value in body.named_parameters():
@@ -99,21 +123,23 @@ def test_saving_and_loading_gives_the_same_model(key, config, tmp_path):
 
 @pytest.mark.parametrize(("key", "config"), CASES)
 def test_published_names_are_one_to_one(key, config):
-    with torch.device("meta"):
-        body = registry.load_class("models", key)(config)
-    names = [name for name, _ in body.named_parameters()]
-    renames = folder.pick_layout(key, config).renames
-    published = [pair.published for pair in match_ours(renames, names)]
-    pairs, unexpected = match_published(renames, published)
-    assert unexpected == []
-    assert sorted(name for pair in pairs for name in pair.ours) == sorted(names)
+    layout = folder.pick_layout(key, config)
+    for kind in layout.heads:
+        with torch.device("meta"):
+            body = folder.make_body(key, config, kind)
+        names = [name for name, _ in body.named_parameters()]
+        published = [pair.published for pair in match_ours(layout.table(kind), names)]
+        assert len(published) == len(set(published))
+        pairs, unexpected = match_published(layout.table(kind), published)
+        assert unexpected == []
+        assert {name for pair in pairs for name in pair.ours} == set(names)
 
 
 @pytest.mark.parametrize(("key", "config"), CASES)
 def test_it_runs_under_autocast_and_packed_for_inference(key, config):
     body = make(key, config, scale=1.0)
     batch = batch_of(config, pad_rows(examples(config)))
-    real = batch.target.documents > 0
+    real = scored(batch).documents > 0
     exact = logits_of(body, batch)[real].softmax(-1)
     with torch.autocast("cpu", torch.bfloat16):
         half = logits_of(body, batch)[real].float().softmax(-1)
@@ -132,7 +158,7 @@ def test_presets_build_without_memory(key):
         assert sum(parameter.numel() for parameter in body.parameters()) > 1e6
 
 
-@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("key", sorted({case.values[0] for case in WRITERS}))
 def test_padding_embeds_to_nothing_and_is_never_the_answer(key):
     config = config_of(key)
     body = make(key, config)
@@ -142,7 +168,7 @@ def test_padding_embeds_to_nothing_and_is_never_the_answer(key):
     assert isinstance(batch.source, Side)
 
 
-@pytest.mark.parametrize(("key", "config"), CASES)
+@pytest.mark.parametrize(("key", "config"), WRITERS)
 def test_the_output_layer_shares_the_embeddings_only_where_the_config_says_so(key, config):
     body = make(key, config)
     is_tied = body.output.weight is body.embeddings.weight

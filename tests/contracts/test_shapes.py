@@ -190,7 +190,13 @@ def exercise(key: str, config: Any) -> None:
     """Read, write, search and learn, padded and packed."""
     body, rows = make(key, config), examples(config)
     padded = batch_of(config, pad_rows(rows))
-    logits_of(body, batch_of(config, [rows[:3], rows[3:4], rows[4:]]))
+    packed = batch_of(config, [rows[:3], rows[3:4], rows[4:]])
+    logits_of(body, packed)
+    if body.kind == "encoder":
+        memory = body.encode(packed.source)
+        body.pooler(memory.hidden, memory.documents)
+        logits_of(pack(body), padded)
+        return
     hidden = body.decode(padded.target, body.encode(padded.source)).flatten(0, 1)
     labels = padded.labels.flatten()
     real = labels != IGNORE

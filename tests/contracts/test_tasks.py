@@ -12,43 +12,44 @@ import torch
 
 from headway import registry
 from headway.data.batch import pad_rows
+from headway.files.folder import make_body
 from headway.recipe import Training
 from headway.tasks._model import Model, make_task
-from headway.text.tokenizer import train_tokenizer
+from headway.text.specials import SPECIALS
+from headway.text.train import train_tokenizer
 from headway.train.loop import Trainer
 
 KEYS = registry.list_keys("tasks")
-# An architecture for each kind of body, to try tasks on.
-BODIES = {"encoder_decoder": ("transformer", "seq2seq")}
+# Architectures for each kind of body, to try tasks on.
+BODIES = {"encoder_decoder": ("transformer", "seq2seq"), "encoder": ("bert", "roberta", "albert")}
 
 
-def rows_of(task):
-    words = ["red", "green", "blue", "black", "white", "gray"]
-    values = {"red": "rot", "green": "gruen", "blue": "blau"}
-    values |= {"black": "schwarz", "white": "weiss", "gray": "grau"}
-    generator = np.random.default_rng(0)
-    rows = []
-    for _ in range(24):
-        chosen = generator.choice(words, size=generator.integers(1, 4)).tolist()
-        target = " ".join(values[word] for word in chosen)
-        rows.append({"source": " ".join(chosen), "target": target})
-    return rows
+def rows_of(task) -> list[dict]:
+    return task.tiny_rows()
 
 
-def make(task_name: str, architecture: str) -> Model:
-    task = make_task(task_name, {"label_smoothing": 0.1, "num_beams": 2})
-    tokenizer = train_tokenizer("word", task.texts(rows_of(task)), vocab_size=60)
-    body_class = registry.load_class("models", architecture)
-    config = body_class.tiny()
+def make(task_name: str, architecture: str, **settings) -> Model:
+    known = {"label_smoothing": 0.1, "num_beams": 2}
+    task_class = registry.load_class("tasks", task_name)
+    fields = {item.name for item in dataclasses.fields(task_class)}
+    task = make_task(task_name, {k: v for k, v in known.items() if k in fields} | settings)
+    module = registry.load_module("models", architecture)
+    tokenizer = train_tokenizer(
+        "word", task.texts(rows_of(task)), vocab_size=60, specials=SPECIALS[module.SPECIALS]
+    )
+    config = registry.load_class("models", architecture).tiny()
     values = {
         "vocab_size": tokenizer.vocab_size,
         "pad_token_id": tokenizer.pad_id,
         "eos_token_id": tokenizer.end_id,
         "hidden_size": 32,
     }
+    known_fields = {item.name for item in dataclasses.fields(config)}
+    config = dataclasses.replace(config, **{k: v for k, v in values.items() if k in known_fields})
     torch.manual_seed(0)
-    body = body_class(dataclasses.replace(config, **values))
-    return Model(body, tokenizer, task, task_name=task_name, architecture=architecture)
+    body = make_body(architecture, config, task.head)
+    head = task.make_head(body)
+    return Model(body, tokenizer, task, task_name=task_name, architecture=architecture, head=head)
 
 
 CASES = [
@@ -63,7 +64,8 @@ def gradients(model: Model, *, cells: int) -> dict[str, torch.Tensor]:
     examples = model.task.encode(rows_of(model.task), model.setting)
     options = Training(batch_rows=24, batch_tokens=None, micro_batch_tokens=cells, precision="fp32")
     trainer = Trainer(model, examples, options)
-    trainer._accumulate(trainer.micro_batches(np.arange(24)), np.arange(24))
+    step = np.arange(min(24, len(examples.examples)))
+    trainer._accumulate(trainer.micro_batches(step), step)
     return {n: p.grad.clone() for n, p in model.body.named_parameters() if p.grad is not None}
 
 
@@ -91,11 +93,12 @@ def test_the_loss_falls_on_a_learnable_toy(key, architecture):
     )
     trainer = Trainer(model, model.task.encode(rows, model.setting), options)
     losses = [sum(trainer.take_step().losses.values()) for _ in range(200)]
-    assert losses[-1] < 0.1 * losses[0]
+    assert np.mean(losses[-10:]) < 0.1 * losses[0]
     model.body.eval()
     answers = model.predict(rows)
-    right = sum(a["prediction"] == r["target"] for a, r in zip(answers, rows, strict=True))
-    assert right >= 0.9 * len(rows)
+    if "target" in rows[0]:
+        right = sum(a["prediction"] == r["target"] for a, r in zip(answers, rows, strict=True))
+        assert right >= 0.9 * len(rows)
 
 
 @pytest.mark.parametrize(("key", "architecture"), CASES)

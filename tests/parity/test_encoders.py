@@ -10,6 +10,7 @@ import torch
 from headway import registry
 from headway.data.batch import Example, lay_out
 from headway.files import folder
+from headway.files.rename import to_published
 from headway.layers.heads import LinearHead
 from headway.layers.pooling import first_places
 from headway.layers.side import Side
@@ -179,7 +180,7 @@ def test_gradients_agree(family, kind, variant, tmp_path):
         if parameter.grad is not None
     }
     layout = registry.load_module("models", family).LAYOUTS[0]
-    written = folder.to_published(found, layout.table(kind))
+    written = to_published(found, layout.table(kind))
     expected = {
         name: parameter.grad
         for name, parameter in model.named_parameters()

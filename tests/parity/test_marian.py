@@ -15,7 +15,7 @@ from headway.layers.side import Side
 from headway.models.transformer import Transformer, TransformerConfig
 from headway.tasks._model import Model, load
 from headway.tasks.translation import Translation
-from headway.text.tokenizer import train_tokenizer
+from headway.text.train import train_tokenizer
 
 transformers = pytest.importorskip("transformers")
 

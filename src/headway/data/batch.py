@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -21,11 +21,15 @@ class Example:
         index: Row of the record; keys whatever is drawn at random for it.
         input_ids: Source (or only) token ids.
         target_ids: Target token ids, with </s>; None where there is no target side.
+        second: First token of the second segment; None where there is one segment only.
+        label: Class of the whole example; None where it has none.
     """
 
     index: int
     input_ids: list[int]
     target_ids: list[int] | None = None
+    second: int | None = None
+    label: int | None = None
 
     @property
     def num_tokens(self) -> int:
@@ -41,12 +45,14 @@ class Batch:
         source: (B, S). Input side.
         target: (B, T). What the decoder is given; position t sees what comes before it.
         labels: (B, T) int64. What it shall say at each position; IGNORE where nothing is asked.
+        document_labels: (N) int64. Class of each document, row by row.
         indices: Which examples are in the batch, row by row.
     """
 
     source: Side
     target: Side | None = None
     labels: Tensor | None = None
+    document_labels: Tensor | None = None
     indices: tuple[int, ...] = ()
 
     @property
@@ -62,12 +68,12 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """Move every tensor to a device."""
-        return Batch(
-            source=self.source.to(device),
-            target=self.target.to(device) if self.target is not None else None,
-            labels=self.labels.to(device) if self.labels is not None else None,
-            indices=self.indices,
-        )
+        moved = {
+            field.name: value.to(device)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor | Side)
+        }
+        return replace(self, **moved)
 
 
 def _lay_out(rows: Sequence[Sequence[Sequence[int]]], fill: int) -> tuple[np.ndarray, ...]:
@@ -93,6 +99,12 @@ def _side(rows: Sequence[Sequence[Sequence[int]]], fill: int) -> Side:
     return Side(input_ids=ids, documents=documents, positions=positions)
 
 
+def _segments(example: Example) -> list[int]:
+    length = len(example.input_ids)
+    first = length if example.second is None else example.second
+    return [0] * first + [1] * (length - first)
+
+
 def lay_out(rows: Sequence[Sequence[Example]], *, pad_id: int, start_id: int) -> Batch:
     """Lay examples out in rows of tensors.
 
@@ -105,6 +117,9 @@ def lay_out(rows: Sequence[Sequence[Example]], *, pad_id: int, start_id: int) ->
     """
     indices = tuple(example.index for row in rows for example in row)
     source = _side([[example.input_ids for example in row] for row in rows], pad_id)
+    if any(example.second is not None for row in rows for example in row):
+        types = _lay_out([[_segments(example) for example in row] for row in rows], 0)[0]
+        source = replace(source, token_type_ids=torch.from_numpy(types))
     targets = [[example.target_ids or [] for example in row] for row in rows]
     if not any(ids for row in targets for ids in row):
         return Batch(source=source, indices=indices)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from headway.data.read import BadRow, Records
+from headway.data.store import Store
 
 _NUM_BINS = 20
 _NUM_BAD_EXAMPLES = 20
@@ -186,6 +187,31 @@ def describe_split(
             _describe_side(side, np.asarray(counts), limit.get(side), unknown.get(side, 0))
             for side, counts in lengths.items()
         ],
+        padding_ratio=dict(padding or {}),
+    )
+
+
+def describe_corpus(
+    name: str, store: Store, *, padding: Mapping[str, float] | None = None
+) -> SplitReport:
+    """Count what is in a tokenized corpus; its segments are the rows.
+
+    Args:
+        name: Such as "train".
+        store: The corpus.
+        padding: Way of making batches -> share of padding cells.
+    """
+    info = store.info
+    return SplitReport(
+        name=name,
+        files=list(info.files),
+        num_rows=store.num_segments,
+        bad_rows=0,
+        bad_examples=[],
+        empty_rows=info.blank_lines,
+        duplicate_rows=info.repeated,
+        duplicate_sources=info.repeated,
+        sides=[_describe_side("text", np.diff(store.segments), None, info.unknown)],
         padding_ratio=dict(padding or {}),
     )
 

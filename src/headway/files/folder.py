@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from headway import registry
 from headway.errors import ConfigError, FileError, join_problems
 from headway.files.manifest import check_folder, read_json, write_json
-from headway.files.rename import match_published, ours_of, to_ours, to_published
+from headway.files.rename import to_published
+from headway.files.weights import Fit, read_tensors
 from headway.names import Layout, PublishedHead
 
 # Keys with which a published model asks to run code of its own.
@@ -44,13 +45,16 @@ def make_body(key: str, config: Any, head: str) -> Any:
     """
     published = _published_head(key, pick_layout(key, config), head)
     body_class = registry.load_class("models", key)
-    return body_class(config, published.parts) if published.parts is not None else body_class(config)
+    return (
+        body_class(config, published.parts) if published.parts is not None else body_class(config)
+    )
 
 
 def _published_head(key: str, layout: Layout, head: str) -> PublishedHead:
     if head not in layout.heads:
         raise ConfigError(
-            f"no published {key} has a head of kind {head}", hint=f"it has {', '.join(layout.heads)}"
+            f"no published {key} has a head of kind {head}",
+            hint=f"it has {', '.join(layout.heads)}",
         )
     return layout.heads[head]
 
@@ -251,7 +255,7 @@ def read_model(folder: Path, *, kind: str | None = None) -> Loaded:
     with torch.device("meta"):
         body = make_body(key, config, kind)
     tensors = read_tensors(folder)
-    fit = _Fit(body, layout, kind, tensors)
+    fit = Fit(body, layout, kind, tensors)
     try:
         ours = fit.tensors()
     except FileError as error:
@@ -301,132 +305,31 @@ def _read_labels(published: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
 
 
-class _Fit:
-    """Published tensors held against what a network needs.
-
-    Args:
-        body: The network, without memory.
-        layout: How its family is published.
-        kind: Kind of head.
-        tensors: Published name -> tensor.
-    """
-
-    def __init__(
-        self, body: nn.Module, layout: Layout, kind: str, tensors: Mapping[str, Tensor]
-    ) -> None:
-        self.body, self.layout = body, layout
-        tensors = {modern_name(name): value for name, value in tensors.items()}
-        # A body's names lack the prefix in a file of the body alone, whatever the class says.
-        prefixed = any(name.startswith(layout.prefix) for name in tensors)
-        self.table = layout.table(kind, prefixed=prefixed)
-        own = dict(body.named_parameters())
-        self.shapes = {name: value.shape for name, value in own.items()}
-        names = {id(value): name for name, value in own.items()}
-        every = body.named_parameters(remove_duplicate=False)
-        self.shared = {name: names[id(value)] for name, value in every if name not in own}
-        self.unused: list[str] = []
-        self.given = {n: t for n, t in tensors.items() if self._is_asked(n, kind, prefixed)}
-        pairs, _ = match_published(self.table, self.given)
-        found = {self.shared.get(name, name): pair for pair in pairs for name in pair.ours}
-        self.fresh = [
-            part
-            for part in self._parts(kind)
-            if not any(name.startswith(f"{part}.") for name in found)
-        ]
-        for name, pair in found.items():
-            if name.startswith("head."):
-                self.shapes[name] = self.given[pair.published].shape
-
-    def _parts(self, kind: str) -> list[str]:
-        head = self.layout.heads[kind]
-        asked = list(head.parts or ())
-        has_own = any(name.startswith("head.") for e in head.renames for name in ours_of(e))
-        return [*asked, "head"] if has_own else asked
-
-    def _is_asked(self, name: str, kind: str, prefixed: bool) -> bool:
-        """Leave out, and note, what only other heads of the family need."""
-        pairs, _ = match_published(self.table, [name])
-        known = set(self.shapes) | set(self.shared)
-        if any(not pair.ours for pair in pairs):
-            return True
-        if any(ours in known or ours.startswith("head.") for pair in pairs for ours in pair.ours):
-            return True
-        others = (self.layout.table(other, prefixed=prefixed) for other in self.layout.heads)
-        if any(match_published(table, [name])[0] for table in others):
-            self.unused.append(name)
-            return False
-        return True
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Turn published tensors into ours, and add what the config determines.
-
-        Raises:
-            FileError: if they do not fit the config.
-        """
-        shapes = {
-            name: shape
-            for name, shape in self.shapes.items()
-            if not any(name.startswith(f"{part}.") for part in self.fresh)
-        }
-        body, renames = self.body, self.table
-        if not hasattr(body, "fixed_parameters"):
-            return to_ours(self.given, renames, shapes, shared=self.shared)
-        # First without memory: nothing of a size that the file does not bear out is computed.
-        with torch.device("meta"):
-            written = to_published(body.fixed_parameters(), renames)
-        ours = to_ours({**written, **self.given}, renames, shapes, shared=self.shared)
-        if any(value.is_meta for value in ours.values()):
-            fixed = body.fixed_parameters()
-            ours |= {name: fixed[name] for name, value in ours.items() if value.is_meta}
-        return ours
+# Role -> the key of tokenizer_config.json and special_tokens_map.json that names its token.
+_TOKEN_KEYS = {
+    "pad": ("pad_token",),
+    "unknown": ("unk_token",),
+    "start": ("cls_token", "bos_token"),
+    "end": ("sep_token", "eos_token"),
+    "mask": ("mask_token",),
+}
 
 
-def modern_name(name: str) -> str:
-    """Write a norm's parameters as they are called today: the first BERTs say gamma and beta."""
-    for old, new in ((".gamma", ".weight"), (".beta", ".bias")):
-        if name.endswith(old):
-            return name.removesuffix(old) + new
-    return name
-
-
-def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """Read the weights of a folder, in one file or in several that an index lists.
-
-    Raises:
-        FileError: if a file is missing or damaged, or the index points outside of the folder.
-    """
-    index = folder / "model.safetensors.index.json"
-    if (folder / "model.safetensors").is_file() or not index.is_file():
-        return _read_file(folder / "model.safetensors")
-    listed = read_json(index).get("weight_map")
-    if not (isinstance(listed, dict) and all(isinstance(x, str) for x in listed.values())):
-        raise FileError(f"{index.name} has no weight_map", where=str(folder))
-    files = sorted(set(listed.values()))
-    if outside := [name for name in files if Path(name).name != name or name in (".", "..")]:
-        raise FileError(
-            f"{index.name} points outside of its folder: {join_problems(outside)}",
-            where=str(folder),
-        )
-    tensors: dict[str, Tensor] = {}
-    for name in files:
-        tensors |= _read_file(folder / name)
-    if missing := sorted(listed.keys() - tensors.keys()):
-        raise FileError(
-            f"the files lack what {index.name} lists: {join_problems(missing)}", where=str(folder)
-        )
-    return tensors
-
-
-def _read_file(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        old = path.parent / "pytorch_model.bin"
-        hint = f"write it with: headway convert {path.parent}" if old.exists() else ""
-        raise FileError(f"there is no {path.name}", where=str(path.parent), hint=hint)
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise FileError(f"{path.name} is damaged: {error}", where=str(path.parent)) from error
+def read_special_tokens(folder: Path) -> dict[str, str]:
+    """Read what a folder's tokenizer calls its special tokens: role -> token."""
+    named: dict[str, Any] = {}
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+        if (folder / name).is_file():
+            named |= read_json(folder / name)
+    found = {}
+    for role, keys in _TOKEN_KEYS.items():
+        for key in keys:
+            value = named.get(key)
+            # An added token is written with its properties.
+            token = value.get("content") if isinstance(value, dict) else value
+            if isinstance(token, str):
+                found.setdefault(role, token)
+    return found
 
 
 def write_generation_config(folder: Path, values: Mapping[str, Any]) -> None:

@@ -26,6 +26,7 @@ class Loss:
         weight: Factor of this term in the objective.
         reported: () float. What is shown in place of `total` where the two differ, such as the
             loss without label smoothing.
+        correct: Targets that got the highest score; None where nobody counted, as in training.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Loss:
     count: float
     weight: float = 1.0
     reported: Tensor | None = None
+    correct: float | None = None
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -178,3 +180,20 @@ def linear_cross_entropy(
         hidden, weight, bias = hidden.detach(), weight.detach(), bias.detach()
     total, nll = _LinearCrossEntropy.apply(hidden, weight, bias, labels, label_smoothing, excluded)  # pyright: ignore[reportGeneralTypeIssues]
     return CrossEntropy(total, nll)
+
+
+def count_correct(hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> float:
+    """Count the rows whose label has the largest logit, chunk by chunk.
+
+    Args:
+        hidden: (N, D) float.
+        weight: (V, D) float.
+        bias: (V) float.
+        labels: (N) int64.
+    """
+    correct = 0
+    for start in range(0, len(hidden), _CHUNK_ROWS):
+        rows = slice(start, start + _CHUNK_ROWS)
+        logits = torch.nn.functional.linear(hidden[rows], weight, bias)
+        correct += int((logits.argmax(-1) == labels[rows]).sum())
+    return float(correct)

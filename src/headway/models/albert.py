@@ -33,6 +33,7 @@ from headway.models.bert import CONFIG, CONSTANTS, EMBEDDING_RENAMES
 from headway.names import Copy, Layout, PublishedHead, Rename
 
 PUBLISHED = ("albert",)
+SPECIALS = "albert"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,6 +34,7 @@ from headway.models._encoder import (
 from headway.names import Copy, Ignore, Layout, PublishedHead, Rename
 
 PUBLISHED = ("bert",)
+SPECIALS = "bert"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,7 +233,9 @@ HEADS = MappingProxyType(
         "pair": PublishedHead("BertForNextSentencePrediction", ("pooler",), (_PAIR,)),
         "sequence": PublishedHead("BertForSequenceClassification", ("pooler",), (_CLASSIFIER,)),
         "token": PublishedHead("BertForTokenClassification", (), (_CLASSIFIER,)),
-        "span": PublishedHead("BertForQuestionAnswering", (), (Rename("qa_outputs", "head.output"),)),
+        "span": PublishedHead(
+            "BertForQuestionAnswering", (), (Rename("qa_outputs", "head.output"),)
+        ),
         "choice": PublishedHead("BertForMultipleChoice", ("pooler",), (_CLASSIFIER,)),
     }
 )

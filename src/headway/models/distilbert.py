@@ -34,6 +34,7 @@ from headway.models._encoder import (
 from headway.names import Ignore, Layout, PublishedHead, Rename
 
 PUBLISHED = ("distilbert",)
+SPECIALS = "bert"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +178,9 @@ def _renames() -> tuple[Rename, ...]:
         ("ffn.lin2", "feed_forward.down"),
         ("output_layer_norm", "after_feed_forward.norm"),
     )
-    return tuple(Rename(f"transformer.layer.{{}}.{a}", f"encoder.layers.{{}}.{b}") for a, b in pairs)
+    return tuple(
+        Rename(f"transformer.layer.{{}}.{a}", f"encoder.layers.{{}}.{b}") for a, b in pairs
+    )
 
 
 _MASKED_LM = (

@@ -36,6 +36,7 @@ from headway.models.bert import CONFIG, CONSTANTS, RENAMES
 from headway.names import Copy, Layout, PublishedHead, Rename
 
 PUBLISHED = ("roberta",)
+SPECIALS = "roberta"
 
 
 @dataclass(frozen=True, kw_only=True)

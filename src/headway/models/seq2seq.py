@@ -52,6 +52,7 @@ from headway.layers.side import Memory, Side
 from headway.names import Layout, PublishedHead
 
 PUBLISHED = ("headway-seq2seq",)
+SPECIALS = "translation"
 
 _CHOICES = MappingProxyType(
     {
@@ -106,6 +107,11 @@ class Seq2seqConfig:
     """Id of <pad>, which also starts decoding; recipes take the tokenizer's."""
     eos_token_id: int = 1
     """Id of </s>; recipes take the tokenizer's."""
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest source or target, in tokens."""
+        return self.max_position_embeddings
 
     def check(self) -> list[str]:
         """Return every problem of these values, in the recipe's words."""
@@ -408,7 +414,7 @@ def make_decoder(config: Seq2seqConfig) -> FixedContextDecoder | BahdanauDecoder
 LAYOUTS = (
     Layout(
         model_type="headway-seq2seq",
-        heads=MappingProxyType({"translation": PublishedHead("HeadwaySeq2seq")}),
+        heads={"translation": PublishedHead("HeadwaySeq2seq")},
         config={item.name: (item.name,) for item in fields(Seq2seqConfig)},
     ),
 )

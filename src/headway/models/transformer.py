@@ -34,13 +34,12 @@ from headway.layers.stacks import DecoderStack, DecodingState, EncoderStack
 from headway.names import Layout, OneRow, PublishedHead, Rename, Tie
 
 PUBLISHED = ("marian", "pegasus")
+SPECIALS = "translation"
 
-_CHOICES = MappingProxyType(
-    {
-        "norm": ("post", "pre"),
-        "positions": ("sinusoidal", "learned"),
-        "activation": tuple(ACTIVATIONS),
-    }
+_CHOICES = (
+    ("norm", ("post", "pre")),
+    ("positions", ("sinusoidal", "learned")),
+    ("activation", tuple(ACTIVATIONS)),
 )
 
 
@@ -77,6 +76,11 @@ class TransformerConfig:
     eos_token_id: int = 1
     """Id of </s>, which ends a sentence; recipes take the tokenizer's."""
 
+    @property
+    def max_tokens(self) -> int:
+        """Longest source or target."""
+        return self.max_position_embeddings
+
     def check(self) -> list[str]:
         """Return every problem of these values, in the recipe's words."""
         problems = []
@@ -95,7 +99,7 @@ class TransformerConfig:
             problems.append(f"dropout is {self.dropout}, but must be from 0 to below 1")
         if not self.position_base > 1:
             problems.append(f"position_base is {self.position_base}, but must be above 1")
-        for name, allowed in _CHOICES.items():
+        for name, allowed in _CHOICES:
             if getattr(self, name) not in allowed:
                 problems.append(
                     f"{name} is {getattr(self, name)!r}, but must be one of {', '.join(allowed)}"
@@ -113,7 +117,6 @@ PRESETS = MappingProxyType(
             "num_decoder_layers": 6,
             "num_attention_heads": 8,
             "intermediate_size": 2048,
-            "dropout": 0.1,
         },
         "big": {
             "vocab_size": 37000,
@@ -189,9 +192,8 @@ class Transformer(nn.Module):
 
     def fixed_parameters(self) -> dict[str, Tensor]:
         """Give the parameters that the config determines; published files may leave them out."""
-        bias = torch.zeros(self.config.vocab_size)
-        bias[self.config.pad_token_id] = -10000.0
-        fixed = {"output.bias": bias}
+        fixed = {"output.bias": torch.zeros(self.config.vocab_size)}
+        fixed["output.bias"][self.config.pad_token_id] = -10000.0
         if self.config.positions == "sinusoidal":
             shape = self.encoder.positions.weight.shape
             table = sines_first(sinusoid(*shape, base=self.config.position_base))
@@ -355,8 +357,8 @@ def _stack_renames(stack: str) -> tuple[Rename, ...]:
             ("encoder_attn.out_proj", "cross_attention.output"),
             ("encoder_attn_layer_norm", "after_cross_attention.norm"),
         ]
-    renames = tuple(Rename(published + a, ours + b) for a, b in pairs)
-    return (*renames, Rename(f"model.{stack}.embed_positions", f"{stack}.positions"))
+    positions = Rename(f"model.{stack}.embed_positions", f"{stack}.positions")
+    return (*(Rename(published + a, ours + b) for a, b in pairs), positions)
 
 
 _RENAMES = (
@@ -394,7 +396,7 @@ _EXTRAS = MappingProxyType({"attention_dropout": 0.0, "activation_dropout": 0.0,
 LAYOUTS = (
     Layout(
         model_type="marian",
-        heads=MappingProxyType({"translation": PublishedHead("MarianMTModel")}),
+        heads={"translation": PublishedHead("MarianMTModel")},
         when={"norm": "post"},
         config=_CONFIG,
         constants={**_CONSTANTS, "share_encoder_decoder_embeddings": True},
@@ -403,7 +405,7 @@ LAYOUTS = (
     ),
     Layout(
         model_type="pegasus",
-        heads=MappingProxyType({"translation": PublishedHead("PegasusForConditionalGeneration")}),
+        heads={"translation": PublishedHead("PegasusForConditionalGeneration")},
         when={"norm": "pre"},
         config=_CONFIG,
         constants=_CONSTANTS,

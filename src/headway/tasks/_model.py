@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -15,13 +16,25 @@ from headway.data.lines import find_damage
 from headway.errors import ConfigError, FileError, RequestError, nearest
 from headway.files import folder
 from headway.files.manifest import read_json, write_folder, write_json
+from headway.layers.heads import LinearHead
 from headway.layers.packed import has_fast_bf16, pack
 from headway.memory import keep_freed_memory
 from headway.recipe import convert_settings
 from headway.tasks._task import Body, Head, Progress, Record, Setting, Task
-from headway.text.tokenizer import END, PAD, UNKNOWN, Tokenizer
+from headway.text.tokenizer import Tokenizer
 
 FORMAT = 1
+# What tokenizer_config.json calls the roles of special tokens.
+_ROLES = MappingProxyType({"eos_token": "end", "pad_token": "pad", "unk_token": "unknown"})
+_ENCODER_ROLES = MappingProxyType(
+    {
+        "cls_token": "start",
+        "sep_token": "end",
+        "pad_token": "pad",
+        "unk_token": "unknown",
+        "mask_token": "mask",
+    }
+)
 PRECISIONS = ("fp32", "bf16")
 
 
@@ -54,6 +67,8 @@ class Model:
         head: A small network on top, where the task brings one.
         labels: Names of the classes, in the order of the logits.
         summary: How it was trained, for people.
+        kind: Kind of head, a key of the architecture's HEADS; None: the task's.
+        notes: What a user should know of how it was loaded, a sentence each.
     """
 
     def __init__(
@@ -67,6 +82,8 @@ class Model:
         head: Head = None,
         labels: tuple[str, ...] = (),
         summary: Mapping[str, Any] | None = None,
+        kind: str | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         if body.kind not in task.bodies:
             raise ConfigError(
@@ -76,13 +93,14 @@ class Model:
         self.body, self.head, self.tokenizer, self.task = body, head, tokenizer, task
         self.task_name, self.architecture, self.labels = task_name, architecture, labels
         self.summary = dict(summary or {})
+        self.kind, self.notes = kind or task.head, tuple(notes)
 
     @property
     def setting(self) -> Setting:
         """Give what the task needs to know of this model."""
         return Setting(
             tokenizer=self.tokenizer,
-            max_tokens=self.body.config.max_position_embeddings,
+            max_tokens=self.body.config.max_tokens,
             labels=self.labels,
         )
 
@@ -189,6 +207,8 @@ class Model:
             head=None if self.head is None else pack(self.head),
             labels=self.labels,
             summary=self.summary,
+            kind=self.kind,
+            notes=self.notes,
         )
 
     def save(self, model_dir: str | Path) -> None:
@@ -215,10 +235,17 @@ class Model:
         write_folder(path, self._write_files)
 
     def _write_files(self, draft: Path) -> None:
-        folder.write_body(draft, self.architecture, self.body)
-        special = {"eos_token": END, "pad_token": PAD}
-        if self.tokenizer.unknown_id is not None:
-            special["unk_token"] = UNKNOWN
+        folder.write_model(
+            draft,
+            self.architecture,
+            self.body,
+            kind=self.kind,
+            head=self.head,
+            labels=self.labels,
+        )
+        names = self.tokenizer.special_names()
+        roles = _ENCODER_ROLES if self.body.kind == "encoder" else _ROLES
+        special = {theirs: names[ours] for theirs, ours in roles.items() if ours in names}
         folder.write_tokenizer(draft, self.tokenizer.to_json(), special=special)
         generation = self.task.generation(self.setting)
         if generation is not None:
@@ -234,31 +261,75 @@ class Model:
         write_json(draft / "headway.json", own)
 
 
-def load(model_dir: str | Path, *, precision: str = "fp32") -> Model:
+def load(
+    model_dir: str | Path, *, precision: str = "fp32", task: Task | None = None, task_name: str = ""
+) -> Model:
     """Open a model folder: one of ours, or a published one of an architecture that we have.
 
     Args:
         model_dir: Folder with config.json, model.safetensors and tokenizer.json.
         precision: "fp32", "bf16" or "auto".
+        task: What it shall learn, in place of what it did; parts that the folder lacks for it
+            are drawn at random, and `Model.notes` says so.
+        task_name: Key of that task.
     Raises:
         FileError: if the folder is missing, damaged, or asks to run code.
+        ConfigError: if no task of ours, or not this one, fits the model.
     """
     path = Path(model_dir)
-    key, body = folder.read_body(path)
-    tokenizer = Tokenizer.from_file(path / "tokenizer.json")
-    if problems := _tokenizer_problems(tokenizer, body.config):
-        raise FileError("; ".join(problems), where=str(path))
     own = _read_own(path)
+    found = folder.read_model(path, kind=None if task is None else task.head)
+    tokenizer = Tokenizer.from_file(path / "tokenizer.json", folder.read_special_tokens(path))
+    if problems := _tokenizer_problems(tokenizer, found.body.config):
+        raise FileError("; ".join(problems), where=str(path))
+    if task is None:
+        task, task_name = own.task, own.task_name
+    if task is None:
+        task_name, task = _fitting_task(found)
     model = Model(
-        body,
+        found.body,
         tokenizer,
-        own.task,
-        task_name=own.task_name,
-        architecture=key,
-        labels=own.labels,
+        task,
+        task_name=task_name,
+        architecture=found.key,
+        head=_make_head(found, task),
+        labels=own.labels or found.labels,
         summary=own.summary,
+        kind=found.kind,
+        notes=_notes(found, path),
     )
     return model.to_precision(precision)
+
+
+def _make_head(found: folder.Loaded, task: Task) -> Head:
+    """Put the head's weights into a network, or draw them where the folder has none."""
+    if found.head:
+        labels, width = found.head["output.weight"].shape
+        head = LinearHead(width, labels)
+        head.load_state_dict(found.head)
+        return head.eval()
+    return task.make_head(found.body) if found.kind == task.head else None
+
+
+def _notes(found: folder.Loaded, path: Path) -> list[str]:
+    notes = []
+    if found.fresh:
+        names = " and ".join(name.replace("_", " ") for name in found.fresh)
+        notes.append(f"{path} has no {names}: newly initialized, to be trained")
+    if found.unused:
+        notes.append(f"{path}: not used: {', '.join(found.unused)}")
+    return notes
+
+
+def _fitting_task(found: folder.Loaded) -> tuple[str, Task]:
+    """Find the task that works with a published folder's head."""
+    for name in registry.list_keys("tasks"):
+        task_class = registry.load_class("tasks", name)
+        if found.kind in task_class.heads:
+            return name, make_task(name, task_class.settings_of(found.kind, found.key))
+    raise ConfigError(
+        f"Headway has no task yet that works with a {found.key} with a head of kind {found.kind}"
+    )
 
 
 def _tokenizer_problems(tokenizer: Tokenizer, config: Any) -> list[str]:
@@ -269,28 +340,32 @@ def _tokenizer_problems(tokenizer: Tokenizer, config: Any) -> list[str]:
             f"tokenizer.json has ids up to {tokenizer.largest_id}, but the model embeds only "
             f"{config.vocab_size} tokens"
         )
-    for token, wanted in ((PAD, config.pad_token_id), (END, config.eos_token_id)):
+    for role, field_name in (("pad", "pad_token_id"), ("end", "eos_token_id")):
+        wanted = getattr(config, field_name, None)
+        token = tokenizer.name_of(role)
         found = tokenizer.find(token)
-        if found != wanted:
+        if wanted is not None and found != wanted:
             problems.append(f"{token} is {found} in tokenizer.json, but {wanted} in config.json")
     return problems
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Own:
-    """What headway.json says."""
+    """What headway.json says; without one, nothing."""
 
-    task: Task
-    task_name: str
-    labels: tuple[str, ...]
-    summary: Mapping[str, Any]
+    task: Task | None = None
+    task_name: str = ""
+    labels: tuple[str, ...] = ()
+    summary: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _read_own(path: Path) -> _Own:
-    """Read headway.json; a published folder has none, and then translates."""
+    """Read headway.json; a published folder has none."""
     file = path / "headway.json"
-    own = read_json(file) if file.is_file() else {}
-    settings = own.get("task") or {"name": "translation"}
+    if not file.is_file():
+        return _Own()
+    own = read_json(file)
+    settings = own.get("task")
     labels, summary = own.get("labels") or [], own.get("training") or {}
     if not (isinstance(settings, dict) and isinstance(summary, dict) and isinstance(labels, list)):
         raise FileError("headway.json is damaged", where=str(path))

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from headway.data.batch import Batch, Example
+from headway.data.store import Store
 from headway.layers.losses import Loss
 from headway.metrics.intervals import Statistics
 from headway.text.tokenizer import Tokenizer
@@ -31,13 +32,35 @@ class Encoded:
         full_lengths: Side -> (N,) int64. Tokens before cutting.
         limits: Side -> longest length that is used.
         unknown: Side -> tokens that the vocabulary does not cover.
+        plan: Gives the examples of another epoch, where each has its own.
     """
 
-    examples: list[Example]
+    examples: Sequence[Example]
     lengths: np.ndarray
     full_lengths: Mapping[str, np.ndarray]
     limits: Mapping[str, int]
     unknown: Mapping[str, int]
+    plan: Callable[[int], Encoded] | None = None
+
+    def at(self, epoch: int) -> Encoded:
+        """Give the examples of an epoch, counted from 0."""
+        return self if self.plan is None else self.plan(epoch)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What random choices depend on, together with the example's own number.
+
+    Args:
+        seed: Of the run.
+        epoch: Counted from 0.
+    """
+
+    seed: int = 0
+    epoch: int = 0
+
+
+NO_CHANCE = Draw()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,18 +93,34 @@ class Task(Protocol):
         columns: Columns of a record that training needs; `inputs` of them are what prediction
             needs.
         bodies: Kinds of body that fit.
-        head: Kind of head, a key of the model files' HEADS.
+        heads: Kinds of head that it works with, keys of the model files' HEADS.
+        reads_corpus: Trains on running text instead of records.
         metrics: Names of the scores, the one that chooses the best model first.
     """
 
     columns: ClassVar[tuple[str, ...]]
     inputs: ClassVar[tuple[str, ...]]
     bodies: ClassVar[tuple[str, ...]]
-    head: ClassVar[str]
+    heads: ClassVar[tuple[str, ...]]
+    reads_corpus: ClassVar[bool]
     metrics: ClassVar[tuple[str, ...]]
+
+    @property
+    def head(self) -> str:
+        """Kind of head that it trains with these settings, one of `heads`."""
+        ...
 
     def check(self) -> list[str]:
         """Return every problem of the settings."""
+        ...
+
+    @staticmethod
+    def settings_of(kind: str, architecture: str) -> dict[str, Any]:
+        """Give the settings with which it works with a published head, one of `heads`."""
+        ...
+
+    def make_head(self, body: Body) -> Head:
+        """Build the network of its own on top of a body; None where it has none."""
         ...
 
     def texts(self, rows: Sequence[Record]) -> list[str]:
@@ -92,8 +131,14 @@ class Task(Protocol):
         """Turn records into examples."""
         ...
 
-    def collate(self, rows: Sequence[Sequence[Example]], setting: Setting) -> Batch:
-        """Lay examples out in rows."""
+    def encode_corpus(self, store: Store, setting: Setting, *, seed: int = 0) -> Encoded:
+        """Cut running text into examples; asked of tasks that read a corpus."""
+        ...
+
+    def collate(
+        self, rows: Sequence[Sequence[Example]], setting: Setting, draw: Draw = NO_CHANCE
+    ) -> Batch:
+        """Lay examples out in rows; `draw` decides what is left to chance."""
         ...
 
     def counts(self, batch: Batch) -> dict[str, float]:
@@ -123,4 +168,9 @@ class Task(Protocol):
         self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]
     ) -> list[Statistics]:
         """Compare answers with records: what each score is computed from, row by row."""
+        ...
+
+    @staticmethod
+    def tiny_rows() -> list[dict[str, Any]]:
+        """Give records for the contract tests, learned in seconds."""
         ...

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from headway.data.batch import Batch, Example, lay_out
 from headway.data.order import inference_batches
+from headway.data.store import Store
 from headway.decode.beam import BeamOptions, Hypothesis, beam_search
 from headway.errors import RequestError
 from headway.layers.losses import IGNORE, Loss, linear_cross_entropy
@@ -32,7 +33,16 @@ from headway.layers.side import Side
 from headway.metrics.generated import bleu_statistics, chrf_statistics, exact_match_statistics
 from headway.metrics.intervals import Statistics
 from headway.tasks._parallel import answer_batches
-from headway.tasks._task import Body, Encoded, Head, Progress, Record, Setting
+from headway.tasks._task import (
+    NO_CHANCE,
+    Body,
+    Draw,
+    Encoded,
+    Head,
+    Progress,
+    Record,
+    Setting,
+)
 
 # Cells of a batch in prediction; beams multiply them.
 _BATCH_TOKENS = 4096
@@ -72,8 +82,23 @@ class Translation:
     columns: ClassVar[tuple[str, ...]] = ("source", "target")
     inputs: ClassVar[tuple[str, ...]] = ("source",)
     bodies: ClassVar[tuple[str, ...]] = ("encoder_decoder",)
-    head: ClassVar[str] = "translation"
+    heads: ClassVar[tuple[str, ...]] = ("translation",)
+    reads_corpus: ClassVar[bool] = False
     metrics: ClassVar[tuple[str, ...]] = ("bleu", "chrf", "exact_match", "perplexity")
+
+    @property
+    def head(self) -> str:
+        """The output layer tied to the embeddings."""
+        return "translation"
+
+    @staticmethod
+    def settings_of(kind: str, architecture: str) -> dict[str, Any]:
+        """Take the defaults: there is one kind of head."""
+        return {}
+
+    def make_head(self, body: Body) -> Head:
+        """Build nothing: the output layer lives in the body."""
+        return None
 
     def check(self) -> list[str]:
         """Return every problem of the settings."""
@@ -141,7 +166,13 @@ class Translation:
             unknown=unknown,
         )
 
-    def collate(self, rows: Sequence[Sequence[Example]], setting: Setting) -> Batch:
+    def encode_corpus(self, store: Store, setting: Setting, *, seed: int = 0) -> Encoded:
+        """Raise: translation is learned from pairs, never from running text."""
+        raise TypeError("translation reads no corpus")
+
+    def collate(
+        self, rows: Sequence[Sequence[Example]], setting: Setting, draw: Draw = NO_CHANCE
+    ) -> Batch:
         """Lay examples out in rows; decoding starts from <pad>."""
         pad_id = setting.tokenizer.pad_id
         return lay_out(rows, pad_id=pad_id, start_id=pad_id)
@@ -299,6 +330,19 @@ class Translation:
         return [
             score(texts, references)
             for score in (bleu_statistics, chrf_statistics, exact_match_statistics)
+        ]
+
+    @staticmethod
+    def tiny_rows() -> list[dict[str, str]]:
+        """Give records that are learned in seconds."""
+        pairs = {"red": "rot", "blue": "blau", "black": "schwarz", "white": "weiss"}
+        words = list(pairs)
+        chosen = [
+            [words[i % 4], words[i // 4 % 4], words[i // 3 % 4]][: 1 + i % 3] for i in range(24)
+        ]
+        return [
+            {"source": " ".join(row), "target": " ".join(pairs[word] for word in row)}
+            for row in chosen
         ]
 
 

@@ -1,39 +1,23 @@
-"""Text <-> token ids: six kinds of tokenizers, trained in a run and saved as `tokenizer.json`.
+"""Text <-> token ids, by a `tokenizer.json`.
 
-The `tokenizers` library does the work; this file decides how each kind is put together, keeps
-special tokens apart from text, and turns the library's failures into one line.
+The `tokenizers` library does the work; this file keeps special tokens apart from text, and turns
+the library's failures into one line. `train.py` beside it learns vocabularies.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-from tokenizers import (
-    AddedToken,
-    Regex,
-    decoders,
-    models,
-    normalizers,
-    pre_tokenizers,
-    processors,
-    trainers,
-)
 from tokenizers import Tokenizer as Engine
 
-from headway.errors import ConfigError, FileError, HeadwayError, nearest
-
-UNKNOWN, END, PAD = "<unk>", "</s>", "<pad>"
-# Learning merges takes time by the square of a word's length: a word of a million characters, as
-# a damaged line brings, takes hours. Longer ones are learned from in pieces of so many.
-_LONGEST_WORD = 1000
-_LONG_WORD = re.compile(rf"\S{{{_LONGEST_WORD}}}(?=\S)")
+from headway.errors import ConfigError, FileError, HeadwayError
+from headway.text.specials import ROLES
 
 
 @dataclass(frozen=True)
@@ -59,10 +43,12 @@ class Tokenizer:
 
     Args:
         engine: A tokenizer of the `tokenizers` library.
+        names: Role ("pad", "unknown", "start", "end", "mask") -> token, where it is known.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, names: Mapping[str, str] | None = None) -> None:
         self._engine = engine
+        self._names = dict(names or {})
         # The library's own switches travel in tokenizer.json, and a batch of ours is never padded
         # or cut by it: we count what we cut.
         self._engine.no_padding()
@@ -82,17 +68,46 @@ class Tokenizer:
     @property
     def pad_id(self) -> int:
         """Give the id of <pad>."""
-        return self.id_of(PAD)
+        return self.id_of(self.name_of("pad"))
 
     @property
     def end_id(self) -> int:
-        """Give the id of </s>, which ends every encoded text."""
-        return self.id_of(END)
+        """Give the id of </s> or [SEP], which ends every encoded text."""
+        return self.id_of(self.name_of("end"))
+
+    @property
+    def start_id(self) -> int:
+        """Give the id of <s> or [CLS], which begins every text of an encoder."""
+        return self.id_of(self.name_of("start"))
+
+    @property
+    def mask_id(self) -> int:
+        """Give the id of <mask> or [MASK]."""
+        return self.id_of(self.name_of("mask"))
 
     @property
     def unknown_id(self) -> int | None:
         """Give the id of <unk>; None where every text can be written."""
-        return self.find(UNKNOWN)
+        return self.find(self.name_of("unknown"))
+
+    def name_of(self, role: str) -> str:
+        """Say what this vocabulary calls "pad", "unknown", "start", "end" or "mask"."""
+        named = self._names.get(role)
+        if named is not None and self.find(named) is not None:
+            return named
+        known = ROLES[role]
+        return next((token for token in known if self.find(token) is not None), known[0])
+
+    def special_names(self) -> dict[str, str]:
+        """Give the role and the name of every special token that the vocabulary has."""
+        names = {role: self.name_of(role) for role in ROLES}
+        return {role: name for role, name in names.items() if self.find(name) is not None}
+
+    @cached_property
+    def special_ids(self) -> list[int]:
+        """Give the ids of all special tokens."""
+        added = self._engine.get_added_tokens_decoder()
+        return sorted(number for number, token in added.items() if token.special)
 
     def find(self, token: str) -> int | None:
         """Look up a token that may be missing."""
@@ -129,26 +144,45 @@ class Tokenizer:
             for item in self._run(self._engine.encode_batch, texts, special=special)
         ]
 
-    def encode_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Encode many texts to ids only, which is twice as fast."""
-        return [item.ids for item in self._run(self._engine.encode_batch_fast, texts)]
+    def encode_ids(self, texts: Sequence[str], *, bare: bool = False) -> list[list[int]]:
+        """Encode many texts to ids only, which is twice as fast.
+
+        Args:
+            texts: Any texts.
+            bare: Leave out the special tokens around a text.
+        """
+        encode = partial(self._engine.encode_batch_fast, add_special_tokens=not bare)
+        return [item.ids for item in self._run(encode, texts)]
+
+    @cached_property
+    def continues_word(self) -> list[bool]:
+        """Say of every id whether its piece goes on with a word; special tokens do not."""
+        pieces = [self.token_of(number) for number in range(self.largest_id + 1)]
+        if any(piece.startswith("##") for piece in pieces):
+            goes_on = [piece.startswith("##") for piece in pieces]
+        else:
+            mark = "\u2581" if any(piece.startswith("\u2581") for piece in pieces) else "\u0120"
+            goes_on = [bool(piece) and not piece.startswith(mark) for piece in pieces]
+        for number in self.special_ids:
+            goes_on[number] = False
+        return goes_on
 
     def _run(self, encode: Callable, texts: Sequence[str], *, special: bool = False) -> list[Any]:
         self._engine.encode_special_tokens = not special
         try:
-            with _one_line("the tokenizer cannot encode this"):
+            with one_line("the tokenizer cannot encode this"):
                 return encode(list(texts))
         finally:
             self._engine.encode_special_tokens = True
 
     def decode(self, ids: Sequence[int]) -> str:
         """Write ids as text, leaving special tokens out."""
-        with _one_line("the tokenizer cannot decode this"):
+        with one_line("the tokenizer cannot decode this"):
             return self._engine.decode(list(ids), skip_special_tokens=True)
 
     def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
         """Write many rows of ids as text, in parallel."""
-        with _one_line("the tokenizer cannot decode this"):
+        with one_line("the tokenizer cannot decode this"):
             return self._engine.decode_batch([list(row) for row in rows], skip_special_tokens=True)
 
     def to_json(self) -> str:
@@ -156,32 +190,38 @@ class Tokenizer:
         return self._engine.to_str(pretty=False)
 
     @staticmethod
-    def from_json(text: str, *, where: str = "tokenizer.json") -> Tokenizer:
+    def from_json(
+        text: str, *, where: str = "tokenizer.json", names: Mapping[str, str] | None = None
+    ) -> Tokenizer:
         """Read what `to_json` or another library wrote.
 
+        Args:
+            text: The JSON.
+            where: File, for messages.
+            names: Role -> special token, where it is known.
         Raises:
             FileError: if it cannot be read.
         """
-        with _muted(), _one_line("the tokenizer cannot be read", where=where):
-            tokenizer = Tokenizer(Engine.from_str(text))
+        with _muted(), one_line("the tokenizer cannot be read", where=where):
+            tokenizer = Tokenizer(Engine.from_str(text), names)
             # Some files can be read and then fail at whatever text.
             tokenizer._engine.decode(tokenizer._engine.encode("").ids)
         return tokenizer
 
     @staticmethod
-    def from_file(path: Path) -> Tokenizer:
-        """Read a `tokenizer.json`."""
+    def from_file(path: Path, names: Mapping[str, str] | None = None) -> Tokenizer:
+        """Read a `tokenizer.json`; `names` as for `from_json`."""
         try:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError as error:
             raise FileError(f"there is no {path.name}", where=str(path.parent)) from error
         except (OSError, UnicodeDecodeError) as error:
             raise FileError(f"the tokenizer cannot be read: {error}", where=str(path)) from error
-        return Tokenizer.from_json(text, where=str(path))
+        return Tokenizer.from_json(text, where=str(path), names=names)
 
 
 @contextlib.contextmanager
-def _one_line(problem: str, *, where: str = "") -> Iterator[None]:
+def one_line(problem: str, *, where: str = "") -> Iterator[None]:
     """Turn the library's failures into one line of ours."""
     try:
         yield
@@ -207,134 +247,3 @@ def _muted() -> Iterator[None]:
             stack.callback(os.dup2, shown, 2)
             os.dup2(null, 2)
         yield
-
-
-def _apart() -> pre_tokenizers.PreTokenizer:
-    # "<" never merges with what follows, so no learned piece can look like a special token.
-    return pre_tokenizers.Split("<", "isolated")
-
-
-def _character(vocab_size: int) -> tuple[Engine, trainers.Trainer]:
-    engine = Engine(models.WordLevel({}, unk_token=UNKNOWN))
-    engine.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    engine.decoder = decoders.Fuse()
-    return engine, trainers.WordLevelTrainer(vocab_size=vocab_size, show_progress=False)
-
-
-def _metaspace(*splits: pre_tokenizers.PreTokenizer) -> pre_tokenizers.PreTokenizer:
-    return pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), *splits])
-
-
-def _word(vocab_size: int) -> tuple[Engine, trainers.Trainer]:
-    engine = Engine(models.WordLevel({}, unk_token=UNKNOWN))
-    # The mark of a space stays on the word, so that decoding restores the spaces exactly.
-    engine.pre_tokenizer = _metaspace(pre_tokenizers.Split(Regex(r"[^\w\s\u2581]"), "isolated"))
-    engine.decoder = decoders.Metaspace()
-    return engine, trainers.WordLevelTrainer(vocab_size=vocab_size, show_progress=False)
-
-
-def _bpe(vocab_size: int) -> tuple[Engine, trainers.Trainer]:
-    engine = Engine(models.BPE(unk_token=UNKNOWN))
-    engine.pre_tokenizer = _metaspace(
-        _apart(), pre_tokenizers.Split(Regex(r"[.,!?;:]"), "isolated")
-    )
-    engine.decoder = decoders.Metaspace()
-    return engine, trainers.BpeTrainer(vocab_size=vocab_size, show_progress=False)
-
-
-def _byte_bpe(vocab_size: int) -> tuple[Engine, trainers.Trainer]:
-    engine = Engine(models.BPE())
-    engine.pre_tokenizer = pre_tokenizers.Sequence(
-        [_apart(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    engine.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    return engine, trainers.BpeTrainer(
-        vocab_size=vocab_size, initial_alphabet=alphabet, show_progress=False
-    )
-
-
-def _wordpiece(vocab_size: int) -> tuple[Engine, trainers.Trainer]:
-    engine = Engine(models.WordPiece(unk_token=UNKNOWN))
-    engine.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    engine.decoder = decoders.WordPiece()
-    return engine, trainers.WordPieceTrainer(vocab_size=vocab_size, show_progress=False)
-
-
-def _unigram(vocab_size: int) -> tuple[Engine, trainers.Trainer]:
-    engine = Engine(models.Unigram())
-    engine.pre_tokenizer = _metaspace(_apart())
-    engine.decoder = decoders.Metaspace()
-    return engine, trainers.UnigramTrainer(
-        vocab_size=vocab_size, unk_token=UNKNOWN, show_progress=False
-    )
-
-
-def _break_words(text: str) -> str:
-    return text if len(text) <= _LONGEST_WORD else _LONG_WORD.sub(r"\g<0> ", text)
-
-
-KINDS = MappingProxyType(
-    {
-        "character": _character,
-        "word": _word,
-        "bpe": _bpe,
-        "byte-bpe": _byte_bpe,
-        "wordpiece": _wordpiece,
-        "unigram": _unigram,
-    }
-)
-
-
-def check_kind(kind: str) -> None:
-    """Raise a ConfigError with the nearest names, unless it is a key of KINDS."""
-    if kind not in KINDS:
-        raise ConfigError(f"text.tokenizer is {kind!r}", hint=nearest(kind, KINDS, count=2))
-
-
-def train_tokenizer(
-    kind: str, texts: Iterable[str], *, vocab_size: int, lowercase: bool = False
-) -> Tokenizer:
-    """Learn a vocabulary for encoder-decoders: <unk> and </s> first, <pad> last.
-
-    <pad> is last because CTranslate2 reads a Marian vocabulary so; </s> is added to the end of
-    every encoded text.
-
-    Args:
-        kind: A key of KINDS.
-        texts: Lines to learn from.
-        vocab_size: Entries at most, special tokens included.
-        lowercase: Fold case before anything else.
-    Returns:
-        tokenizer: Its vocabulary may be smaller than asked for where the texts are few.
-    Raises:
-        ConfigError: for an unknown kind or a size that leaves no room for text.
-    """
-    check_kind(kind)
-    if vocab_size < 8:
-        raise ConfigError(f"text.vocab-size is {vocab_size}, but at least 8 is needed")
-    engine, trainer = KINDS[kind](vocab_size - 1)
-    normal = [normalizers.NFC()] + ([normalizers.Lowercase()] if lowercase else [])
-    engine.normalizer = normalizers.Sequence(normal)
-    trainer.special_tokens = [  # pyright: ignore[reportAttributeAccessIssue]
-        AddedToken(UNKNOWN, special=True),
-        AddedToken(END, special=True),
-    ]
-    try:
-        with _one_line("the vocabulary cannot be learned"):
-            engine.train_from_iterator(map(_break_words, texts), trainer)
-    except FileError as error:
-        raise ConfigError(error.message, hint="raise text.vocab-size") from error
-    engine.add_special_tokens([AddedToken(PAD, special=True)])
-    engine.post_processor = processors.TemplateProcessing(
-        single=f"$A {END}", pair=f"$A {END} $B {END}",
-        special_tokens=[(END, engine.token_to_id(END))],
-    )  # fmt: skip
-    tokenizer = Tokenizer(engine)
-    if tokenizer.vocab_size > vocab_size:
-        raise ConfigError(
-            f"text.vocab-size is {vocab_size}, but single characters and special tokens alone take "
-            f"{tokenizer.vocab_size}",
-            hint="raise it, or take another text.tokenizer",
-        )
-    return tokenizer

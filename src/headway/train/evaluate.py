@@ -42,9 +42,22 @@ class Evaluation:
     cut_targets: int = 0
 
 
+@dataclass(frozen=True)
+class MeanLosses:
+    """Losses over all examples.
+
+    Args:
+        losses: Name -> mean in nats.
+        accuracies: Name -> share of the targets that got the highest score, where it was counted.
+    """
+
+    losses: dict[str, float]
+    accuracies: dict[str, float]
+
+
 def mean_losses(
     model: Model, examples: Encoded, *, stopping: Callable[[], bool] = lambda: False
-) -> dict[str, float]:
+) -> MeanLosses:
     """Compute each loss of the task over examples, without dropout or label smoothing.
 
     Raises:
@@ -52,8 +65,9 @@ def mean_losses(
     """
     totals: dict[str, float] = {}
     counts: dict[str, float] = {}
+    correct: dict[str, float] = {}
     setting, device = model.setting, next(model.body.parameters()).device
-    lengths = [example.num_tokens for example in examples.examples]
+    lengths = examples.lengths.sum(1).tolist()
     model.body.eval()
     with torch.inference_mode():
         for part in inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=512):
@@ -64,7 +78,12 @@ def mean_losses(
             for loss in model.task.losses(model.body, model.head, batch):
                 totals[loss.name] = totals.get(loss.name, 0.0) + float(loss.total)
                 counts[loss.name] = counts.get(loss.name, 0.0) + loss.count
-    return {name: totals[name] / max(counts[name], 1e-9) for name in totals}
+                if loss.correct is not None:
+                    correct[loss.name] = correct.get(loss.name, 0.0) + loss.correct
+    return MeanLosses(
+        {name: totals[name] / max(counts[name], 1e-9) for name in totals},
+        {name: correct[name] / max(counts[name], 1e-9) for name in correct},
+    )
 
 
 def evaluate(
@@ -95,8 +114,13 @@ def evaluate(
     """
     scorer = scorer or model
     examples = examples or scorer.task.encode(rows, scorer.setting)
-    losses = mean_losses(scorer, examples, stopping=stopping)
-    scores: dict[str, float] = {}
+    means = mean_losses(scorer, examples, stopping=stopping)
+    losses = means.losses
+    # "masked_lm" is scored by "masked_accuracy".
+    scores = {
+        f"{name.removesuffix('_lm')}_accuracy": 100 * value
+        for name, value in means.accuracies.items()
+    }
     predictions: list[dict[str, Any]] = []
     statistics: list[Statistics] = []
 
@@ -111,7 +135,8 @@ def evaluate(
         statistics = model.task.statistics(predictions, rows)
         scores |= {item.name: item.value() for item in statistics}
     if "perplexity" in model.task.metrics:
-        scores["perplexity"] = perplexity(losses["loss"], 1)
+        # Of the first loss, which is that of words.
+        scores["perplexity"] = perplexity(next(iter(losses.values())), 1)
     cut = 0
     if "target" in examples.full_lengths:
         cut = int((examples.full_lengths["target"] > examples.limits["target"]).sum())

@@ -24,7 +24,7 @@ from headway.errors import DataError, TrainError
 from headway.layers.packed import has_fast_bf16
 from headway.recipe import Training
 from headway.tasks._model import Model
-from headway.tasks._task import Encoded
+from headway.tasks._task import Draw, Encoded
 from headway.train.groups import make_groups, make_optimizer
 from headway.train.schedules import learning_rate
 from headway.train.state import TrainState
@@ -82,7 +82,8 @@ class Trainer:
     ) -> None:
         if not examples.examples:
             raise DataError("there is no training example")
-        self.model, self.examples, self.options = model, examples, options
+        self.model, self.options = model, options
+        self.source, self.examples = examples, examples
         self.modules = nn.ModuleDict({"body": model.body})
         if model.head is not None:
             self.modules["head"] = model.head
@@ -99,6 +100,7 @@ class Trainer:
 
     def _plan_of(self, epoch: int) -> list[np.ndarray]:
         if epoch != self._planned_epoch:
+            self.examples = self.source.at(epoch)
             self._plan = plan_epoch(
                 self.examples.lengths,
                 seed=self.options.seed,
@@ -124,7 +126,9 @@ class Trainer:
             if self.options.layout == "packed":
                 longest = max(self.examples.limits.values())
                 rows = pack_rows(chosen, row_tokens=longest)
-            batches.append(self.model.task.collate(rows, self.model.setting).to(self.device))
+            draw = Draw(self.options.seed, self.state.epoch)
+            batch = self.model.task.collate(rows, self.model.setting, draw)
+            batches.append(batch.to(self.device))
         return batches
 
     def take_step(self) -> Update:

@@ -12,16 +12,16 @@ import torch
 
 from headway import registry
 from headway.data.lines import STDIN, fingerprint
-from headway.data.read import Records, read_records
-from headway.data.report import DataReport
 from headway.errors import ConfigError, FileError, nearest
-from headway.files.folder import check_sizes
+from headway.files.folder import check_sizes, make_body
 from headway.recipe import Recipe, convert_settings
 from headway.tasks._model import Model, load, make_task
-from headway.tasks._task import Encoded, Task
-from headway.text.tokenizer import Tokenizer, check_kind, train_tokenizer
-from headway.train.inspect_data import report_data
+from headway.tasks._task import Task
+from headway.text.specials import SPECIALS
+from headway.text.tokenizer import Tokenizer
+from headway.text.train import check_kind, train_tokenizer
 from headway.train.loop import resolve_precision
+from headway.train.material import Examples, Material, find_material
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +31,7 @@ class Prepared:
     Args:
         recipe: As resolved: "auto" spelled out, files named in full.
         model: Fresh, or from the folder the recipe names.
-        train_examples: The training rows, encoded.
-        valid: Validation rows; None where there are none.
-        valid_examples: The same, encoded.
-        report: The data report.
+        examples: What it learns from and is scored on.
         fingerprints: File -> SHA-256.
         score_name: What chooses the best model.
         decoding: Fields of the task that the scores while training change.
@@ -42,10 +39,7 @@ class Prepared:
 
     recipe: Recipe
     model: Model
-    train_examples: Encoded
-    valid: Records | None
-    valid_examples: Encoded | None
-    report: DataReport
+    examples: Examples
     fingerprints: dict[str, str]
     score_name: str
     decoding: dict[str, Any]
@@ -67,21 +61,14 @@ def prepare(recipe: Recipe, *, tokenizer_file: Path | None = None) -> Prepared:
     decoding = _decoding(recipe, task)
     if tokenizer_file is not None and STDIN in (*recipe.data.train, *recipe.data.valid):
         raise FileError("the run began with data from standard input, which is gone")
-    train, valid = read_data(recipe, task)
-    model = _make_model(recipe, task, train, tokenizer_file)
-    train_examples = task.encode(train.rows, model.setting)
-    valid_examples = task.encode(valid.rows, model.setting) if valid is not None else None
-    encoded = {"train": train_examples} | ({"valid": valid_examples} if valid_examples else {})
-    records = {"train": train} | ({"valid": valid} if valid is not None else {})
-    report = report_data(records, encoded, recipe, columns=task.columns)
+    material = find_material(recipe, task)
+    model = _make_model(recipe, task, material, tokenizer_file)
+    examples = material.encode(model)
     recipe = _resolve_words(recipe, score_name)
     return Prepared(
         recipe=recipe,
         model=model,
-        train_examples=train_examples,
-        valid=valid,
-        valid_examples=valid_examples,
-        report=report,
+        examples=examples,
         fingerprints=fingerprint(_files_of(recipe)),
         score_name=score_name,
         decoding=decoding,
@@ -202,42 +189,23 @@ def _decoding(recipe: Recipe, task: Task) -> dict[str, Any]:
     return settings
 
 
-def read_data(recipe: Recipe, task: Task) -> tuple[Records, Records | None]:
-    """Read training and validation records."""
-    data = recipe.data
-    if not data.train:
-        raise ConfigError("data.train is empty", hint="name the training files with --data.train")
-
-    def read(paths: tuple[str, ...]) -> Records:
-        return read_records(paths, columns=task.columns, names=data.columns, skip_bad=data.skip_bad)
-
-    train = read(data.train)
-    if data.max_rows is not None:
-        rows, places = train.rows[: data.max_rows], train.places[: data.max_rows]
-        train = dataclasses.replace(train, rows=rows, places=places)
-    return train, read(data.valid) if data.valid else None
-
-
-def _make_model(recipe: Recipe, task: Task, train: Records, tokenizer_file: Path | None) -> Model:
-    section = recipe.model
+def _make_model(
+    recipe: Recipe, task: Task, material: Material, tokenizer_file: Path | None
+) -> Model:
+    section, name = recipe.model, recipe.task.name
+    torch.manual_seed(recipe.training.seed)
     if section.path is not None:
-        loaded = load(section.path)
-        return Model(
-            loaded.body,
-            loaded.tokenizer,
-            task,
-            task_name=recipe.task.name,
-            architecture=loaded.architecture,
-            labels=loaded.labels,
-        )
+        return load(section.path, task=task, task_name=name)
     if tokenizer_file is not None:
         tokenizer = Tokenizer.from_file(tokenizer_file)
     else:
+        module = registry.load_module("models", section.architecture)
         tokenizer = train_tokenizer(
             recipe.text.tokenizer,
-            task.texts(train.rows),
+            material.texts(),
             vocab_size=recipe.text.vocab_size,
             lowercase=recipe.text.lowercase,
+            specials=SPECIALS[module.SPECIALS],
         )
     config = model_config(
         recipe,
@@ -245,14 +213,18 @@ def _make_model(recipe: Recipe, task: Task, train: Records, tokenizer_file: Path
         pad_token_id=tokenizer.pad_id,
         eos_token_id=tokenizer.end_id,
     )
-    body_class = registry.load_class("models", section.architecture)
     with torch.device("meta"):
-        _check_memory(body_class(config))
+        _check_memory(make_body(section.architecture, config, task.head))
     torch.manual_seed(recipe.training.seed)
-    body = body_class(config)
+    body = make_body(section.architecture, config, task.head)
     # What came from the tokenizer is not asked for again: a resumed run reads it there.
     return Model(
-        body, tokenizer, task, task_name=recipe.task.name, architecture=section.architecture
+        body,
+        tokenizer,
+        task,
+        task_name=name,
+        architecture=section.architecture,
+        head=task.make_head(body),
     )
 
 

@@ -80,7 +80,7 @@ def train(recipe: Recipe, run_dir: str | Path) -> Iterator[Event]:
         environment = describe_environment(prepared.fingerprints)
         environment["recipe_sha256"] = recipes.identify(prepared.recipe)
         write_json(run_dir / "environment.json", environment)
-        write_json(run_dir / "data.json", prepared.report.to_json())
+        write_json(run_dir / "data.json", prepared.examples.report.to_json())
         write_text(run_dir / "recipe.toml", recipes.write(prepared.recipe))
         yield from _Run(prepared, run_dir, stop).go()
 
@@ -116,12 +116,12 @@ class _Run:
 
     def __init__(self, prepared: Prepared, run_dir: Path, stop: StopSignal) -> None:
         self.recipe, self.run_dir, self.stop = prepared.recipe, run_dir, stop
-        self.model, self.report = prepared.model, prepared.report
-        self.valid_rows: Records | None = prepared.valid
-        self.valid: Encoded | None = prepared.valid_examples
+        self.model, self.report = prepared.model, prepared.examples.report
+        self.valid_rows: Records | None = prepared.examples.rows
+        self.valid: Encoded | None = prepared.examples.valid
         self.trainer = Trainer(
             prepared.model,
-            prepared.train_examples,
+            prepared.examples.train,
             prepared.recipe.training,
             must_drop=lambda: stop.is_urgent,
         )
@@ -251,7 +251,7 @@ class _Run:
 
     def _evaluate_and_save(self) -> Iterator[Event]:
         started = time.perf_counter()
-        if self.valid_rows is not None:
+        if self.valid is not None:
             try:
                 result = self._score()
             except Interrupted:
@@ -356,7 +356,7 @@ class _Run:
         is_averaging = count > 1 and len(paths) > 1
         if is_averaging:
             yield from self._try_average(paths)
-        if self.valid_rows is None:
+        if self.valid is None:
             self._save_model({}, **({"averaged_checkpoints": len(paths)} if is_averaging else {}))
         best = self.state.best_score
         if best is not None and self.score_name in ("loss", "perplexity"):
@@ -374,7 +374,7 @@ class _Run:
     def _try_average(self, paths: list[Path]) -> Iterator[Event]:
         """Take the mean of the last checkpoints as the model, if it is no worse than the best."""
         average_checkpoints(paths, self.trainer.modules)
-        if self.valid_rows is None:
+        if self.valid is None:
             yield Note(text=f"the model is the mean of the last {len(paths)} checkpoints")
             return
         started = time.perf_counter()

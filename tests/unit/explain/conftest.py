@@ -16,7 +16,7 @@ import torch
 from headway import read_recipe, registry
 from headway.tasks._model import Model
 from headway.tasks.translation import Translation
-from headway.text.tokenizer import train_tokenizer
+from headway.text.train import train_tokenizer
 from headway.train.run import train
 
 LETTERS = "abcdefgh"

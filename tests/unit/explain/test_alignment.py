@@ -8,7 +8,7 @@ import torch
 
 from headway.errors import RequestError
 from headway.explain.alignment import Alignment, align, evaluating, show_tokens
-from headway.text.tokenizer import train_tokenizer
+from headway.text.train import train_tokenizer
 
 
 def test_transformer_alignment_of_a_given_target(transformer):

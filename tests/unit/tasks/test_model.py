@@ -10,10 +10,10 @@ import torch
 import headway
 from headway import registry
 from headway.errors import ConfigError, RequestError
-from headway.files.folder import write_body
+from headway.files.folder import write_model
 from headway.tasks._model import Model
 from headway.tasks.translation import Translation
-from headway.text.tokenizer import train_tokenizer
+from headway.text.train import train_tokenizer
 
 TEXTS = ["one two three four", "five six seven eight nine ten"]
 
@@ -51,7 +51,7 @@ def test_a_network_that_lacks_parameters_is_not_written(tmp_path):
     body = make_model("transformer").body
     del body.decoder.layers[1].feed_forward.up.bias
     with pytest.raises(ConfigError, match=r"no whole transformer: decoder\.layers\.1"):
-        write_body(tmp_path, "transformer", body)
+        write_model(tmp_path, "transformer", body, kind="translation")
 
 
 class _Endless(torch.nn.Module):

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway.errors import ConfigError, FileError
-from headway.text.tokenizer import KINDS, Tokenizer, train_tokenizer
+from headway.text.tokenizer import Tokenizer
+from headway.text.train import KINDS, train_tokenizer
 
 TEXTS = [
     "A dog runs through the snow, doesn't it?",

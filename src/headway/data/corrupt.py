@@ -1,0 +1,94 @@
+"""What is hidden from a model that learns to fill it in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# Of the chosen tokens: shares that become the mask, and another token; the rest stays.
+_MASK_RATIO, _RANDOM_RATIO = 0.8, 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Masking:
+    """How tokens are chosen and hidden.
+
+    Args:
+        ratio: Share of tokens that are chosen.
+        mask_id: Id of the mask.
+        is_special: (V) bool. Tokens that are never chosen, and never put in another's place.
+        continues: (V) bool. Pieces that go on with a word: words are then chosen whole; None
+            chooses pieces.
+    """
+
+    ratio: float
+    mask_id: int
+    is_special: np.ndarray
+    continues: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Masked:
+    """A text with something hidden.
+
+    Args:
+        ids: (T) int64. What the model sees.
+        places: (C) int64. What it shall say: the places chosen, in order.
+    """
+
+    ids: np.ndarray
+    places: np.ndarray
+
+
+def mask_tokens(ids: np.ndarray, masking: Masking, random: np.random.Generator) -> Masked:
+    """Choose tokens; hide most of them, change some, leave some as they are.
+
+    Of the chosen ones 80 % become the mask, 10 % another token, 10 % stay. At least one token is
+    chosen where there is one to choose.
+
+    Args:
+        ids: (T) int64. Token ids, special tokens included.
+        masking: Says how.
+        random: Decides.
+    Paper: Devlin et al. 2019 (arXiv 1810.04805), section 3.1 and appendix A.1.
+    """
+    free = np.flatnonzero(~masking.is_special[ids])
+    if not len(free):
+        return Masked(ids, free)
+    wanted = max(1, round(masking.ratio * len(free)))
+    if masking.continues is None:
+        chosen = random.permutation(free)[:wanted]
+    else:
+        chosen = _whole_words(free, masking.continues[ids], wanted, random)
+    chosen = np.sort(chosen)
+    fate = random.random(len(chosen))
+    hidden = ids.copy()
+    hidden[chosen[fate < _MASK_RATIO]] = masking.mask_id
+    changed = chosen[(fate >= _MASK_RATIO) & (fate < _MASK_RATIO + _RANDOM_RATIO)]
+    ordinary = np.flatnonzero(~masking.is_special)
+    hidden[changed] = random.choice(ordinary, size=len(changed))
+    return Masked(hidden, chosen)
+
+
+def _whole_words(
+    free: np.ndarray, continues: np.ndarray, wanted: int, random: np.random.Generator
+) -> np.ndarray:
+    """Choose words in random order as long as all their pieces fit."""
+    begins = ~continues[free]
+    # After a special token a word begins, whatever its piece looks like.
+    begins[0] = True
+    begins[1:] |= np.diff(free) > 1
+    words = begins.cumsum() - 1
+    sizes = np.bincount(words)
+    chosen = np.zeros(len(sizes), dtype=bool)
+    room = wanted
+    for word in random.permutation(len(sizes)):
+        if sizes[word] <= room:
+            chosen[word] = True
+            room -= sizes[word]
+        if not room:
+            break
+    if not chosen.any():
+        chosen[random.integers(len(sizes))] = True
+    return free[chosen[words]]

@@ -1,0 +1,201 @@
+"""Which stretches of a corpus make an example: single texts, next sentences, sentence order.
+
+A plan is an array of token ranges in a store, so it costs a few bytes an example; it is a pure
+function of the store, the seed and the epoch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from headway.data.order import generator
+from headway.data.store import Store
+
+# Chance that an example is made shorter than it could be, as published: pretraining then sees
+# short inputs too, and fine-tuning is no surprise.
+_SHORT_RATIO = 0.1
+# Draws of a second text before one that follows by accident would be taken.
+_DRAWS = 20
+
+PAIRS = ("none", "next-sentence", "sentence-order")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Examples as token ranges of a store.
+
+    Args:
+        ranges: (N, 4) int64. First text [0]:[1], second text [2]:[3]; equal where there is none.
+        labels: (N) int64. 0 where the second text follows (or both are in order), else 1.
+    """
+
+    ranges: np.ndarray
+    labels: np.ndarray
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Count the tokens of each example, special tokens left out."""
+        return self.ranges[:, 1] - self.ranges[:, 0] + self.ranges[:, 3] - self.ranges[:, 2]
+
+
+def plan_texts(store: Store, *, budget: int) -> Plan:
+    """Fill examples with whole segments of one document; longer segments are cut.
+
+    Args:
+        store: The corpus.
+        budget: Tokens of an example, special tokens left out.
+    Paper: Liu et al. 2019 (arXiv 1907.11692), section 4.2, DOC-SENTENCES.
+    """
+    ranges = []
+    segments, documents = np.asarray(store.segments), np.asarray(store.documents)
+    for document in range(store.num_documents):
+        first, last = documents[document], documents[document + 1]
+        start = segments[first]
+        for number in range(first, last):
+            end = segments[number + 1]
+            if end - start > budget and segments[number] > start:
+                ranges.append((start, segments[number]))
+                start = segments[number]
+            while end - start > budget:
+                ranges.append((start, start + budget))
+                start += budget
+        if segments[last] > start:
+            ranges.append((start, segments[last]))
+    whole = np.array(ranges, dtype=np.int64).reshape(-1, 2)
+    ends = whole[:, 1:]
+    return Plan(np.concatenate([whole, ends, ends], axis=1), np.zeros(len(whole), np.int64))
+
+
+def plan_pairs(store: Store, *, budget: int, kind: str, seed: int, epoch: int) -> Plan:
+    """Make pairs of texts, half of them as they follow each other.
+
+    next-sentence: the other half takes its second text from another document.
+    sentence-order: the other half has the two texts swapped.
+
+    Args:
+        store: The corpus.
+        budget: Tokens of both texts, special tokens left out.
+        kind: "next-sentence" or "sentence-order".
+        seed: Of the run.
+        epoch: Another epoch makes other pairs.
+    Paper: Devlin et al. 2019 (arXiv 1810.04805), appendix A.2, and the authors'
+        create_pretraining_data.py; Lan et al. 2020 (arXiv 1909.11942), section 3.1.
+    Differs: a second text that happens to equal what follows is drawn again; one long segment is
+        cut in two, where the authors' code always makes it a false pair.
+    """
+    maker = _PairMaker(store, budget, kind, generator(seed, epoch, 2))
+    for document in range(store.num_documents):
+        maker.add_document(document)
+    ranges = np.array(maker.ranges, dtype=np.int64).reshape(-1, 4)
+    return Plan(ranges, np.array(maker.labels, dtype=np.int64))
+
+
+class _PairMaker:
+    """Walks through a corpus and cuts it into pairs."""
+
+    def __init__(self, store: Store, budget: int, kind: str, random: np.random.Generator) -> None:
+        self.store, self.budget, self.kind, self.random = store, budget, kind, random
+        self.segments = np.asarray(store.segments).tolist()
+        self.documents = np.asarray(store.documents).tolist()
+        self.ranges: list[tuple[int, int, int, int]] = []
+        self.labels: list[int] = []
+
+    def add_document(self, document: int) -> None:
+        """Cut a document into chunks of about the length wanted, and each chunk into a pair."""
+        first, last = self.documents[document], self.documents[document + 1]
+        target = self._draw_length()
+        start = first
+        number = first
+        while number < last:
+            number += 1
+            if number < last and self.segments[number] - self.segments[start] < target:
+                continue
+            # Segments whose place a foreign text took are used again.
+            start = number = self._add_chunk(document, start, number)
+            target = self._draw_length()
+
+    def _draw_length(self) -> int:
+        if self.random.random() < _SHORT_RATIO:
+            return int(self.random.integers(2, max(3, self.budget + 1)))
+        return self.budget
+
+    def _add_chunk(self, document: int, start: int, end: int) -> int:
+        """Make a pair of segments start to end; give the first segment that is still unused."""
+        tokens = self.segments
+        middle = start + 1
+        if end - start > 2:
+            middle = start + int(self.random.integers(1, end - start))
+        # One long segment has two halves.
+        cut = tokens[middle] if end - start > 1 else (tokens[start] + tokens[end]) // 2
+        is_true = bool(self.random.random() < 0.5)
+        if self.kind == "sentence-order":
+            self._add((tokens[start], cut), (cut, tokens[end]), swapped=not is_true)
+            return end
+        if not is_true:
+            other = self._draw_other(document, middle, tokens[end] - cut)
+            if other is not None:
+                self._add((tokens[start], cut), other, label=1)
+                return middle
+        self._add((tokens[start], cut), (cut, tokens[end]), label=0)
+        return end
+
+    def _draw_other(self, document: int, following: int, wanted: int) -> tuple[int, int] | None:
+        """Draw a text from another document that is not what follows; None if there is none.
+
+        A corpus of one document gives one from elsewhere in it.
+        """
+        tokens, documents = self.segments, self.documents
+        wanted = max(wanted, self.budget // 2)
+        for _ in range(_DRAWS):
+            other = document
+            if len(documents) > 2:
+                other = int(self.random.integers(len(documents) - 2))
+                other += other >= document
+            number = int(self.random.integers(documents[other], documents[other + 1]))
+            if other == document and abs(number - following) < 2:
+                continue
+            start = tokens[number]
+            end = min(tokens[documents[other + 1]], start + wanted)
+            if end > start and not self._equal_starts(start, end, following):
+                return start, end
+        return None
+
+    def _equal_starts(self, start: int, end: int, following: int) -> bool:
+        """Say whether a drawn text begins with the segment that really follows."""
+        if following >= len(self.segments) - 1:
+            return False
+        first, last = self.segments[following], self.segments[following + 1]
+        count = min(end - start, last - first)
+        ids = self.store.ids
+        return bool((ids[start : start + count] == ids[first : first + count]).all())
+
+    def _add(
+        self, a: tuple[int, int], b: tuple[int, int], *, label: int = 0, swapped: bool = False
+    ) -> None:
+        a, b = self._shorten(a, b)
+        if a[0] == a[1] or b[0] == b[1]:
+            return
+        self.ranges.append((*b, *a) if swapped else (*a, *b))
+        self.labels.append(1 if swapped else label)
+
+    def _shorten(self, a: tuple[int, int], b: tuple[int, int]) -> tuple[tuple, tuple]:
+        """Cut the longer text, at its front or its end by chance, until both fit."""
+        (a_start, a_end), (b_start, b_end) = a, b
+        surplus = (a_end - a_start) + (b_end - b_start) - self.budget
+        if surplus <= 0:
+            return a, b
+        # First what the longer one has more, then from both alike.
+        gap = abs((a_end - a_start) - (b_end - b_start))
+        from_long = min(gap, surplus)
+        rest = surplus - from_long
+        if a_end - a_start >= b_end - b_start:
+            cut_a, cut_b = from_long + (rest + 1) // 2, rest // 2
+        else:
+            cut_a, cut_b = rest // 2, from_long + (rest + 1) // 2
+        front_a, front_b = (int(self.random.binomial(cut, 0.5)) for cut in (cut_a, cut_b))
+        return (
+            (a_start + front_a, a_end - (cut_a - front_a)),
+            (b_start + front_b, b_end - (cut_b - front_b)),
+        )

@@ -1,0 +1,307 @@
+"""Corpora as integers: tokenized once into memory-mapped files, whatever their size.
+
+A corpus is documents of segments (lines of plain text, lines inside a JSON text). Its store holds
+all token ids in a row, where each segment ends and where each document ends; a second run with the
+same files and the same tokenizer finds it by its fingerprint and starts at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from headway.data.lines import find_damage, fingerprint, is_blank, label_file, read_lines
+from headway.errors import DataError, FileError
+from headway.text.tokenizer import Tokenizer
+
+# Written into the fingerprint: another way of cutting text makes another store.
+_FORMAT = 1
+# Characters tokenized at once: enough to keep all cores busy, little enough to bound the memory.
+_BATCH_CHARACTERS = 1 << 22
+_FILES = ("ids.bin", "segments.bin", "documents.bin")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """A piece of running text.
+
+    Args:
+        text: Not blank.
+        begins: It is the first of its document.
+    """
+
+    text: str
+    begins: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreInfo:
+    """What was counted while a corpus was tokenized.
+
+    Args:
+        files: What it was read from.
+        characters: Of all segments.
+        blank_lines: Lines that only separate.
+        repeated: Segments that equal an earlier one.
+        unknown: Tokens that the vocabulary does not cover.
+    """
+
+    files: list[str]
+    characters: int = 0
+    blank_lines: int = 0
+    repeated: int = 0
+    unknown: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    """A tokenized corpus.
+
+    Args:
+        ids: (N) uint16 or uint32. All token ids, without special tokens.
+        segments: (S + 1) int64. Segment s is ids[segments[s] : segments[s + 1]].
+        documents: (M + 1) int64. Document d is segments documents[d] to documents[d + 1].
+        info: What was counted.
+    """
+
+    ids: np.ndarray
+    segments: np.ndarray
+    documents: np.ndarray
+    info: StoreInfo
+
+    @property
+    def num_segments(self) -> int:
+        """Count segments."""
+        return len(self.segments) - 1
+
+    @property
+    def num_documents(self) -> int:
+        """Count documents."""
+        return len(self.documents) - 1
+
+
+def read_segments(path: str | Path, *, count_blank: Callable[[], None]) -> Iterator[Segment]:
+    """Read a corpus file: plain text (a blank line begins a new document) or JSONL ("text").
+
+    Args:
+        path: File; gz too.
+        count_blank: Called for every blank line.
+    Raises:
+        DataError: at a line that cannot be used.
+        FileError: if the file is missing, unreadable or damaged.
+    """
+    is_json = str(path).lower().removesuffix(".gz").endswith((".jsonl", ".ndjson", ".json"))
+    begins = True
+    for number, line in enumerate(read_lines(path), 1):
+        where = f"{label_file(path)}, line {number}"
+        if problem := find_damage(line):
+            raise DataError(f"the text is {problem}", where=where)
+        if is_blank(line):
+            begins = True
+            count_blank()
+            continue
+        if not is_json:
+            yield Segment(text=line, begins=begins)
+            begins = False
+            continue
+        for place, part in enumerate(_json_lines(line, where)):
+            yield Segment(text=part, begins=place == 0)
+
+
+def _json_lines(line: str, where: str) -> list[str]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"the line is no JSON: {error}", where=where) from error
+    text = row.get("text") if isinstance(row, dict) else None
+    if not isinstance(text, str):
+        raise DataError("the row has no 'text'", where=where, hint='write {"text": "..."}')
+    if problem := find_damage(text):
+        raise DataError(f"the text is {problem}", where=where)
+    return [part for part in text.split("\n") if not is_blank(part)]
+
+
+def read_corpus(
+    paths: Sequence[str | Path], *, count_blank: Callable[[], None] = lambda: None
+) -> Iterator[Segment]:
+    """Read several corpus files one after the other; no document spans two."""
+    for path in paths:
+        yield from read_segments(path, count_blank=count_blank)
+
+
+def default_folder() -> Path:
+    """Give the folder of all stores: $XDG_CACHE_HOME/headway/stores, or ~/.cache instead."""
+    root = os.environ.get("XDG_CACHE_HOME")
+    return (Path(root) if root else Path.home() / ".cache") / "headway" / "stores"
+
+
+def open_store(
+    paths: Sequence[str | Path],
+    tokenizer: Tokenizer,
+    *,
+    folder: Path | None = None,
+    max_segments: int | None = None,
+) -> Store:
+    """Tokenize a corpus, or find it tokenized already.
+
+    Args:
+        paths: Plain text or JSONL, gz too.
+        tokenizer: Cuts the text; no special tokens are added.
+        folder: Where stores are kept; None is `default_folder`.
+        max_segments: Use only the first segments.
+    Raises:
+        DataError: for a line that cannot be used, or if there is no text at all.
+        FileError: if a file cannot be read or the store cannot be written.
+    """
+    hashes = fingerprint([str(path) for path in paths])
+    key = hashlib.sha256(
+        json.dumps([_FORMAT, list(hashes.values()), max_segments, tokenizer.to_json()]).encode()
+    ).hexdigest()[:32]
+    place = (folder or default_folder()) / key
+    if not (place / "info.json").is_file():
+        _write_store(paths, tokenizer, place, max_segments)
+    return _map_store(place)
+
+
+def _write_store(
+    paths: Sequence[str | Path], tokenizer: Tokenizer, place: Path, max_segments: int | None
+) -> None:
+    draft = place.with_name(f".{place.name}.{os.getpid()}.part")
+    try:
+        draft.mkdir(parents=True, exist_ok=True)
+        info = _tokenize(paths, tokenizer, draft, max_segments)
+        (draft / "info.json").write_text(json.dumps(info), encoding="utf-8")
+        if not place.exists():
+            draft.rename(place)
+    except OSError as error:
+        raise FileError(
+            f"the tokenized corpus cannot be written: {error.strerror or error}",
+            where=str(place.parent),
+            hint="free some space, or set XDG_CACHE_HOME to another place",
+        ) from error
+    finally:
+        for name in (*_FILES, "info.json"):
+            (draft / name).unlink(missing_ok=True)
+        if draft.is_dir():
+            draft.rmdir()
+
+
+def _id_type(tokenizer: Tokenizer) -> type[np.unsignedinteger]:
+    return np.uint16 if tokenizer.largest_id < 1 << 16 else np.uint32
+
+
+def _tokenize(
+    paths: Sequence[str | Path], tokenizer: Tokenizer, draft: Path, max_segments: int | None
+) -> dict:
+    """Write the three files of a store batch by batch; give what was counted."""
+    counts = {"blank": 0}
+
+    def count_blank() -> None:
+        counts["blank"] += 1
+
+    segments = read_corpus(paths, count_blank=count_blank)
+    if max_segments is not None:
+        segments = itertools.islice(segments, max_segments)
+    # Eight bytes of a digest each: a corpus larger than memory still has few enough lines.
+    seen: set[bytes] = set()
+    characters = repeated = unknown = tokens = number = 0
+    dtype = _id_type(tokenizer)
+    with (
+        (draft / "ids.bin").open("wb") as ids,
+        (draft / "segments.bin").open("wb") as ends,
+        (draft / "documents.bin").open("wb") as starts,
+    ):
+        ends.write(np.int64(0).tobytes())
+        for batch in _batches(segments):
+            encoded = tokenizer.encode_ids([segment.text for segment in batch], bare=True)
+            lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
+            flat = np.fromiter(
+                itertools.chain.from_iterable(encoded), dtype, count=int(lengths.sum())
+            )
+            flat.tofile(ids)
+            (tokens + lengths.cumsum()).tofile(ends)
+            begins = np.flatnonzero([segment.begins for segment in batch]) + number
+            begins.astype(np.int64).tofile(starts)
+            number += len(batch)
+            tokens += len(flat)
+            if tokenizer.unknown_id is not None:
+                unknown += int((flat == tokenizer.unknown_id).sum())
+            for segment in batch:
+                characters += len(segment.text)
+                digest = hashlib.blake2b(segment.text.encode(), digest_size=8).digest()
+                repeated += digest in seen
+                seen.add(digest)
+        starts.write(np.int64(number).tobytes())
+    if not number:
+        raise DataError(f"{', '.join(map(str, paths))}: there is no text")
+    info = StoreInfo(
+        files=[str(path) for path in paths],
+        characters=characters,
+        blank_lines=counts["blank"],
+        repeated=repeated,
+        unknown=unknown,
+    )
+    return {**asdict(info), "dtype": np.dtype(dtype).name}
+
+
+def _batches(segments: Iterable[Segment]) -> Iterator[list[Segment]]:
+    batch: list[Segment] = []
+    size = 0
+    for segment in segments:
+        batch.append(segment)
+        size += len(segment.text)
+        if size >= _BATCH_CHARACTERS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _map_store(place: Path) -> Store:
+    try:
+        info = json.loads((place / "info.json").read_text(encoding="utf-8"))
+        dtype = np.dtype(info.pop("dtype"))
+        return Store(
+            # An empty file cannot be mapped: lines of unknown script can have no token at all.
+            ids=_map(place / "ids.bin", dtype),
+            segments=_map(place / "segments.bin", np.dtype(np.int64)),
+            documents=_map(place / "documents.bin", np.dtype(np.int64)),
+            info=StoreInfo(**info),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FileError(
+            f"the tokenized corpus is damaged: {error}",
+            where=str(place),
+            hint="remove this folder; it is made again",
+        ) from error
+
+
+def _map(path: Path, dtype: np.dtype) -> np.ndarray:
+    if path.stat().st_size == 0:
+        return np.empty(0, dtype)
+    return np.memmap(path, dtype=dtype, mode="r")
+
+
+def store_of_texts(texts: Sequence[str], tokenizer: Tokenizer) -> Store:
+    """Tokenize documents in memory, each text one of them; its lines are its segments."""
+    segments = [
+        Segment(text=part, begins=place == 0)
+        for text in texts
+        for place, part in enumerate(text.split("\n"))
+    ]
+    encoded = tokenizer.encode_ids([segment.text for segment in segments], bare=True)
+    lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
+    begins = np.flatnonzero([segment.begins for segment in segments])
+    return Store(
+        ids=np.fromiter(itertools.chain.from_iterable(encoded), _id_type(tokenizer)),
+        segments=np.concatenate([[0], lengths.cumsum()]).astype(np.int64),
+        documents=np.append(begins, len(segments)).astype(np.int64),
+        info=StoreInfo(files=[]),
+    )

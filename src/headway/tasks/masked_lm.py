@@ -1,0 +1,340 @@
+"""Masked language modeling: fill in what was hidden; beside it, tell pairs of texts apart.
+
+The objective that BERT, RoBERTa, ALBERT and their relatives are pretrained with. `pair` adds
+next-sentence prediction (BERT) or sentence order (ALBERT); masks are drawn anew in each pass
+(RoBERTa) or once (the first BERT).
+
+Needs: running text, plain (a blank line begins a new document) or JSONL with `text`.
+Compare: to generate text, train a causal language model instead.
+
+Example:
+    >>> task = MaskedLm(pair="next-sentence")
+    >>> task.head
+    'masked_lm_pair'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from headway.data.batch import Batch, Example, lay_out
+from headway.data.corrupt import Masking, mask_tokens
+from headway.data.order import generator, inference_batches
+from headway.data.pairs import PAIRS, Plan, plan_pairs, plan_texts
+from headway.data.store import Store, store_of_texts
+from headway.errors import DataError, RequestError, nearest
+from headway.layers.heads import LinearHead
+from headway.layers.losses import IGNORE, Loss, count_correct, linear_cross_entropy
+from headway.layers.side import Side
+from headway.metrics.intervals import Statistics
+from headway.tasks._task import (
+    NO_CHANCE,
+    Body,
+    Draw,
+    Encoded,
+    Head,
+    Progress,
+    Record,
+    Setting,
+)
+from headway.text.tokenizer import Tokenizer
+
+# Cells of a batch in prediction.
+_BATCH_TOKENS = 8192
+_MASKINGS = ("dynamic", "static")
+# Names of the two classes of a pair, by objective; 0 is the true one.
+_PAIR_NAMES: Mapping[str, tuple[str, str]] = {
+    "next-sentence": ("next", "not next"),
+    "sentence-order": ("in order", "swapped"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedLm:
+    """Learn p(token | everything around it), and optionally whether two texts belong together."""
+
+    mask_ratio: float = 0.15
+    """Share of tokens that the model shall say."""
+    masking: str = "dynamic"
+    """dynamic (other masks in each pass) or static (drawn once)."""
+    whole_words: bool = False
+    """Hide all pieces of a word together."""
+    pair: str = "none"
+    """none, next-sentence or sentence-order: what is learned beside."""
+    max_tokens: int = 128
+    """Length of an example, special tokens included."""
+    num_best: int = 5
+    """Fillings given for each mask."""
+
+    columns: ClassVar[tuple[str, ...]] = ("text",)
+    inputs: ClassVar[tuple[str, ...]] = ("text",)
+    bodies: ClassVar[tuple[str, ...]] = ("encoder",)
+    heads: ClassVar[tuple[str, ...]] = ("masked_lm", "masked_lm_pair", "pair", "body")
+    reads_corpus: ClassVar[bool] = True
+    metrics: ClassVar[tuple[str, ...]] = ("perplexity", "masked_accuracy", "pair_accuracy")
+
+    @property
+    def head(self) -> str:
+        """The masked-LM head, with a pair head beside it where pairs are learned."""
+        return "masked_lm" if self.pair == "none" else "masked_lm_pair"
+
+    @staticmethod
+    def settings_of(kind: str, architecture: str) -> dict[str, Any]:
+        """Learn pairs where the head tells them apart: ALBERT's by order, the others' by place."""
+        if kind not in ("masked_lm_pair", "pair"):
+            return {}
+        return {"pair": "sentence-order" if architecture == "albert" else "next-sentence"}
+
+    def make_head(self, body: Body) -> Head:
+        """Build the layer that tells pairs apart."""
+        if self.pair == "none":
+            return None
+        head = LinearHead(body.config.hidden_size, 2)
+        head.init_weights(body.config.initializer_range)
+        return head
+
+    def check(self) -> list[str]:
+        """Return every problem of the settings."""
+        problems = []
+        if not 0 < self.mask_ratio < 1:
+            problems.append(f"mask_ratio is {self.mask_ratio}, but must be between 0 and 1")
+        for name, allowed in (("masking", _MASKINGS), ("pair", PAIRS)):
+            if getattr(self, name) not in allowed:
+                value = getattr(self, name)
+                problems.append(f"{name} is {value!r}; {nearest(value, allowed)}")
+        if self.max_tokens < 8:
+            problems.append(f"max_tokens is {self.max_tokens}, but at least 8 is needed")
+        if self.num_best < 1:
+            problems.append(f"num_best is {self.num_best}, but at least 1 is needed")
+        return problems
+
+    def texts(self, rows: Sequence[Record]) -> list[str]:
+        """Give the texts that a tokenizer is trained on."""
+        return [row["text"] for row in rows]
+
+    def encode(self, rows: Sequence[Record], setting: Setting) -> Encoded:
+        """Turn records into examples: each text is a document, each of its lines a segment."""
+        store = store_of_texts([row["text"] for row in rows], setting.tokenizer)
+        return self.encode_corpus(store, setting)
+
+    def encode_corpus(self, store: Store, setting: Setting, *, seed: int = 0) -> Encoded:
+        """Cut a corpus into examples.
+
+        Args:
+            store: The corpus.
+            setting: Tokenizer and limits.
+            seed: Of the run; pairs depend on it.
+        Raises:
+            DataError: if nothing comes out.
+        """
+        examples = self._plan(store, setting, seed, 0)
+        if not len(examples.examples):
+            raise DataError(
+                "the corpus has no text that an example could be made of",
+                hint="pairs need two tokens at least; is the text in the tokenizer's script?",
+            )
+        return examples
+
+    def _plan(self, store: Store, setting: Setting, seed: int, epoch: int) -> Encoded:
+        longest = min(self.max_tokens, setting.max_tokens)
+        if self.pair == "none":
+            plan = plan_texts(store, budget=longest - 2)
+        else:
+            plan = plan_pairs(store, budget=longest - 3, kind=self.pair, seed=seed, epoch=epoch)
+        specials = 2 if self.pair == "none" else 3
+        lengths = plan.lengths + specials
+        next_plan = None
+        if self.pair != "none" and self.masking == "dynamic":
+            next_plan = partial(self._plan, store, setting, seed)
+        return Encoded(
+            examples=_Examples(store, plan, setting.tokenizer),
+            lengths=lengths[:, None],
+            full_lengths={"text": lengths},
+            limits={"text": longest},
+            unknown={"text": store.info.unknown},
+            plan=next_plan,
+        )
+
+    def collate(
+        self, rows: Sequence[Sequence[Example]], setting: Setting, draw: Draw = NO_CHANCE
+    ) -> Batch:
+        """Lay examples out in rows and hide some of their tokens."""
+        masking = self._masking(setting.tokenizer)
+        epoch = draw.epoch if self.masking == "dynamic" else 0
+        masked, labels = [], []
+        for row in rows:
+            hidden = []
+            for example in row:
+                ids = np.asarray(example.input_ids)
+                random = generator(draw.seed, epoch, example.index, 3)
+                found = mask_tokens(ids, masking, random)
+                wanted = np.full(len(ids), IGNORE)
+                wanted[found.places] = ids[found.places]
+                labels.append(wanted)
+                hidden.append(replace(example, input_ids=found.ids.tolist()))
+            masked.append(hidden)
+        batch = lay_out(masked, pad_id=setting.tokenizer.pad_id, start_id=0)
+        targets = torch.full_like(batch.source.ids, IGNORE)
+        targets[batch.source.documents > 0] = torch.from_numpy(np.concatenate(labels))
+        classes = None
+        if self.pair != "none":
+            classes = torch.tensor([example.label or 0 for row in rows for example in row])
+        return replace(batch, labels=targets, document_labels=classes)
+
+    def _masking(self, tokenizer: Tokenizer) -> Masking:
+        is_special = np.zeros(tokenizer.largest_id + 1, dtype=bool)
+        is_special[tokenizer.special_ids] = True
+        return Masking(
+            ratio=self.mask_ratio,
+            mask_id=tokenizer.mask_id,
+            is_special=is_special,
+            continues=np.array(tokenizer.continues_word) if self.whole_words else None,
+        )
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        """Count the hidden tokens, and the pairs."""
+        counts = {"masked_lm": float((_labels(batch) != IGNORE).sum())}
+        if batch.document_labels is not None:
+            counts["pair"] = float(len(batch.document_labels))
+        return counts
+
+    def losses(self, body: Body, head: Head, batch: Batch) -> tuple[Loss, ...]:
+        """Sum the cross-entropy of the hidden tokens, and of the pairs, in nats."""
+        memory = body.encode(batch.source)
+        labels = _labels(batch).flatten()
+        # Logits only where there is something to say.
+        places = (labels != IGNORE).nonzero().squeeze(1)
+        hidden = body.masked_lm.prepare(memory.hidden.flatten(0, 1).index_select(0, places))
+        output, wanted = body.masked_lm.output, labels.index_select(0, places)
+        result = linear_cross_entropy(hidden, output.weight, output.bias, wanted)
+        correct = None
+        if not body.training:
+            correct = count_correct(hidden, output.weight, output.bias, wanted)
+        count = float(len(places))
+        losses = [Loss(name="masked_lm", total=result.total, count=count, correct=correct)]
+        if batch.document_labels is not None:
+            logits = head(body.pooler(memory.hidden, memory.documents)).float()
+            classes = batch.document_labels
+            losses.append(
+                Loss(
+                    name="pair",
+                    total=F.cross_entropy(logits, classes, reduction="sum"),
+                    count=float(len(classes)),
+                    correct=float((logits.argmax(-1) == classes).sum()),
+                )
+            )
+        return tuple(losses)
+
+    def predict(
+        self,
+        body: Body,
+        head: Head,
+        rows: Sequence[Record],
+        setting: Setting,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Fill in the masks of texts.
+
+        Returns:
+            answers: For each record "prediction", the text with its masks filled one by one as
+                each is most probable, and "masks": for each mask the best tokens, each with
+                "token" and "probability". "cut" where the text is longer than the model reads.
+                A record with "text_pair" is answered by the pair head: "prediction" and
+                "probabilities".
+        """
+        if body.masked_lm is None:
+            raise RequestError("this model has no masked-LM head to fill masks with")
+        encoded = setting.tokenizer.encode_batch([row["text"] for row in rows], special=True)
+        mask_id = setting.tokenizer.mask_id
+        answers: list[dict[str, Any]] = [{} for _ in rows]
+        lengths = [min(len(item.ids), setting.max_tokens) for item in encoded]
+        done = 0
+        for batch in inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=128):
+            ids = [encoded[i].ids[: setting.max_tokens] for i in batch]
+            side = Side.padded(ids, pad_id=setting.tokenizer.pad_id)
+            with torch.inference_mode():
+                hidden = body.encode(side.to(body.embeddings.token.weight.device)).hidden
+            for number, place in enumerate(batch):
+                spots = [spot for spot, token in enumerate(ids[number]) if token == mask_id]
+                found = self._fill(body, hidden[number, spots], setting.tokenizer)
+                offsets = [encoded[place].offsets[spot] for spot in spots]
+                answers[place] = _answer(rows[place]["text"], offsets, found)
+                if len(encoded[place].ids) > setting.max_tokens:
+                    answers[place]["cut"] = ["source"]
+            done += len(batch)
+            if progress is not None:
+                progress(Progress(done=done, total=len(rows)))
+        return answers
+
+    def _fill(self, body: Body, hidden: Tensor, tokenizer: Tokenizer) -> list[list[dict[str, Any]]]:
+        """Give the best tokens for each mask."""
+        if not len(hidden):
+            return []
+        with torch.inference_mode():
+            probs = body.masked_lm(hidden).float().softmax(-1)
+        best, ids = probs.topk(min(self.num_best, probs.shape[-1]), dim=-1)
+        return [
+            [
+                {"token": tokenizer.decode([number]).strip(), "probability": round(value, 6)}
+                for value, number in zip(values, numbers, strict=True)
+            ]
+            for values, numbers in zip(best.tolist(), ids.tolist(), strict=True)
+        ]
+
+    def generation(self, setting: Setting) -> None:
+        """Nothing is decoded."""
+
+    def statistics(
+        self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]
+    ) -> list[Statistics]:
+        """Answers have no references: the scores come with the losses."""
+        return []
+
+    @staticmethod
+    def tiny_rows() -> list[dict[str, str]]:
+        """Give documents that are learned in seconds: all words of a line are the same."""
+        words = ("red", "blue", "black", "white")
+        lines = [" ".join([words[i % 4]] * (6 + i % 5)) for i in range(48)]
+        return [{"text": "\n".join(lines[i : i + 2])} for i in range(0, 48, 2)]
+
+
+class _Examples(Sequence[Example]):
+    """Examples of a plan, made when they are asked for."""
+
+    def __init__(self, store: Store, plan: Plan, tokenizer: Tokenizer) -> None:
+        self.store, self.plan = store, plan
+        self.start, self.end = tokenizer.start_id, tokenizer.end_id
+
+    def __len__(self) -> int:
+        return len(self.plan.ranges)
+
+    def __getitem__(self, index):
+        first, last, other, other_last = self.plan.ranges[index].tolist()
+        ids = [self.start, *self.store.ids[first:last].tolist(), self.end]
+        if other == other_last:
+            return Example(int(index), ids)
+        second = len(ids)
+        ids += [*self.store.ids[other:other_last].tolist(), self.end]
+        return Example(int(index), ids, second=second, label=int(self.plan.labels[index]))
+
+
+def _answer(text: str, offsets: Sequence[tuple[int, int]], found: list) -> dict[str, Any]:
+    filled, last = [], 0
+    for (start, end), best in zip(offsets, found, strict=True):
+        filled += [text[last:start], best[0]["token"]]
+        last = end
+    return {"prediction": "".join([*filled, text[last:]]), "masks": found}
+
+
+def _labels(batch: Batch) -> Tensor:
+    if batch.labels is None:
+        raise TypeError("a masked-LM loss needs labels")
+    return batch.labels

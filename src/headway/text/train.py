@@ -1,0 +1,168 @@
+"""Learn a vocabulary: six kinds of tokenizers, put together from the `tokenizers` library."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from types import MappingProxyType
+
+from tokenizers import (
+    AddedToken,
+    Regex,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+from tokenizers import Tokenizer as Engine
+
+from headway.errors import ConfigError, FileError, nearest
+from headway.text.specials import SPECIALS, Specials
+from headway.text.tokenizer import Tokenizer, one_line
+
+# Learning merges takes time by the square of a word's length: a word of a million characters, as
+# a damaged line brings, takes hours. Longer ones are learned from in pieces of so many.
+_LONGEST_WORD = 1000
+_LONG_WORD = re.compile(rf"\S{{{_LONGEST_WORD}}}(?=\S)")
+
+
+def _apart() -> pre_tokenizers.PreTokenizer:
+    # "<" never merges with what follows, so no learned piece can look like a special token.
+    return pre_tokenizers.Split("<", "isolated")
+
+
+def _character(vocab_size: int, unknown: str) -> tuple[Engine, trainers.Trainer]:
+    engine = Engine(models.WordLevel({}, unk_token=unknown))
+    engine.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    engine.decoder = decoders.Fuse()
+    return engine, trainers.WordLevelTrainer(vocab_size=vocab_size, show_progress=False)
+
+
+def _metaspace(*splits: pre_tokenizers.PreTokenizer) -> pre_tokenizers.PreTokenizer:
+    return pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), *splits])
+
+
+def _word(vocab_size: int, unknown: str) -> tuple[Engine, trainers.Trainer]:
+    engine = Engine(models.WordLevel({}, unk_token=unknown))
+    # The mark of a space stays on the word, so that decoding restores the spaces exactly.
+    engine.pre_tokenizer = _metaspace(pre_tokenizers.Split(Regex(r"[^\w\s\u2581]"), "isolated"))
+    engine.decoder = decoders.Metaspace()
+    return engine, trainers.WordLevelTrainer(vocab_size=vocab_size, show_progress=False)
+
+
+def _bpe(vocab_size: int, unknown: str) -> tuple[Engine, trainers.Trainer]:
+    engine = Engine(models.BPE(unk_token=unknown))
+    engine.pre_tokenizer = _metaspace(
+        _apart(), pre_tokenizers.Split(Regex(r"[.,!?;:]"), "isolated")
+    )
+    engine.decoder = decoders.Metaspace()
+    return engine, trainers.BpeTrainer(vocab_size=vocab_size, show_progress=False)
+
+
+def _byte_bpe(vocab_size: int, unknown: str) -> tuple[Engine, trainers.Trainer]:
+    engine = Engine(models.BPE())
+    engine.pre_tokenizer = pre_tokenizers.Sequence(
+        [_apart(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    engine.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    return engine, trainers.BpeTrainer(
+        vocab_size=vocab_size, initial_alphabet=alphabet, show_progress=False
+    )
+
+
+def _wordpiece(vocab_size: int, unknown: str) -> tuple[Engine, trainers.Trainer]:
+    engine = Engine(models.WordPiece(unk_token=unknown))
+    engine.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    engine.decoder = decoders.WordPiece()
+    return engine, trainers.WordPieceTrainer(vocab_size=vocab_size, show_progress=False)
+
+
+def _unigram(vocab_size: int, unknown: str) -> tuple[Engine, trainers.Trainer]:
+    engine = Engine(models.Unigram())
+    engine.pre_tokenizer = _metaspace(_apart())
+    engine.decoder = decoders.Metaspace()
+    return engine, trainers.UnigramTrainer(
+        vocab_size=vocab_size, unk_token=unknown, show_progress=False
+    )
+
+
+def _break_words(text: str) -> str:
+    return text if len(text) <= _LONGEST_WORD else _LONG_WORD.sub(r"\g<0> ", text)
+
+
+KINDS = MappingProxyType(
+    {
+        "character": _character,
+        "word": _word,
+        "bpe": _bpe,
+        "byte-bpe": _byte_bpe,
+        "wordpiece": _wordpiece,
+        "unigram": _unigram,
+    }
+)
+
+
+def check_kind(kind: str) -> None:
+    """Raise a ConfigError with the nearest names, unless it is a key of KINDS."""
+    if kind not in KINDS:
+        raise ConfigError(f"text.tokenizer is {kind!r}", hint=nearest(kind, KINDS, count=2))
+
+
+def train_tokenizer(
+    kind: str,
+    texts: Iterable[str],
+    *,
+    vocab_size: int,
+    lowercase: bool = False,
+    specials: Specials = SPECIALS["translation"],
+) -> Tokenizer:
+    """Learn a vocabulary.
+
+    Args:
+        kind: A key of KINDS.
+        texts: Lines to learn from.
+        vocab_size: Entries at most, special tokens included.
+        lowercase: Fold case before anything else.
+        specials: Special tokens, and where they stand.
+    Returns:
+        tokenizer: Its vocabulary may be smaller than asked for where the texts are few.
+    Raises:
+        ConfigError: for an unknown kind or a size that leaves no room for text.
+    """
+    check_kind(kind)
+    if vocab_size < 8:
+        raise ConfigError(f"text.vocab-size is {vocab_size}, but at least 8 is needed")
+    engine, trainer = KINDS[kind](vocab_size - len(specials.last), specials.unknown)
+    normal = [normalizers.NFC()] + ([normalizers.Lowercase()] if lowercase else [])
+    engine.normalizer = normalizers.Sequence(normal)
+    trainer.special_tokens = [  # pyright: ignore[reportAttributeAccessIssue]
+        _special(token) for token in specials.first
+    ]
+    try:
+        with one_line("the vocabulary cannot be learned"):
+            engine.train_from_iterator(map(_break_words, texts), trainer)
+    except FileError as error:
+        raise ConfigError(error.message, hint="raise text.vocab-size") from error
+    engine.add_special_tokens([_special(token) for token in specials.last])
+    around = set(re.findall(r"[\[<][^\s:]+", f"{specials.single} {specials.pair}"))
+    engine.post_processor = processors.TemplateProcessing(
+        single=specials.single,
+        pair=specials.pair,
+        special_tokens=[(token, engine.token_to_id(token)) for token in sorted(around)],
+    )
+    tokenizer = Tokenizer(engine)
+    if tokenizer.vocab_size > vocab_size:
+        raise ConfigError(
+            f"text.vocab-size is {vocab_size}, but single characters and special tokens alone take "
+            f"{tokenizer.vocab_size}",
+            hint="raise it, or take another text.tokenizer",
+        )
+    return tokenizer
+
+
+def _special(token: str) -> AddedToken:
+    # A mask stands for a word with the space before it.
+    return AddedToken(token, special=True, lstrip=token == "<mask>")

@@ -1,0 +1,129 @@
+"""What a run learns from: records or a corpus, read, encoded and described."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from headway.data.read import Records, read_records
+from headway.data.report import DataReport, build_report, describe_corpus
+from headway.data.store import Store, open_store, read_corpus
+from headway.errors import ConfigError
+from headway.recipe import Recipe
+from headway.tasks._model import Model
+from headway.tasks._task import Encoded, Task
+from headway.train.inspect_data import padding_ratios, report_data
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """Everything a run learns from, as integers.
+
+    Args:
+        train: Training examples.
+        valid: Validation examples; None where there are none.
+        rows: Validation records, where the task has records.
+        report: The data report.
+    """
+
+    train: Encoded
+    valid: Encoded | None
+    rows: Records | None
+    report: DataReport
+
+
+class Material(Protocol):
+    """Text that was found, before there is a tokenizer."""
+
+    def texts(self) -> Iterable[str]:
+        """Give the texts that a tokenizer is trained on."""
+        ...
+
+    def encode(self, model: Model) -> Examples:
+        """Turn everything into examples."""
+        ...
+
+
+def find_material(recipe: Recipe, task: Task) -> Material:
+    """Read what the recipe names, as the task needs it.
+
+    Raises:
+        ConfigError, DataError, FileError: if it cannot be used.
+    """
+    if not recipe.data.train:
+        raise ConfigError("data.train is empty", hint="name the training files with --data.train")
+    return (_Corpus if task.reads_corpus else _Rows)(recipe, task)
+
+
+class _Rows:
+    """Records, all in memory."""
+
+    def __init__(self, recipe: Recipe, task: Task) -> None:
+        self.recipe, self.task = recipe, task
+        data = recipe.data
+        train = self._read(data.train)
+        if data.max_rows is not None:
+            rows, places = train.rows[: data.max_rows], train.places[: data.max_rows]
+            train = dataclasses.replace(train, rows=rows, places=places)
+        self.train = train
+        self.valid = self._read(data.valid) if data.valid else None
+
+    def _read(self, paths: tuple[str, ...]) -> Records:
+        data = self.recipe.data
+        return read_records(
+            paths, columns=self.task.columns, names=data.columns, skip_bad=data.skip_bad
+        )
+
+    def texts(self) -> Iterable[str]:
+        return self.task.texts(self.train.rows)
+
+    def encode(self, model: Model) -> Examples:
+        train = self.task.encode(self.train.rows, model.setting)
+        encoded, records = {"train": train}, {"train": self.train}
+        valid = None
+        if self.valid is not None:
+            valid = self.task.encode(self.valid.rows, model.setting)
+            encoded["valid"], records["valid"] = valid, self.valid
+        report = report_data(records, encoded, self.recipe, columns=self.task.columns)
+        return Examples(train=train, valid=valid, rows=self.valid, report=report)
+
+
+class _Corpus:
+    """Running text, tokenized into a store."""
+
+    def __init__(self, recipe: Recipe, task: Task) -> None:
+        self.recipe, self.task = recipe, task
+        # What cannot be read at all is said before a vocabulary is learned.
+        for path in (*recipe.data.train, *recipe.data.valid):
+            next(iter(read_corpus([path])), None)
+
+    def texts(self) -> Iterable[str]:
+        segments = read_corpus(self.recipe.data.train)
+        if self.recipe.data.max_rows is not None:
+            segments = itertools.islice(segments, self.recipe.data.max_rows)
+        return (segment.text for segment in segments)
+
+    def encode(self, model: Model) -> Examples:
+        data, seed = self.recipe.data, self.recipe.training.seed
+        stores: dict[str, Store] = {
+            "train": open_store(data.train, model.tokenizer, max_segments=data.max_rows)
+        }
+        if data.valid:
+            stores["valid"] = open_store(data.valid, model.tokenizer)
+        encoded = {
+            name: self.task.encode_corpus(store, model.setting, seed=seed)
+            for name, store in stores.items()
+        }
+        splits = [
+            describe_corpus(name, store, padding=padding_ratios(encoded[name], self.recipe))
+            for name, store in stores.items()
+        ]
+        return Examples(
+            train=encoded["train"],
+            valid=encoded.get("valid"),
+            rows=None,
+            report=build_report(splits, {}, columns=()),
+        )
