@@ -25,7 +25,18 @@ from headway.errors import (
 from headway.memory import choose_environment
 
 # In the order of a first day with the program.
-_ORDER = ("quickstart", "recipes", "new", "train", "evaluate", "predict", "translate", "inspect")
+_ORDER = (
+    "quickstart",
+    "recipes",
+    "new",
+    "train",
+    "evaluate",
+    "predict",
+    "translate",
+    "fill",
+    "embed",
+    "inspect",
+)
 
 # What torch says when the machine has no more, on a CPU and on a GPU.
 _LACK_OF_MEMORY = re.compile(r"can't allocate memory|out of memory")

@@ -7,6 +7,7 @@ import json
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from headway.data.read import BadRow, Flags, Records, read_records
@@ -32,6 +33,16 @@ def read(
         keep_blank=keep_blank,
         flags=_FLAGS,
     )
+
+
+def open_model(path: Path, *, precision: str = "fp32"):
+    """Load a model, and say on standard error what a user should know of how that went."""
+    from headway.tasks._model import load
+
+    model = load(path, precision=precision)
+    for note in model.notes:
+        sys.stderr.write(f"warning: {note}\n")
+    return model
 
 
 def describe(row: BadRow) -> dict[str, str]:

@@ -61,10 +61,9 @@ def run(options: Options) -> int:
         raise FileError(f"there is no folder {options.predictions.parent} for --predictions")
     from headway.cli import _records
     from headway.metrics.intervals import bootstrap
-    from headway.tasks._model import load
 
-    scorer = load(options.model)
-    other = None if options.compare is None else load(options.compare)
+    scorer = _records.open_model(options.model)
+    other = None if options.compare is None else _records.open_model(options.compare)
     records = _records.read(
         options.data,
         columns=scorer.task.columns,

@@ -96,10 +96,10 @@ def _list_first(title: str, total: int, shown: Sequence[str]) -> list[str]:
 
 
 def _model(path: Path) -> tuple[dict[str, Any], list[str]]:
+    from headway.cli import _records
     from headway.files.folder import count_parameters
-    from headway.tasks._model import load
 
-    model = load(path)
+    model = _records.open_model(path)
     parts = count_parameters(model.body)
     total = sum(parts.values())
     values = {

@@ -45,9 +45,8 @@ class Options:
 def run(options: Options) -> int:
     """Predict and print, part by part."""
     from headway.cli import _records
-    from headway.tasks._model import load
 
-    model = load(options.model, precision=options.precision)
+    model = _records.open_model(options.model, precision=options.precision)
     records = _records.read(
         [options.file],
         columns=model.task.inputs,

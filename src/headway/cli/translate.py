@@ -43,14 +43,13 @@ def run(options: Options) -> int:
     """Translate and print."""
     from headway.cli import _records
     from headway.data.lines import STDIN, read_text
-    from headway.tasks._model import load
 
     texts = list(options.texts)
     if texts in ([], [STDIN]):
         texts = list(read_text(STDIN))
     if not texts:
         raise RequestError("there is nothing to translate", hint="give a text or lines on stdin")
-    model = load(options.model, precision=options.precision)
+    model = _records.open_model(options.model, precision=options.precision)
     if model.task_name != "translation":
         raise RequestError(f"this model does {model.task_name}, not translation")
     given = {"num_beams": options.num_beams, "length_penalty": options.length_penalty}
@@ -72,5 +71,7 @@ def run(options: Options) -> int:
 
         # The words that were printed, whatever beams and precision they came from.
         written = answers[0]["prediction"]
-        write_alignment(load(options.model), texts[0], options.attention, target=written)
+        write_alignment(
+            _records.open_model(options.model), texts[0], options.attention, target=written
+        )
     return 0

@@ -315,6 +315,12 @@ _TOKEN_KEYS = {
 }
 
 
+def read_tokenizer_config(folder: Path) -> dict[str, Any]:
+    """Read tokenizer_config.json; nothing where there is none."""
+    path = folder / "tokenizer_config.json"
+    return read_json(path) if path.is_file() else {}
+
+
 def read_special_tokens(folder: Path) -> dict[str, str]:
     """Read what a folder's tokenizer calls its special tokens: role -> token."""
     named: dict[str, Any] = {}

@@ -21,6 +21,7 @@ from headway.layers.packed import has_fast_bf16, pack
 from headway.memory import keep_freed_memory
 from headway.recipe import convert_settings
 from headway.tasks._task import Body, Head, Progress, Record, Setting, Task
+from headway.text.legacy import read_tokenizer
 from headway.text.tokenizer import Tokenizer
 
 FORMAT = 1
@@ -279,7 +280,9 @@ def load(
     path = Path(model_dir)
     own = _read_own(path)
     found = folder.read_model(path, kind=None if task is None else task.head)
-    tokenizer = Tokenizer.from_file(path / "tokenizer.json", folder.read_special_tokens(path))
+    tokenizer = read_tokenizer(
+        path, names=folder.read_special_tokens(path), settings=folder.read_tokenizer_config(path)
+    )
     if problems := _tokenizer_problems(tokenizer, found.body.config):
         raise FileError("; ".join(problems), where=str(path))
     if task is None:

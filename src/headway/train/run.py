@@ -182,6 +182,8 @@ class _Run:
         count = sum(p.numel() for p in parameters)
         check_room(self.run_dir, 2 * 3 * 4 * count)
         log_line(self.run_dir, f"training from step {self.state.step}")
+        if not self.state.step:
+            yield from (Note(text=note) for note in self.model.notes)
         yield Started(
             total_steps=self.trainer.total_steps,
             step=self.state.step,

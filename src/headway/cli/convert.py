@@ -1,0 +1,73 @@
+"""Make an old model folder readable: pickled weights and old vocabularies become today's files.
+
+headway convert bert-base-uncased
+
+Writes model.safetensors from pytorch_model.bin (opened in a process of its own, tensors only), and
+tokenizer.json from vocab.txt, merges.txt or a SentencePiece model. What was there stays there.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from headway.errors import FileError
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of `headway convert`."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """Model folder; the new files are written into it."""
+
+
+def run(options: Options) -> int:
+    """Convert what needs it."""
+    folder = options.folder
+    if not folder.is_dir():
+        raise FileError(f"there is no folder {folder}")
+    written = [*_weights(folder), *_tokenizer(folder)]
+    for name in written:
+        sys.stdout.write(f"{folder / name}\n")
+    if not written:
+        sys.stderr.write(f"{folder} needs no conversion\n")
+    return 0
+
+
+def _weights(folder: Path) -> list[str]:
+    name = "model.safetensors"
+    if (folder / name).exists() or (folder / f"{name}.index.json").exists():
+        return []
+    draft = folder / f".{name}.{os.getpid()}.part"
+    command = [sys.executable, "-m", "headway.files.unpickle", str(folder), str(draft)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            lines = done.stderr.strip().splitlines()
+            raise FileError(lines[-1] if lines else f"the conversion ended with {done.returncode}")
+        draft.replace(folder / name)
+    finally:
+        draft.unlink(missing_ok=True)
+    return [name]
+
+
+def _tokenizer(folder: Path) -> list[str]:
+    from headway.files.folder import read_special_tokens, read_tokenizer_config
+    from headway.files.manifest import write_text
+    from headway.text.legacy import read_tokenizer
+
+    name = "tokenizer.json"
+    if (folder / name).exists():
+        return []
+    tokenizer = read_tokenizer(
+        folder, names=read_special_tokens(folder), settings=read_tokenizer_config(folder)
+    )
+    write_text(folder / name, tokenizer.to_json())
+    return [name]

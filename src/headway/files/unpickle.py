@@ -1,0 +1,88 @@
+"""Turn old pickled weights into safetensors; run in a process of its own, and nowhere else.
+
+python -m headway.files.unpickle FOLDER OUT
+
+Even torch's restricted reader of pickles has had holes, so that nothing pickled is ever opened in
+the process of a user: this one has one job, reads with `weights_only` and without a fallback, and
+ends.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from headway.errors import FileError, HeadwayError, join_problems
+from headway.files.manifest import read_json
+
+_ONE, _INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+
+
+def find_pickles(folder: Path) -> list[Path]:
+    """List the pickled files of a folder, none of them outside of it.
+
+    Raises:
+        FileError: if there is none, or the index points elsewhere.
+    """
+    if (folder / _ONE).is_file():
+        return [folder / _ONE]
+    if not (folder / _INDEX).is_file():
+        raise FileError(f"there is no {_ONE}", where=str(folder), hint="is it converted already?")
+    listed = read_json(folder / _INDEX).get("weight_map")
+    names = sorted({str(name) for name in listed.values()}) if isinstance(listed, dict) else []
+    if not names or any(Path(name).name != name or name in (".", "..") for name in names):
+        raise FileError(f"{_INDEX} points outside of its folder", where=str(folder))
+    if missing := [name for name in names if not (folder / name).is_file()]:
+        raise FileError(f"there is no {join_problems(missing)}", where=str(folder))
+    return [folder / name for name in names]
+
+
+def read_pickle(path: Path) -> dict[str, Tensor]:
+    """Read a file of tensors; anything else in it is refused.
+
+    Raises:
+        FileError: if it holds code, or no tensors.
+    """
+    try:
+        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise FileError(
+            f"{path.name} holds more than tensors, and is not opened", where=str(path.parent)
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        raise FileError(f"{path.name} is damaged: {error}", where=str(path.parent)) from error
+    if not isinstance(found, dict):
+        raise FileError(f"{path.name} holds no table of tensors", where=str(path.parent))
+    return {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
+
+
+def convert(folder: Path, out: Path) -> int:
+    """Write all tensors of a folder into one safetensors file; give their number."""
+    tensors: dict[str, Tensor] = {}
+    for path in find_pickles(folder):
+        tensors |= read_pickle(path)
+    # Tensors that share memory are written once for each name.
+    whole = {name: value.clone().contiguous() for name, value in tensors.items()}
+    save_file(whole, out, metadata={"format": "pt"})
+    return len(whole)
+
+
+def main() -> int:
+    """Convert, and say in one line what went wrong."""
+    folder, out = map(Path, sys.argv[1:3])
+    try:
+        sys.stdout.write(f"{convert(folder, out)}\n")
+    except HeadwayError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

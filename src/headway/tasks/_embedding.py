@@ -1,0 +1,143 @@
+"""Texts as vectors: an encoder's hidden states, chosen by layer and pooled."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from headway.data.order import inference_batches
+from headway.errors import RequestError, nearest
+from headway.layers.side import Side
+from headway.memory import keep_freed_memory
+from headway.tasks._model import Model
+from headway.tasks._task import Progress
+from headway.text.align import pieces_of_spans, word_spans
+
+_BATCH_TOKENS = 8192
+_BATCH_ROWS = 256
+
+POOLS = ("cls", "mean", "max", "tokens")
+LAYERS = ("first", "last", "second-to-last", "sum-all", "sum-last-4", "concat-last-4")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedded:
+    """A text as vectors.
+
+    Args:
+        vectors: (N, D) float32. One row for the text; or, where tokens were asked for, one for
+            each word.
+        words: The words that the rows stand for; empty where the row is the whole text.
+        is_cut: The text is longer than the model reads.
+    """
+
+    vectors: Tensor
+    words: list[str]
+    is_cut: bool
+
+
+def embed(
+    model: Model,
+    texts: Sequence[str],
+    *,
+    layers: str = "last",
+    pool: str = "mean",
+    progress: Callable[[Progress], None] | None = None,
+) -> list[Embedded]:
+    """Turn texts into vectors; a text's vector does not depend on its neighbours.
+
+    Args:
+        model: An encoder.
+        texts: Any number.
+        layers: "first" (the lowest block), "last", a number (0: the embeddings; 1: the lowest
+            block), "second-to-last", "sum-all" (of all blocks), "sum-last-4" or "concat-last-4".
+        pool: "cls" (the first token), "mean" or "max" of all tokens, special ones included, or
+            "tokens": the mean of each word's pieces, marks being words of their own.
+        progress: Told how far it is.
+    Raises:
+        RequestError: for another choice, or a model that is no encoder.
+    Paper: Devlin et al. 2019 (arXiv 1810.04805), section 5.3, table 7, for the layers.
+    """
+    if model.body.kind != "encoder":
+        raise RequestError(f"{model.architecture} is no encoder, whose states could be taken")
+    if pool not in POOLS:
+        raise RequestError(f"pool is {pool!r}", hint=nearest(pool, POOLS))
+    choose = _chooser(layers, model.body.config.num_hidden_layers)
+    keep_freed_memory()
+    model.body.eval()
+    encoded = model.tokenizer.encode_batch(texts)
+    longest = model.setting.max_tokens
+    found: list[Embedded | None] = [None] * len(texts)
+    device = model.body.embeddings.token.weight.device
+    lengths = [min(len(item.ids), longest) for item in encoded]
+    done = 0
+    for batch in inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=_BATCH_ROWS):
+        # What is cut keeps its last token, which ends every text.
+        kept = [_cut(len(encoded[i].ids), longest) for i in batch]
+        ids = [[encoded[i].ids[p] for p in places] for i, places in zip(batch, kept, strict=True)]
+        side = Side.padded(ids, pad_id=model.tokenizer.pad_id).to(device)
+        with torch.inference_mode():
+            hidden = choose(model.body.hidden_states(side)).float().cpu()
+        for row, index, places in zip(hidden, batch, kept, strict=True):
+            words: list[str] = []
+            vectors = _pool(row[: len(places)], pool)
+            if pool == "tokens":
+                offsets = [encoded[index].offsets[place] for place in places]
+                words, vectors = _words(texts[int(index)], offsets, row)
+            is_cut = len(encoded[index].ids) > longest
+            found[index] = Embedded(vectors=vectors, words=words, is_cut=is_cut)
+        done += len(batch)
+        if progress is not None:
+            progress(Progress(done=done, total=len(texts)))
+    return [item for item in found if item is not None]
+
+
+def _cut(length: int, longest: int) -> list[int]:
+    if length <= longest:
+        return list(range(length))
+    return [*range(longest - 1), length - 1]
+
+
+def _chooser(layers: str, count: int) -> Callable:
+    """Turn the name of a choice into what takes it from all hidden states."""
+    if re.fullmatch(r"\d+", layers):
+        number = int(layers)
+        if number > count:
+            raise RequestError(f"layers is {number}, but the model has {count}")
+        return lambda states: list(states)[number]
+    if layers not in LAYERS:
+        raise RequestError(f"layers is {layers!r}", hint=nearest(layers, (*LAYERS, "N")))
+    if layers.endswith("last-4") and count < 4:
+        raise RequestError(f"layers is {layers!r}, but the model has {count}")
+    return {
+        "first": lambda states: list(states)[1],
+        "last": lambda states: list(states)[-1],
+        # Of a single block, what enters it.
+        "second-to-last": lambda states: list(states)[-2],
+        "sum-all": lambda states: torch.stack(list(states)[1:]).sum(0),
+        "sum-last-4": lambda states: torch.stack(list(states)[-4:]).sum(0),
+        "concat-last-4": lambda states: torch.cat(list(states)[-4:], dim=-1),
+    }[layers]
+
+
+def _pool(hidden: Tensor, pool: str) -> Tensor:
+    if pool == "max":
+        return hidden.amax(0, keepdim=True)
+    return hidden[:1] if pool == "cls" else hidden.mean(0, keepdim=True)
+
+
+def _words(
+    text: str, offsets: Sequence[tuple[int, int]], hidden: Tensor
+) -> tuple[list[str], Tensor]:
+    """Average the pieces of each word that was read."""
+    spans = word_spans(text)
+    pieces = pieces_of_spans(spans, offsets)
+    read = [(text[a:b], places) for (a, b), places in zip(spans, pieces, strict=True) if places]
+    if not read:
+        return [], hidden.new_zeros(0, hidden.shape[-1])
+    vectors = torch.stack([hidden[places].mean(0) for _, places in read])
+    return [word for word, _ in read], vectors

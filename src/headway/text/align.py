@@ -1,0 +1,39 @@
+"""Characters, words and pieces: which of them stand for the same stretch of a text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+# A run of letters and digits, or one mark.
+_WORD = re.compile(r"\w+|[^\w\s]")
+
+
+def word_spans(text: str) -> list[tuple[int, int]]:
+    """Find the words of a text, marks on their own: characters [start, end) of each."""
+    return [found.span() for found in _WORD.finditer(text)]
+
+
+def pieces_of_spans(
+    spans: Sequence[tuple[int, int]], offsets: Sequence[tuple[int, int]]
+) -> list[list[int]]:
+    """Find the pieces that share a character with each span.
+
+    Args:
+        spans: Characters [start, end), in order, none overlapping another.
+        offsets: The same of each piece, in order; special tokens are empty.
+    Returns:
+        pieces: For each span the numbers of its pieces; none where the text was cut before it.
+    """
+    found: list[list[int]] = [[] for _ in spans]
+    first = 0
+    for piece, (start, end) in enumerate(offsets):
+        if start == end:
+            continue
+        while first < len(spans) and spans[first][1] <= start:
+            first += 1
+        place = first
+        while place < len(spans) and spans[place][0] < end:
+            found[place].append(piece)
+            place += 1
+    return found

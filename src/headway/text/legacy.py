@@ -1,0 +1,213 @@
+"""Vocabularies from before `tokenizer.json`: vocab.txt, vocab.json with merges.txt, *.model.
+
+Each is put together as its authors' code cuts text, so that old checkpoints give the ids that they
+were trained with.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer as Engine
+
+from headway.errors import FileError
+from headway.text.tokenizer import Tokenizer, one_line
+
+_SENTENCEPIECE = ("spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
+# Of a piece in a SentencePiece model.
+_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4
+
+
+def read_tokenizer(
+    folder: Path, *, names: Mapping[str, str], settings: Mapping[str, Any]
+) -> Tokenizer:
+    """Read whatever vocabulary a model folder has.
+
+    Args:
+        folder: With tokenizer.json, or one of the older files.
+        names: Role -> special token, where it is known.
+        settings: tokenizer_config.json; do_lower_case and its like are of use here.
+    Raises:
+        FileError: if there is none, or it cannot be read.
+    """
+    if (folder / "tokenizer.json").is_file():
+        return Tokenizer.from_file(folder / "tokenizer.json", names)
+    if (folder / "vocab.txt").is_file():
+        engine = _wordpiece(folder / "vocab.txt", names, settings)
+    elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+        engine = _byte_bpe(folder, names, settings)
+    else:
+        found = [name for name in _SENTENCEPIECE if (folder / name).is_file()]
+        if not found:
+            raise FileError("there is no tokenizer.json", where=str(folder))
+        engine = _unigram(folder / found[0], settings)
+    return Tokenizer(engine, names)
+
+
+def _add_specials(
+    engine: Engine, tokens: Sequence[str], settings: Mapping[str, Any] | None = None
+) -> None:
+    written = (settings or {}).get("mask_token")
+    mask = written if isinstance(written, dict) else {}
+    # A mask may stand for a word with the space before it.
+    wide = {mask.get("content")} if mask.get("lstrip") else set()
+    engine.add_special_tokens(
+        [
+            AddedToken(token, special=True, lstrip=token in wide)
+            for token in dict.fromkeys(tokens)
+            if engine.token_to_id(token) is not None
+        ]
+    )
+
+
+def _wordpiece(path: Path, names: Mapping[str, str], settings: Mapping[str, Any]) -> Engine:
+    """BERT's: clean, lower-case, cut at marks, then the longest pieces first."""
+    unknown = names.get("unknown", "[UNK]")
+    start, end = names.get("start", "[CLS]"), names.get("end", "[SEP]")
+    with one_line("the vocabulary cannot be read", where=str(path)):
+        lines = path.read_text(encoding="utf-8").split("\n")
+        vocabulary = {line.rstrip("\r"): place for place, line in enumerate(lines) if line.strip()}
+        engine = Engine(models.WordPiece(vocabulary, unk_token=unknown))
+    lowercase = settings.get("do_lower_case", True)
+    engine.normalizer = normalizers.BertNormalizer(
+        clean_text=True,
+        handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
+        strip_accents=settings.get("strip_accents"),
+        lowercase=lowercase,
+    )
+    engine.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    engine.decoder = decoders.WordPiece(prefix="##")
+    specials = [names.get("pad", "[PAD]"), unknown, start, end, names.get("mask", "[MASK]")]
+    _add_specials(engine, specials)
+    _surround(engine, f"{start}:0 $A:0 {end}:0", f"{start}:0 $A:0 {end}:0 $B:1 {end}:1")
+    return engine
+
+
+def _byte_bpe(folder: Path, names: Mapping[str, str], settings: Mapping[str, Any]) -> Engine:
+    """GPT-2's and RoBERTa's: bytes as characters, merged in the order learned."""
+    with one_line("the vocabulary cannot be read", where=str(folder)):
+        vocabulary, merges = models.BPE.read_file(
+            str(folder / "vocab.json"), str(folder / "merges.txt")
+        )
+        engine = Engine(models.BPE(vocabulary, merges))
+    prefix = settings.get("add_prefix_space", False)
+    engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
+    engine.decoder = decoders.ByteLevel()
+    specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "<|endoftext|>"]
+    _add_specials(engine, [*names.values(), *specials], settings)
+    start, end = engine.token_to_id("<s>"), engine.token_to_id("</s>")
+    if start is not None and end is not None:
+        engine.post_processor = processors.RobertaProcessing(
+            ("</s>", end), ("<s>", start), trim_offsets=True, add_prefix_space=prefix
+        )
+    return engine
+
+
+def _unigram(path: Path, settings: Mapping[str, Any]) -> Engine:
+    """ALBERT's: a SentencePiece unigram model behind ALBERT's own cleaning."""
+    with one_line("the SentencePiece model cannot be read", where=str(path)):
+        model = _read_sentencepiece(path.read_bytes())
+        if model.unknown is None:
+            raise FileError("the SentencePiece model has no unknown piece", where=str(path))
+        engine = Engine(models.Unigram(model.pieces, model.unknown, byte_fallback=False))
+    steps: list[Any] = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
+    if not settings.get("keep_accents", False):
+        steps += [normalizers.NFKD(), normalizers.StripAccents()]
+    if settings.get("do_lower_case", True):
+        steps.append(normalizers.Lowercase())
+    if model.characters:
+        steps.append(normalizers.Precompiled(model.characters))
+    engine.normalizer = normalizers.Sequence(steps)
+    engine.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]
+    )
+    engine.decoder = decoders.Metaspace()
+    _add_specials(engine, ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]", *model.control])
+    if engine.token_to_id("[CLS]") is not None:
+        _surround(engine, "[CLS]:0 $A:0 [SEP]:0", "[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1")
+    return engine
+
+
+def _surround(engine: Engine, single: str, pair: str) -> None:
+    tokens = sorted({part.split(":")[0] for part in pair.split() if not part.startswith("$")})
+    missing = [token for token in tokens if engine.token_to_id(token) is None]
+    if missing:
+        raise FileError(f"the vocabulary lacks {' and '.join(missing)}")
+    engine.post_processor = processors.TemplateProcessing(
+        single=single,
+        pair=pair,
+        special_tokens=[(token, engine.token_to_id(token)) for token in tokens],
+    )
+
+
+class _SentencePiece:
+    """What a SentencePiece file says, as far as it is of use."""
+
+    def __init__(self) -> None:
+        self.pieces: list[tuple[str, float]] = []
+        self.control: list[str] = []
+        self.unknown: int | None = None
+        self.characters = b""
+
+
+def _read_sentencepiece(content: bytes) -> _SentencePiece:
+    """Read the fields that matter of sentencepiece_model.proto, which is stable since 2018."""
+    model = _SentencePiece()
+    for number, value in _fields(content):
+        if number == 1 and isinstance(value, bytes):
+            piece, score, kind = "", 0.0, _NORMAL
+            for inner, part in _fields(value):
+                if inner == 1 and isinstance(part, bytes):
+                    piece = part.decode("utf-8")
+                elif inner == 2 and isinstance(part, bytes):
+                    score = struct.unpack("<f", part)[0]
+                elif inner == 3 and isinstance(part, int):
+                    kind = part
+            if kind == _UNKNOWN:
+                model.unknown = len(model.pieces)
+            if kind in (_CONTROL, _USER_DEFINED):
+                model.control.append(piece)
+            model.pieces.append((piece, score))
+        elif number == 3 and isinstance(value, bytes):
+            parts = dict(_fields(value))
+            found = parts.get(2, b"")
+            model.characters = found if isinstance(found, bytes) else b""
+    return model
+
+
+def _fields(content: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """Give the fields of a protocol buffer: numbers as int, everything else as bytes."""
+    place = 0
+    while place < len(content):
+        key, place = _varint(content, place)
+        number, kind = key >> 3, key & 7
+        if kind == 0:
+            value, place = _varint(content, place)
+            yield number, value
+            continue
+        if kind == 2:
+            size, place = _varint(content, place)
+        elif kind in (1, 5):
+            size = 8 if kind == 1 else 4
+        else:
+            raise ValueError(f"a field of kind {kind}")
+        if place + size > len(content):
+            raise ValueError("the file is cut short")
+        yield number, content[place : place + size]
+        place += size
+
+
+def _varint(content: bytes, place: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        if place >= len(content) or shift > 63:
+            raise ValueError("the file is cut short")
+        byte = content[place]
+        value |= (byte & 127) << shift
+        place, shift = place + 1, shift + 7
+        if byte < 128:
+            return value, place
