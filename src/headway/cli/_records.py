@@ -20,6 +20,7 @@ def read(
     paths: Sequence[str],
     *,
     columns: Sequence[str],
+    optional: Sequence[str] = (),
     names: Sequence[str] = (),
     skip_bad: bool,
     keep_blank: bool = False,
@@ -28,6 +29,7 @@ def read(
     return read_records(
         paths or ("-",),
         columns=columns,
+        optional=optional,
         names=names,
         skip_bad=skip_bad,
         keep_blank=keep_blank,

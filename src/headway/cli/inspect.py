@@ -150,17 +150,22 @@ def _run(path: Path) -> tuple[dict[str, Any], list[str]]:
 def _recipe(options: Options) -> tuple[dict[str, Any], list[str]]:
     import torch
 
-    from headway import registry
     from headway.explain.curves import draw_schedule, schedule_values, terminal_plot
+    from headway.files.folder import make_body, read_config
     from headway.train.groups import make_groups
     from headway.train.prepare import model_config, resolve_settings, resolve_task
 
     path = recipes.find(options.what[0])
     recipe = resolve_settings(recipes.read(path, options.overrides))
     training = recipe.training
-    config = model_config(recipe, vocab_size=recipe.text.vocab_size)
+    task = resolve_task(recipe)
+    key = recipe.model.architecture
+    if recipe.model.path is None:
+        config = model_config(recipe, vocab_size=recipe.text.vocab_size)
+    else:
+        key, config, _ = read_config(Path(recipe.model.path))
     with torch.device("meta"):
-        body = registry.load_class("models", recipe.model.architecture)(config)
+        body = make_body(key, config, task.head)
     groups = make_groups(body, training)
     parameters = dict(body.named_parameters())
     # Without data the number of updates is not known; the shape of the curve is.
@@ -180,8 +185,8 @@ def _recipe(options: Options) -> tuple[dict[str, Any], list[str]]:
     lines += ["every key of [model]:"]
     lines += [f"  {key} = {value}" for key, value in dataclasses.asdict(config).items()]
     lines += ["every key of [task]:"]
-    task = dataclasses.asdict(resolve_task(recipe))  # pyright: ignore
-    lines += [f"  {key} = {value}" for key, value in task.items()]
+    settings = dataclasses.asdict(task)  # pyright: ignore
+    lines += [f"  {key} = {value}" for key, value in settings.items()]
     lines += ["", f"{'group':<18}{'tensors':>8}{'parameters':>12}{'peak lr':>10}{'decay':>8}"]
     lines += [
         f"{row['group']:<18}{row['tensors']:>8}{row['parameters']:>12,}{row['peak_lr']:>10.2g}"

@@ -50,6 +50,7 @@ def run(options: Options) -> int:
     records = _records.read(
         [options.file],
         columns=model.task.inputs,
+        optional=model.task.optional,
         names=options.columns,
         skip_bad=options.skip_bad,
         keep_blank=True,

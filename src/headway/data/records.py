@@ -13,7 +13,7 @@ from headway.errors import ConfigError, DataError, join_problems, nearest
 # Blank rows that are named, not only counted.
 _NUM_EMPTY_PLACES = 20
 # These columns are text in every task; others may hold numbers, lists or objects.
-_TEXT_COLUMNS = frozenset({"source", "target", "text"})
+_TEXT_COLUMNS = frozenset({"source", "target", "text", "text_pair"})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -90,8 +90,8 @@ class Task(Protocol):
     """A task of any kind: pretraining objective or downstream.
 
     Class attributes:
-        columns: Columns of a record that training needs; `inputs` of them are what prediction
-            needs.
+        columns: Columns of a record that training needs; `inputs` are what prediction needs, and
+            `optional` what it can make use of.
         bodies: Kinds of body that fit.
         heads: Kinds of head that it works with, keys of the model files' HEADS.
         reads_corpus: Trains on running text instead of records.
@@ -100,6 +100,7 @@ class Task(Protocol):
 
     columns: ClassVar[tuple[str, ...]]
     inputs: ClassVar[tuple[str, ...]]
+    optional: ClassVar[tuple[str, ...]]
     bodies: ClassVar[tuple[str, ...]]
     heads: ClassVar[tuple[str, ...]]
     reads_corpus: ClassVar[bool]

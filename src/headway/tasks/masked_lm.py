@@ -15,9 +15,10 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import Any, ClassVar
 
 import numpy as np
@@ -76,6 +77,7 @@ class MaskedLm:
 
     columns: ClassVar[tuple[str, ...]] = ("text",)
     inputs: ClassVar[tuple[str, ...]] = ("text",)
+    optional: ClassVar[tuple[str, ...]] = ("text_pair",)
     bodies: ClassVar[tuple[str, ...]] = ("encoder",)
     heads: ClassVar[tuple[str, ...]] = ("masked_lm", "masked_lm_pair", "pair", "body")
     reads_corpus: ClassVar[bool] = True
@@ -241,38 +243,103 @@ class MaskedLm:
         setting: Setting,
         progress: Callable[[Progress], None] | None = None,
     ) -> list[dict[str, Any]]:
-        """Fill in the masks of texts.
+        """Fill in the masks of texts, and tell pairs of texts apart.
 
         Returns:
             answers: For each record "prediction", the text with its masks filled one by one as
                 each is most probable, and "masks": for each mask the best tokens, each with
-                "token" and "probability". "cut" where the text is longer than the model reads.
-                A record with "text_pair" is answered by the pair head: "prediction" and
-                "probabilities".
+                "token" and "probability". For a record with "text_pair" the name of the more
+                probable class ("next", "not next"; "in order", "swapped") and "probabilities".
+                "cut" where the text is longer than the model reads.
+        Raises:
+            RequestError: if the model has no head for what is asked.
         """
-        if body.masked_lm is None:
-            raise RequestError("this model has no masked-LM head to fill masks with")
-        encoded = setting.tokenizer.encode_batch([row["text"] for row in rows], special=True)
-        mask_id = setting.tokenizer.mask_id
+        pairs = [index for index, row in enumerate(rows) if row.get("text_pair") is not None]
+        texts = [index for index, row in enumerate(rows) if row.get("text_pair") is None]
         answers: list[dict[str, Any]] = [{} for _ in rows]
-        lengths = [min(len(item.ids), setting.max_tokens) for item in encoded]
+        found = chain(
+            self._answer_texts(body, rows, texts, setting),
+            self._answer_pairs(body, head, rows, pairs, setting),
+        )
         done = 0
-        for batch in inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=128):
-            ids = [encoded[i].ids[: setting.max_tokens] for i in batch]
-            side = Side.padded(ids, pad_id=setting.tokenizer.pad_id)
-            with torch.inference_mode():
-                hidden = body.encode(side.to(body.embeddings.token.weight.device)).hidden
-            for number, place in enumerate(batch):
-                spots = [spot for spot, token in enumerate(ids[number]) if token == mask_id]
-                found = self._fill(body, hidden[number, spots], setting.tokenizer)
-                offsets = [encoded[place].offsets[spot] for spot in spots]
-                answers[place] = _answer(rows[place]["text"], offsets, found)
-                if len(encoded[place].ids) > setting.max_tokens:
-                    answers[place]["cut"] = ["source"]
+        for batch in found:
+            for place, answer in batch:
+                answers[place] = answer
             done += len(batch)
             if progress is not None:
                 progress(Progress(done=done, total=len(rows)))
         return answers
+
+    def _answer_texts(
+        self, body: Body, rows: Sequence[Record], places: Sequence[int], setting: Setting
+    ) -> Iterator[list[tuple[int, dict[str, Any]]]]:
+        """Fill masks batch by batch; give the place of each row with its answer."""
+        if places and body.masked_lm is None:
+            raise RequestError("this model has no masked-LM head to fill masks with")
+        tokenizer = setting.tokenizer
+        mask_id = tokenizer.find(tokenizer.name_of("mask"))
+        encoded = tokenizer.encode_batch([rows[place]["text"] for place in places], special=True)
+        lengths = [min(len(item.ids), setting.max_tokens) for item in encoded]
+        for batch in inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=128):
+            ids = [encoded[i].ids[: setting.max_tokens] for i in batch]
+            side = Side.padded(ids, pad_id=tokenizer.pad_id)
+            with torch.inference_mode():
+                hidden = body.encode(side.to(body.embeddings.token.weight.device)).hidden
+            answered = []
+            for number, index in enumerate(batch):
+                spots = [spot for spot, token in enumerate(ids[number]) if token == mask_id]
+                best = self._fill(body, hidden[number, spots], tokenizer)
+                offsets = [encoded[index].offsets[spot] for spot in spots]
+                answer = _answer(rows[places[index]]["text"], offsets, best)
+                if len(encoded[index].ids) > setting.max_tokens:
+                    answer["cut"] = ["source"]
+                answered.append((places[index], answer))
+            yield answered
+
+    def _answer_pairs(
+        self,
+        body: Body,
+        head: Head,
+        rows: Sequence[Record],
+        places: Sequence[int],
+        setting: Setting,
+    ) -> Iterator[list[tuple[int, dict[str, Any]]]]:
+        """Tell pairs apart batch by batch; give the place of each row with its answer."""
+        if places and (head is None or self.pair == "none"):
+            raise RequestError("this model has no head that tells pairs of texts apart")
+        tokenizer = setting.tokenizer
+        sides = [
+            tokenizer.encode_ids([rows[place][column] for place in places], bare=True)
+            for column in ("text", "text_pair")
+        ]
+        budget = setting.max_tokens - 3
+        examples = [
+            _pair_example(place, *_shorten(first, second, budget), tokenizer)
+            for place, first, second in zip(places, *sides, strict=True)
+        ]
+        cut = {
+            place
+            for place, first, second in zip(places, *sides, strict=True)
+            if len(first) + len(second) > budget
+        }
+        lengths = [example.num_tokens for example in examples]
+        for batch in inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=128):
+            chosen = [examples[index] for index in batch]
+            side = lay_out([[e] for e in chosen], pad_id=tokenizer.pad_id, start_id=0).source
+            with torch.inference_mode():
+                memory = body.encode(side.to(body.embeddings.token.weight.device))
+                logits = head(body.pooler(memory.hidden, memory.documents)).float()
+            answered = []
+            for example, probs in zip(chosen, logits.softmax(-1).tolist(), strict=True):
+                named = dict(zip(_PAIR_NAMES[self.pair], (round(p, 6) for p in probs), strict=True))
+                answer: dict[str, Any] = {
+                    "prediction": max(named, key=named.__getitem__),
+                    "probabilities": named,
+                }
+                if example.index in cut:
+                    answer["cut"] = ["source"]
+                answered.append((example.index, answer))
+            yield answered
 
     def _fill(self, body: Body, hidden: Tensor, tokenizer: Tokenizer) -> list[list[dict[str, Any]]]:
         """Give the best tokens for each mask."""
@@ -310,20 +377,33 @@ class _Examples(Sequence[Example]):
     """Examples of a plan, made when they are asked for."""
 
     def __init__(self, store: Store, plan: Plan, tokenizer: Tokenizer) -> None:
-        self.store, self.plan = store, plan
-        self.start, self.end = tokenizer.start_id, tokenizer.end_id
+        self.store, self.plan, self.tokenizer = store, plan, tokenizer
 
     def __len__(self) -> int:
         return len(self.plan.ranges)
 
     def __getitem__(self, index):
         first, last, other, other_last = self.plan.ranges[index].tolist()
-        ids = [self.start, *self.store.ids[first:last].tolist(), self.end]
+        a, b = (self.store.ids[x:y].tolist() for x, y in ((first, last), (other, other_last)))
         if other == other_last:
-            return Example(int(index), ids)
-        second = len(ids)
-        ids += [*self.store.ids[other:other_last].tolist(), self.end]
-        return Example(int(index), ids, second=second, label=int(self.plan.labels[index]))
+            return Example(int(index), [self.tokenizer.start_id, *a, self.tokenizer.end_id])
+        example = _pair_example(int(index), a, b, self.tokenizer)
+        return replace(example, label=int(self.plan.labels[index]))
+
+
+def _pair_example(index: int, first: list[int], second: list[int], tokenizer: Tokenizer) -> Example:
+    start, end = tokenizer.start_id, tokenizer.end_id
+    ids = [start, *first, end, *second, end]
+    return Example(index, ids, second=len(first) + 2)
+
+
+def _shorten(first: list[int], second: list[int], budget: int) -> tuple[list[int], list[int]]:
+    """Cut the ends of both texts, the longer one first, until they fit."""
+    half = budget // 2
+    if len(first) + len(second) <= budget:
+        return first, second
+    kept = max(half, budget - len(second)) if len(first) > half else len(first)
+    return first[:kept], second[: budget - min(kept, len(first))]
 
 
 def _answer(text: str, offsets: Sequence[tuple[int, int]], found: list) -> dict[str, Any]:

@@ -81,6 +81,7 @@ class Translation:
 
     columns: ClassVar[tuple[str, ...]] = ("source", "target")
     inputs: ClassVar[tuple[str, ...]] = ("source",)
+    optional: ClassVar[tuple[str, ...]] = ()
     bodies: ClassVar[tuple[str, ...]] = ("encoder_decoder",)
     heads: ClassVar[tuple[str, ...]] = ("translation",)
     reads_corpus: ClassVar[bool] = False
