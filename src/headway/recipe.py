@@ -35,10 +35,19 @@ class Data:
     """Leave rows out that cannot be used, and count them, instead of stopping."""
     max_rows: int | None = None
     """Use only the first rows of the training files."""
+    weights: tuple[float, ...] = ()
+    """Passes over each training file in an epoch, for tasks that read running text; none: 1."""
 
     def check(self) -> list[str]:
         """Return every problem of this section."""
-        return [] if self.max_rows is None else _at_least("data", self, {"max_rows": 1})
+        problems = [] if self.max_rows is None else _at_least("data", self, {"max_rows": 1})
+        is_fit = len(self.weights) == len(self.train) and any(self.weights)
+        if self.weights and not (is_fit and all(0 <= weight <= 1000 for weight in self.weights)):
+            problems.append(
+                f"data.weights is {list(self.weights)}, but a number from 0 to 1000 is needed for "
+                f"each of the {len(self.train)} files of data.train, one of them above 0"
+            )
+        return problems
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +60,12 @@ class Text:
     """Entries of the vocabulary, special tokens included."""
     lowercase: bool = False
     """Fold case before anything else."""
+    add_words: int = 0
+    """Words of the training text to add to the vocabulary of model.path, at most."""
 
     def check(self) -> list[str]:
         """Return every problem of this section."""
-        return _at_least("text", self, {"vocab_size": 8})
+        return _at_least("text", self, {"vocab_size": 8, "add_words": 0})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from tokenizers import AddedToken
 from tokenizers import Tokenizer as Engine
 
 from headway.errors import ConfigError, FileError, HeadwayError
@@ -184,6 +185,20 @@ class Tokenizer:
         """Write many rows of ids as text, in parallel."""
         with one_line("the tokenizer cannot decode this"):
             return self._engine.decode_batch([list(row) for row in rows], skip_special_tokens=True)
+
+    def normalize(self, text: str) -> str:
+        """Write a text as this tokenizer sees it, such as in lower case."""
+        normalizer = self._engine.normalizer
+        return text if normalizer is None else normalizer.normalize_str(text)
+
+    def add_words(self, words: Sequence[str]) -> None:
+        """Give whole words entries of their own, behind all others."""
+        # Where a space belongs to the piece after it, it belongs to the word as well.
+        takes_space = not any(piece.startswith("##") for piece in self._engine.get_vocab())
+        self._engine.add_tokens(
+            [AddedToken(word, single_word=True, lstrip=takes_space) for word in words]
+        )
+        self.__dict__.pop("continues_word", None)
 
     def to_json(self) -> str:
         """Write `tokenizer.json`."""

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from headway.data.read import Records, read_records
@@ -16,6 +17,7 @@ from headway.recipe import Recipe
 from headway.tasks._model import Model
 from headway.tasks._task import Encoded, Task
 from headway.train.inspect_data import padding_ratios, report_data
+from headway.train.mixture import mix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +29,14 @@ class Examples:
         valid: Validation examples; None where there are none.
         rows: Validation records, where the task has records.
         report: The data report.
+        notes: What a user should know beside it.
     """
 
     train: Encoded
     valid: Encoded | None
     rows: Records | None
     report: DataReport
+    notes: tuple[str, ...] = ()
 
 
 class Material(Protocol):
@@ -108,22 +112,34 @@ class _Corpus:
 
     def encode(self, model: Model) -> Examples:
         data, seed = self.recipe.data, self.recipe.training.seed
-        stores: dict[str, Store] = {
-            "train": open_store(data.train, model.tokenizer, max_segments=data.max_rows)
-        }
+        epochs = self.recipe.training.epochs
+
+        def read(paths: tuple[str, ...], limit: int | None = None) -> tuple[Store, Encoded]:
+            store = open_store(paths, model.tokenizer, max_segments=limit)
+            return store, self.task.encode_corpus(store, model.setting, seed=seed)
+
+        found: dict[str, tuple[Store, Encoded]] = {}
+        if data.weights:
+            # A split for each file: what is weighed apart is described apart.
+            parts = {f"train {Path(path).name}": read((path,)) for path in data.train}
+            encoded = mix([part for _, part in parts.values()], data.weights, seed=seed)
+            found |= parts
+        else:
+            found["train"] = read(data.train, data.max_rows)
+            encoded = found["train"][1]
         if data.valid:
-            stores["valid"] = open_store(data.valid, model.tokenizer)
-        encoded = {
-            name: self.task.encode_corpus(store, model.setting, seed=seed)
-            for name, store in stores.items()
-        }
+            found["valid"] = read(data.valid)
         splits = [
-            describe_corpus(name, store, padding=padding_ratios(encoded[name], self.recipe))
-            for name, store in stores.items()
+            describe_corpus(name, store, padding=padding_ratios(part, self.recipe))
+            for name, (store, part) in found.items()
         ]
         return Examples(
-            train=encoded["train"],
-            valid=encoded.get("valid"),
+            train=encoded,
+            valid=found["valid"][1] if data.valid else None,
             rows=None,
             report=build_report(splits, {}, columns=()),
+            notes=tuple(
+                f"{path}: {weight * epochs:g} passes ({weight:g} in each of {epochs:g} epochs)"
+                for path, weight in zip(data.train, data.weights, strict=False)
+            ),
         )

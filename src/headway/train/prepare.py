@@ -17,6 +17,7 @@ from headway.files.folder import check_sizes, make_body
 from headway.recipe import Recipe, convert_settings
 from headway.tasks._model import Model, load, make_task
 from headway.tasks._task import Task
+from headway.tasks._vocabulary import add_words, pick_words
 from headway.text.specials import SPECIALS
 from headway.text.tokenizer import Tokenizer
 from headway.text.train import check_kind, train_tokenizer
@@ -161,6 +162,11 @@ def check_model_section(recipe: Recipe) -> None:
     if recipe.model.path is None:
         check_kind(recipe.text.tokenizer)
         model_config(recipe)
+        if recipe.text.add_words:
+            raise ConfigError(
+                "text.add-words adds to the vocabulary of model.path, but there is none",
+                hint="a fresh vocabulary is learned from your text: raise text.vocab-size",
+            )
     elif recipe.model.settings or recipe.model.preset:
         names = ", ".join(sorted(recipe.model.settings)) or "preset"
         raise ConfigError(
@@ -195,7 +201,11 @@ def _make_model(
     section, name = recipe.model, recipe.task.name
     torch.manual_seed(recipe.training.seed)
     if section.path is not None:
-        return load(section.path, task=task, task_name=name)
+        model = load(section.path, task=task, task_name=name)
+        if recipe.text.add_words:
+            words = pick_words(material.texts(), model.tokenizer, recipe.text.add_words)
+            add_words(model, words)
+        return model
     if tokenizer_file is not None:
         tokenizer = Tokenizer.from_file(tokenizer_file)
     else:

@@ -1,0 +1,80 @@
+"""Several corpora in one epoch, each as often as it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from headway.data.batch import Example
+from headway.data.order import generator
+from headway.tasks._task import Encoded
+
+
+def mix(parts: Sequence[Encoded], weights: Sequence[float], *, seed: int) -> Encoded:
+    """Put corpora together: in each epoch `weight` passes over each of them.
+
+    A part of a pass takes other examples in each epoch; the whole is a pure function of the seed
+    and the epoch.
+
+    Args:
+        parts: The corpora.
+        weights: Passes over each of them in an epoch, from 0.
+        seed: Of the run.
+    """
+    return _mix_epoch(tuple(parts), tuple(weights), seed, 0)
+
+
+def _mix_epoch(
+    parts: tuple[Encoded, ...], weights: tuple[float, ...], seed: int, epoch: int
+) -> Encoded:
+    current = [part.at(epoch) for part in parts]
+    chosen = [
+        _choose(len(part.examples), weight, generator(seed, epoch, 4, number))
+        for number, (part, weight) in enumerate(zip(current, weights, strict=True))
+    ]
+    sources = np.repeat(np.arange(len(parts)), [len(places) for places in chosen])
+    places = np.concatenate(chosen)
+    whole = current[0]
+    pairs = list(zip(current, chosen, strict=True))
+    return Encoded(
+        examples=_Mixture([part.examples for part in current], sources, places),
+        lengths=np.concatenate([part.lengths[where] for part, where in pairs]),
+        full_lengths={
+            side: np.concatenate(
+                [
+                    part.full_lengths[side][where]
+                    for part, where in zip(current, chosen, strict=True)
+                ]
+            )
+            for side in whole.full_lengths
+        },
+        limits=whole.limits,
+        unknown={side: sum(part.unknown[side] for part in current) for side in whole.unknown},
+        plan=partial(_mix_epoch, parts, weights, seed),
+    )
+
+
+def _choose(count: int, weight: float, random: np.random.Generator) -> np.ndarray:
+    """Take every example as often as whole passes say, and a part of them once more."""
+    whole = int(weight)
+    more = round((weight - whole) * count)
+    return np.concatenate([np.tile(np.arange(count), whole), random.permutation(count)[:more]])
+
+
+class _Mixture(Sequence[Example]):
+    """Examples of several corpora, numbered anew: another copy is hidden otherwise."""
+
+    def __init__(
+        self, parts: Sequence[Sequence[Example]], sources: np.ndarray, places: np.ndarray
+    ) -> None:
+        self.parts, self.sources, self.places = parts, sources, places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index):
+        example = self.parts[int(self.sources[index])][int(self.places[index])]
+        return replace(example, index=int(index))
