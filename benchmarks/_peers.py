@@ -76,7 +76,7 @@ class Training:
 
     def loss_of(self, model: Model) -> float:
         """Compute nats per token on the validation pairs: one code for all sides."""
-        return mean_losses(model, self.valid)["loss"]
+        return mean_losses(model, self.valid).losses["loss"]
 
 
 class HeadwayTraining(Training):

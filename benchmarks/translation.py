@@ -182,6 +182,9 @@ def _decoding_sides(batch_rows: int) -> list[tuple[Side, Sequence[Mapping[str, A
         settings = {"compute_type": compute_type, "inter_threads": 1, "intra_threads": 2}
         name = f"CTranslate2 {compute_type}"
         side = Side(name=name, kind="CTranslate2Decoding", options=settings)
+        if compute_type == "int8":
+            # The search below may find better settings than these, which its users start with.
+            sides.append((dataclasses.replace(side, name=f"{name}, as it comes"), ()))
         layout = ONE_BY_ONE if batch_rows == 1 else TWO_AT_ONCE
         sides.append((side, (layout, POLITE)))
     return sides
