@@ -36,7 +36,9 @@ class Side:
     name: str
     """As printed."""
     kind: str
-    """Class in `_peers.py`."""
+    """Class in `module`."""
+    module: str = "_peers"
+    """File beside this one."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of the class."""
     polite: bool = False
@@ -113,7 +115,7 @@ def _serve(pipe: Connection, side: Side, files: Files) -> None:
     made: list[Any] = []
 
     def make() -> None:
-        kind = vars(importlib.import_module("_peers"))[side.kind]
+        kind = vars(importlib.import_module(side.module))[side.kind]
         made.append(kind(files, **side.options))
 
     attempt(make)

@@ -10,19 +10,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
-import shlex
-import statistics
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from _tables import Table, describe_run, say, take_turns, to_markdown
 from _worker import Choice, Files, Side, Worker, choose
 
 _DECODING_BATCH_ROWS = (32, 1)
@@ -49,79 +43,6 @@ TWO_AT_ONCE = {"options": {"inter_threads": 2, "intra_threads": 1}}
 ONE_BY_ONE = {"options": {"inter_threads": 1, "intra_threads": 1}}
 
 
-@dataclass(kw_only=True)
-class Table:
-    """The speeds of some sides that ran in turn."""
-
-    title: str
-    choices: list[Choice]
-    speeds: dict[str, list[float]]
-    """Side -> tokens per second of each round."""
-    notes: dict[str, str] = field(default_factory=dict)
-    """Side -> what else is known of it, such as BLEU."""
-    text: str = ""
-
-    def ratios(self, ours: str, theirs: str) -> list[float]:
-        """Divide the speeds of two sides, round by round."""
-        pairs = zip(self.speeds[ours], self.speeds[theirs], strict=True)
-        return [round(mine / other, 3) for mine, other in pairs]
-
-    def to_markdown(self) -> str:
-        """Write a row for each side; the first is ours, beside which the others are set."""
-        ours = self.choices[0].side.name
-        lines = [
-            f"### {self.title}",
-            "",
-            "| side | settings | tokens/s, median (range) | ours / this, median (range) | |",
-            "|---|---|---:|---:|---|",
-        ]
-        for choice in self.choices:
-            name = choice.side.name
-            ratio = "1" if name == ours else _spread(self.ratios(ours, name), "{:.2f}")
-            cells = (name, choice.side.described(), _spread(self.speeds[name], "{:,.0f}"), ratio)
-            lines.append(f"| {' | '.join(cells)} | {self.notes.get(name, '')} |")
-        return "\n".join([*lines, "", self.text]).rstrip() + "\n"
-
-    def to_json(self) -> dict[str, Any]:
-        """Give everything that was measured."""
-        ours = self.choices[0].side.name
-        sides = [
-            asdict(choice.side)
-            | {
-                "tried": choice.tried,
-                "tokens_per_second": self.speeds[choice.side.name],
-                "ours_to_this": self.ratios(ours, choice.side.name),
-                "note": self.notes.get(choice.side.name, ""),
-            }
-            for choice in self.choices
-        ]
-        return {"title": self.title, "sides": sides, "text": self.text}
-
-
-def _spread(values: Sequence[float], form: str) -> str:
-    middle, low, high = (form.format(f(values)) for f in (statistics.median, min, max))
-    return f"{middle} ({low}-{high})"
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _take_turns(
-    workers: Sequence[Worker], repeats: int, measure: Callable[[Worker], float]
-) -> dict[str, list[float]]:
-    """Measure all sides once in each round, every other round in the opposite order."""
-    speeds: dict[str, list[float]] = {worker.side.name: [] for worker in workers}
-    for repeat in range(repeats):
-        for worker in workers if repeat % 2 == 0 else reversed(workers):
-            # The threads of the side before this one fall asleep.
-            time.sleep(0.3)
-            speed = round(measure(worker), 1)
-            speeds[worker.side.name].append(speed)
-            _say(f"  round {repeat + 1}: {worker.side.name}: {speed:,.0f} tokens/s")
-    return speeds
-
-
 def compare_training(options: argparse.Namespace, files: Files) -> Table:
     """Measure our loop and their Trainer, and whether their losses agree."""
 
@@ -134,7 +55,7 @@ def compare_training(options: argparse.Namespace, files: Files) -> Table:
         settings = {"attention": "sdpa", "micro_batches": 1, "sampling": sampling}
         name = f"transformers Trainer, {sampling}"
         side = Side(name=name, kind="HuggingFaceTraining", options=settings)
-        _say(f"settings for {name}")
+        say(f"settings for {name}")
         choices.append(
             choose(side, TRAINING_CHANGES, lambda worker: measure(worker, _TRIAL_SHARE), files)
         )
@@ -143,7 +64,7 @@ def compare_training(options: argparse.Namespace, files: Files) -> Table:
     choices.append(Choice(ours_too, {}))
     with ExitStack() as stack:
         workers = [stack.enter_context(Worker(choice.side, files)) for choice in choices]
-        speeds = _take_turns(workers, options.repeats, measure)
+        speeds = take_turns(workers, options.repeats, measure)
     table = Table(
         title="Training, bf16: 3 + 3 layers x 256, dropout 0.1", choices=choices, speeds=speeds
     )
@@ -155,7 +76,7 @@ def compare_training(options: argparse.Namespace, files: Files) -> Table:
             f"{words} real tokens from the same weights."
         )
         for choice in choices:
-            _say(f"loss of {choice.side.name}")
+            say(f"loss of {choice.side.name}")
             with Worker(choice.side, files) as worker:
                 losses = worker.ask("learn", marks=marks)
             table.notes[choice.side.name] = "loss " + " / ".join(f"{x:.3f}" for x in losses)
@@ -201,14 +122,14 @@ def compare_decoding(options: argparse.Namespace, files: Files, batch_rows: int)
     choices = []
     for side, changes in _decoding_sides(batch_rows):
         if changes:
-            _say(f"settings for {side.name}, batch {batch_rows}")
+            say(f"settings for {side.name}, batch {batch_rows}")
             found = choose(side, changes, lambda worker: measure(worker, _TRIAL_SHARE), files)
             choices.append(found)
         else:
             choices.append(Choice(side, {}))
     with ExitStack() as stack:
         workers = [stack.enter_context(Worker(choice.side, files)) for choice in choices]
-        speeds = _take_turns(workers, options.repeats, measure)
+        speeds = take_turns(workers, options.repeats, measure)
         answers = {w.side.name: w.ask("answers", rows=rows, batch_rows=batch_rows) for w in workers}
     return Table(
         title=f"Decoding, beam 5, batch {batch_rows}",
@@ -235,39 +156,11 @@ def _score_answers(data: Path, answers: Mapping[str, Sequence[str]]) -> dict[str
 
 def make_model(options: argparse.Namespace, files: Files) -> None:
     """Train for a minute: answers long enough to measure, BLEU low."""
-    _say("training a model to decode with")
+    say("training a model to decode with")
     side = Side(name="Headway", kind="HeadwayTraining", polite=True)
     with Worker(side, files) as worker:
         worker.ask("measure", seconds=options.model_seconds, warm_up_steps=0)
         worker.ask("save")
-
-
-def describe_run() -> dict[str, Any]:
-    """Say where, when and with what this was measured."""
-    from headway.train.log import describe_environment
-
-    environment = describe_environment({})
-    packages = ("headway", "torch", "transformers", "accelerate", "ctranslate2")
-    return {
-        "command": shlex.join(["python", "benchmarks/translation.py", *sys.argv[1:]]),
-        "commit": environment["git"],
-        "versions": {name: metadata.version(name) for name in packages},
-        "cpu": environment["cpu"],
-        "cores": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 2),
-        "date": time.strftime("%Y-%m-%d"),
-    }
-
-
-def to_markdown(run: Mapping[str, Any], tables: Sequence[Table]) -> str:
-    """Write the block for RESULTS.md."""
-    versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
-    head = (
-        f"## Translation, {run['date']}\n\n`{run['command']}`\n\n"
-        f"Commit {run['commit']}; {versions}; {run['cpu']}, {run['cores']} cores; load of the "
-        f"machine before the run {run['load']}. Sides took turns; ratios are taken in each round.\n"
-    )
-    return "\n".join([head, *(table.to_markdown() for table in tables)])
 
 
 def parse_options() -> argparse.Namespace:
@@ -296,7 +189,7 @@ def main() -> None:
     options = parse_options()
     run = describe_run()
     if run["load"] > 0.5:
-        _say(f"the load of this machine is {run['load']}: these numbers will be noisy")
+        say(f"the load of this machine is {run['load']}: these numbers will be noisy")
     tables = []
     with tempfile.TemporaryDirectory() as work:
         model = options.model or Path(work) / "model"
@@ -310,7 +203,7 @@ def main() -> None:
             for batch_rows in _DECODING_BATCH_ROWS:
                 tables.append(compare_decoding(options, files, batch_rows))
                 print(tables[-1].to_markdown(), flush=True)
-    print("\nFor benchmarks/RESULTS.md:\n\n" + to_markdown(run, tables))
+    print("\nFor benchmarks/RESULTS.md:\n\n" + to_markdown("Translation", run, tables))
     if options.json:
         content = run | {"tables": [table.to_json() for table in tables]}
         options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -15,7 +15,7 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -28,14 +28,14 @@ from torch import Tensor
 
 from headway.data.batch import Batch, Example, lay_out
 from headway.data.corrupt import Masking, mask_tokens
-from headway.data.order import generator, inference_batches
+from headway.data.order import generator
 from headway.data.pairs import PAIRS, Plan, plan_pairs, plan_texts
 from headway.data.store import Store, store_of_texts
-from headway.errors import DataError, RequestError, nearest
+from headway.errors import DataError, nearest
 from headway.layers.heads import LinearHead
 from headway.layers.losses import IGNORE, Loss, count_correct, linear_cross_entropy
-from headway.layers.side import Side
 from headway.metrics.intervals import Statistics
+from headway.tasks._filling import fill_masks, pair_example, tell_pairs
 from headway.tasks._task import (
     NO_CHANCE,
     Body,
@@ -48,8 +48,6 @@ from headway.tasks._task import (
 )
 from headway.text.tokenizer import Tokenizer
 
-# Cells of a batch in prediction.
-_BATCH_TOKENS = 8192
 _MASKINGS = ("dynamic", "static")
 # Names of the two classes of a pair, by objective; 0 is the true one.
 _PAIR_NAMES: Mapping[str, tuple[str, str]] = {
@@ -258,8 +256,8 @@ class MaskedLm:
         texts = [index for index, row in enumerate(rows) if row.get("text_pair") is None]
         answers: list[dict[str, Any]] = [{} for _ in rows]
         found = chain(
-            self._answer_texts(body, rows, texts, setting),
-            self._answer_pairs(body, head, rows, pairs, setting),
+            fill_masks(body, rows, texts, setting, num_best=self.num_best),
+            tell_pairs(body, head, rows, pairs, setting, names=_PAIR_NAMES.get(self.pair)),
         )
         done = 0
         for batch in found:
@@ -269,92 +267,6 @@ class MaskedLm:
             if progress is not None:
                 progress(Progress(done=done, total=len(rows)))
         return answers
-
-    def _answer_texts(
-        self, body: Body, rows: Sequence[Record], places: Sequence[int], setting: Setting
-    ) -> Iterator[list[tuple[int, dict[str, Any]]]]:
-        """Fill masks batch by batch; give the place of each row with its answer."""
-        if places and body.masked_lm is None:
-            raise RequestError("this model has no masked-LM head to fill masks with")
-        tokenizer = setting.tokenizer
-        mask_id = tokenizer.find(tokenizer.name_of("mask"))
-        encoded = tokenizer.encode_batch([rows[place]["text"] for place in places], special=True)
-        lengths = [min(len(item.ids), setting.max_tokens) for item in encoded]
-        for batch in inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=128):
-            ids = [encoded[i].ids[: setting.max_tokens] for i in batch]
-            side = Side.padded(ids, pad_id=tokenizer.pad_id)
-            with torch.inference_mode():
-                hidden = body.encode(side.to(body.embeddings.token.weight.device)).hidden
-            answered = []
-            for number, index in enumerate(batch):
-                spots = [spot for spot, token in enumerate(ids[number]) if token == mask_id]
-                best = self._fill(body, hidden[number, spots], tokenizer)
-                offsets = [encoded[index].offsets[spot] for spot in spots]
-                answer = _answer(rows[places[index]]["text"], offsets, best)
-                if len(encoded[index].ids) > setting.max_tokens:
-                    answer["cut"] = ["source"]
-                answered.append((places[index], answer))
-            yield answered
-
-    def _answer_pairs(
-        self,
-        body: Body,
-        head: Head,
-        rows: Sequence[Record],
-        places: Sequence[int],
-        setting: Setting,
-    ) -> Iterator[list[tuple[int, dict[str, Any]]]]:
-        """Tell pairs apart batch by batch; give the place of each row with its answer."""
-        if places and (head is None or self.pair == "none"):
-            raise RequestError("this model has no head that tells pairs of texts apart")
-        tokenizer = setting.tokenizer
-        sides = [
-            tokenizer.encode_ids([rows[place][column] for place in places], bare=True)
-            for column in ("text", "text_pair")
-        ]
-        budget = setting.max_tokens - 3
-        examples = [
-            _pair_example(place, *_shorten(first, second, budget), tokenizer)
-            for place, first, second in zip(places, *sides, strict=True)
-        ]
-        cut = {
-            place
-            for place, first, second in zip(places, *sides, strict=True)
-            if len(first) + len(second) > budget
-        }
-        lengths = [example.num_tokens for example in examples]
-        for batch in inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=128):
-            chosen = [examples[index] for index in batch]
-            side = lay_out([[e] for e in chosen], pad_id=tokenizer.pad_id, start_id=0).source
-            with torch.inference_mode():
-                memory = body.encode(side.to(body.embeddings.token.weight.device))
-                logits = head(body.pooler(memory.hidden, memory.documents)).float()
-            answered = []
-            for example, probs in zip(chosen, logits.softmax(-1).tolist(), strict=True):
-                named = dict(zip(_PAIR_NAMES[self.pair], (round(p, 6) for p in probs), strict=True))
-                answer: dict[str, Any] = {
-                    "prediction": max(named, key=named.__getitem__),
-                    "probabilities": named,
-                }
-                if example.index in cut:
-                    answer["cut"] = ["source"]
-                answered.append((example.index, answer))
-            yield answered
-
-    def _fill(self, body: Body, hidden: Tensor, tokenizer: Tokenizer) -> list[list[dict[str, Any]]]:
-        """Give the best tokens for each mask."""
-        if not len(hidden):
-            return []
-        with torch.inference_mode():
-            probs = body.masked_lm(hidden).float().softmax(-1)
-        best, ids = probs.topk(min(self.num_best, probs.shape[-1]), dim=-1)
-        return [
-            [
-                {"token": tokenizer.decode([number]).strip(), "probability": round(value, 6)}
-                for value, number in zip(values, numbers, strict=True)
-            ]
-            for values, numbers in zip(best.tolist(), ids.tolist(), strict=True)
-        ]
 
     def generation(self, setting: Setting) -> None:
         """Nothing is decoded."""
@@ -387,31 +299,8 @@ class _Examples(Sequence[Example]):
         a, b = (self.store.ids[x:y].tolist() for x, y in ((first, last), (other, other_last)))
         if other == other_last:
             return Example(int(index), [self.tokenizer.start_id, *a, self.tokenizer.end_id])
-        example = _pair_example(int(index), a, b, self.tokenizer)
+        example = pair_example(int(index), a, b, self.tokenizer)
         return replace(example, label=int(self.plan.labels[index]))
-
-
-def _pair_example(index: int, first: list[int], second: list[int], tokenizer: Tokenizer) -> Example:
-    start, end = tokenizer.start_id, tokenizer.end_id
-    ids = [start, *first, end, *second, end]
-    return Example(index, ids, second=len(first) + 2)
-
-
-def _shorten(first: list[int], second: list[int], budget: int) -> tuple[list[int], list[int]]:
-    """Cut the ends of both texts, the longer one first, until they fit."""
-    half = budget // 2
-    if len(first) + len(second) <= budget:
-        return first, second
-    kept = max(half, budget - len(second)) if len(first) > half else len(first)
-    return first[:kept], second[: budget - min(kept, len(first))]
-
-
-def _answer(text: str, offsets: Sequence[tuple[int, int]], found: list) -> dict[str, Any]:
-    filled, last = [], 0
-    for (start, end), best in zip(offsets, found, strict=True):
-        filled += [text[last:start], best[0]["token"]]
-        last = end
-    return {"prediction": "".join([*filled, text[last:]]), "masks": found}
 
 
 def _labels(batch: Batch) -> Tensor:
