@@ -49,6 +49,8 @@ def plan_texts(store: Store, *, budget: int) -> Plan:
     Paper: Liu et al. 2019 (arXiv 1907.11692), section 4.2, DOC-SENTENCES.
     """
     ranges = []
+    if budget < 1:
+        return Plan(np.zeros((0, 4), np.int64), np.zeros(0, np.int64))
     segments, documents = np.asarray(store.segments), np.asarray(store.documents)
     for document in range(store.num_documents):
         first, last = documents[document], documents[document + 1]
@@ -86,7 +88,7 @@ def plan_pairs(store: Store, *, budget: int, kind: str, seed: int, epoch: int) -
         cut in two, where the authors' code always makes it a false pair.
     """
     maker = _PairMaker(store, budget, kind, generator(seed, epoch, 2))
-    for document in range(store.num_documents):
+    for document in range(len(maker.documents) - 1):
         maker.add_document(document)
     ranges = np.array(maker.ranges, dtype=np.int64).reshape(-1, 4)
     return Plan(ranges, np.array(maker.labels, dtype=np.int64))
@@ -97,8 +99,11 @@ class _PairMaker:
 
     def __init__(self, store: Store, budget: int, kind: str, random: np.random.Generator) -> None:
         self.store, self.budget, self.kind, self.random = store, budget, kind, random
-        self.segments = np.asarray(store.segments).tolist()
-        self.documents = np.asarray(store.documents).tolist()
+        # Segments of no token, of a script that the vocabulary lacks, are left out.
+        starts = np.unique(store.segments)
+        documents = np.searchsorted(starts, np.asarray(store.segments)[store.documents])
+        self.segments: list[int] = starts.tolist()
+        self.documents: list[int] = np.unique(documents).tolist()
         self.ranges: list[tuple[int, int, int, int]] = []
         self.labels: list[int] = []
 
@@ -129,19 +134,23 @@ class _PairMaker:
             middle = start + int(self.random.integers(1, end - start))
         # One long segment has two halves.
         cut = tokens[middle] if end - start > 1 else (tokens[start] + tokens[end]) // 2
+        # What really follows: the rest of that segment, or the segment that begins there.
+        truth = (cut, tokens[end] if end - start == 1 else tokens[middle + 1])
         is_true = bool(self.random.random() < 0.5)
         if self.kind == "sentence-order":
             self._add((tokens[start], cut), (cut, tokens[end]), swapped=not is_true)
             return end
         if not is_true:
-            other = self._draw_other(document, middle, tokens[end] - cut)
+            other = self._draw_other(document, middle, truth, tokens[end] - cut)
             if other is not None:
                 self._add((tokens[start], cut), other, label=1)
                 return middle
         self._add((tokens[start], cut), (cut, tokens[end]), label=0)
         return end
 
-    def _draw_other(self, document: int, following: int, wanted: int) -> tuple[int, int] | None:
+    def _draw_other(
+        self, document: int, following: int, truth: tuple[int, int], wanted: int
+    ) -> tuple[int, int] | None:
         """Draw a text from another document that is not what follows; None if there is none.
 
         A corpus of one document gives one from elsewhere in it.
@@ -158,18 +167,16 @@ class _PairMaker:
                 continue
             start = tokens[number]
             end = min(tokens[documents[other + 1]], start + wanted)
-            if end > start and not self._equal_starts(start, end, following):
+            if end > start and not self._is_alike((start, end), truth):
                 return start, end
         return None
 
-    def _equal_starts(self, start: int, end: int, following: int) -> bool:
-        """Say whether a drawn text begins with the segment that really follows."""
-        if following >= len(self.segments) - 1:
-            return False
-        first, last = self.segments[following], self.segments[following + 1]
-        count = min(end - start, last - first)
+    def _is_alike(self, drawn: tuple[int, int], truth: tuple[int, int]) -> bool:
+        """Say whether a drawn text begins as what really follows."""
+        count = min(drawn[1] - drawn[0], truth[1] - truth[0])
         ids = self.store.ids
-        return bool((ids[start : start + count] == ids[first : first + count]).all())
+        found, real = ids[drawn[0] : drawn[0] + count], ids[truth[0] : truth[0] + count]
+        return count > 0 and bool((found == real).all())
 
     def _add(
         self, a: tuple[int, int], b: tuple[int, int], *, label: int = 0, swapped: bool = False

@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +26,6 @@ from headway.text.tokenizer import Tokenizer
 _FORMAT = 1
 # Characters tokenized at once: enough to keep all cores busy, little enough to bound the memory.
 _BATCH_CHARACTERS = 1 << 22
-_FILES = ("ids.bin", "segments.bin", "documents.bin")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,7 @@ def read_segments(path: str | Path, *, count_blank: Callable[[], None]) -> Itera
         DataError: at a line that cannot be used.
         FileError: if the file is missing, unreadable or damaged.
     """
-    is_json = str(path).lower().removesuffix(".gz").endswith((".jsonl", ".ndjson", ".json"))
+    is_json = _is_json(path)
     begins = True
     for number, line in enumerate(read_lines(path), 1):
         where = f"{label_file(path)}, line {number}"
@@ -113,6 +113,10 @@ def read_segments(path: str | Path, *, count_blank: Callable[[], None]) -> Itera
             continue
         for place, part in enumerate(_json_lines(line, where)):
             yield Segment(text=part, begins=place == 0)
+
+
+def _is_json(path: str | Path) -> bool:
+    return str(path).lower().removesuffix(".gz").endswith((".jsonl", ".ndjson", ".json"))
 
 
 def _json_lines(line: str, where: str) -> list[str]:
@@ -160,9 +164,10 @@ def open_store(
         DataError: for a line that cannot be used, or if there is no text at all.
         FileError: if a file cannot be read or the store cannot be written.
     """
-    hashes = fingerprint([str(path) for path in paths])
+    # Every file in order, and how it is read: a name decides that.
+    files = [[*fingerprint([path]).values(), _is_json(path)] for path in paths]
     key = hashlib.sha256(
-        json.dumps([_FORMAT, list(hashes.values()), max_segments, tokenizer.to_json()]).encode()
+        json.dumps([_FORMAT, files, max_segments, tokenizer.to_json()]).encode()
     ).hexdigest()[:32]
     place = (folder or default_folder()) / key
     if not (place / "info.json").is_file():
@@ -187,10 +192,7 @@ def _write_store(
             hint="free some space, or set XDG_CACHE_HOME to another place",
         ) from error
     finally:
-        for name in (*_FILES, "info.json"):
-            (draft / name).unlink(missing_ok=True)
-        if draft.is_dir():
-            draft.rmdir()
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _id_type(tokenizer: Tokenizer) -> type[np.unsignedinteger]:
@@ -268,14 +270,17 @@ def _map_store(place: Path) -> Store:
     try:
         info = json.loads((place / "info.json").read_text(encoding="utf-8"))
         dtype = np.dtype(info.pop("dtype"))
-        return Store(
+        store = Store(
             # An empty file cannot be mapped: lines of unknown script can have no token at all.
             ids=_map(place / "ids.bin", dtype),
             segments=_map(place / "segments.bin", np.dtype(np.int64)),
             documents=_map(place / "documents.bin", np.dtype(np.int64)),
             info=StoreInfo(**info),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if store.segments[-1] != len(store.ids) or store.documents[-1] != store.num_segments:
+            raise ValueError("its files do not fit each other")
+        return store
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise FileError(
             f"the tokenized corpus is damaged: {error}",
             where=str(place),

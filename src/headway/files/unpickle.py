@@ -55,11 +55,15 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
         raise FileError(
             f"{path.name} holds more than tensors, and is not opened", where=str(path.parent)
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:
+        # Of a cut or changed file the reader raises whatever it stumbles over.
         raise FileError(f"{path.name} is damaged: {error}", where=str(path.parent)) from error
     if not isinstance(found, dict):
         raise FileError(f"{path.name} holds no table of tensors", where=str(path.parent))
-    return {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
+    tensors = {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise FileError(f"{path.name} holds no tensors", where=str(path.parent))
+    return tensors
 
 
 def convert(folder: Path, out: Path) -> int:

@@ -30,6 +30,9 @@ def encoder_problems(config: Any) -> list[str]:
         )
     if not 0 <= config.dropout < 1:
         problems.append(f"dropout is {config.dropout}, but must be from 0 to below 1")
+    for name in ("initializer_range", "layer_norm_epsilon"):
+        if not 0 <= getattr(config, name) < 1:
+            problems.append(f"{name} is {getattr(config, name)}, but must be from 0 to below 1")
     if config.activation not in ACTIVATIONS:
         problems.append(
             f"activation is {config.activation!r}, but must be one of {', '.join(ACTIVATIONS)}"

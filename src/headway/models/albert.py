@@ -36,6 +36,9 @@ PUBLISHED = ("albert",)
 SPECIALS = "albert"
 
 
+_MOST_BLOCKS = 1000
+
+
 @dataclass(frozen=True, kw_only=True)
 class AlbertConfig:
     """Sizes and choices of an ALBERT."""
@@ -91,6 +94,11 @@ class AlbertConfig:
             problems.append(
                 f"num_hidden_groups is {self.num_hidden_groups}, but must be from 1 to "
                 f"num_hidden_layers ({self.num_hidden_layers})"
+            )
+        if self.num_hidden_groups * self.num_inner_layers > _MOST_BLOCKS:
+            problems.append(
+                f"num_hidden_groups is {self.num_hidden_groups} and num_inner_layers "
+                f"{self.num_inner_layers}, which together is beyond any model"
             )
         return problems
 

@@ -155,6 +155,8 @@ def _shorten(first: list[int], second: list[int], budget: int) -> tuple[list[int
 def _answer(text: str, offsets: Sequence[tuple[int, int]], found: list) -> dict[str, Any]:
     filled, last = [], 0
     for (start, end), best in zip(offsets, found, strict=True):
-        filled += [text[last:start], best[0]["token"]]
+        # A mask may have taken the space before it.
+        space = text[start:end][: len(text[start:end]) - len(text[start:end].lstrip())]
+        filled += [text[last:start], space, best[0]["token"]]
         last = end
     return {"prediction": "".join([*filled, text[last:]]), "masks": found}

@@ -56,6 +56,11 @@ def make_task(name: str, settings: Mapping[str, Any], *, where: str = "") -> Tas
     return task
 
 
+def record_has(record: Any, column: str) -> bool:
+    """Say whether a record has something in a column."""
+    return isinstance(record, Mapping) and record.get(column) is not None
+
+
 class Model:
     """Text in, answers out: everything that is saved, loaded and served together.
 
@@ -128,7 +133,8 @@ class Model:
             RequestError: for a record without the columns needed, or an unknown setting.
         """
         for number, record in enumerate(records, 1):
-            for column in self.task.inputs:
+            given = [name for name in self.task.optional if record_has(record, name)]
+            for column in (*self.task.inputs, *given):
                 text = record.get(column) if isinstance(record, Mapping) else None
                 if not isinstance(text, str):
                     raise RequestError(

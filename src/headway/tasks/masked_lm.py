@@ -228,7 +228,7 @@ class MaskedLm:
                     name="pair",
                     total=F.cross_entropy(logits, classes, reduction="sum"),
                     count=float(len(classes)),
-                    correct=float((logits.argmax(-1) == classes).sum()),
+                    correct=None if body.training else float((logits.argmax(-1) == classes).sum()),
                 )
             )
         return tuple(losses)

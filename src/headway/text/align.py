@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 # A run of letters and digits, or one mark.
@@ -11,7 +12,23 @@ _WORD = re.compile(r"\w+|[^\w\s]")
 
 def word_spans(text: str) -> list[tuple[int, int]]:
     """Find the words of a text, marks on their own: characters [start, end) of each."""
-    return [found.span() for found in _WORD.finditer(text)]
+    spans: list[tuple[int, int]] = []
+    for found in _WORD.finditer(text):
+        start, end = found.span()
+        # Accents and vowel signs written as characters of their own belong to their word.
+        if (
+            spans
+            and spans[-1][1] == start
+            and (_combines(text[start]) or _combines(text[start - 1]))
+        ):
+            spans[-1] = (spans[-1][0], end)
+        else:
+            spans.append((start, end))
+    return spans
+
+
+def _combines(letter: str) -> bool:
+    return unicodedata.category(letter).startswith("M")
 
 
 def pieces_of_spans(

@@ -6,12 +6,13 @@ were trained with.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as Engine
 
 from headway.errors import FileError
@@ -19,7 +20,7 @@ from headway.text.tokenizer import Tokenizer, one_line
 
 _SENTENCEPIECE = ("spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
 # Of a piece in a SentencePiece model.
-_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4
+_NORMAL, _UNKNOWN, _CONTROL = 1, 2, 3
 
 
 def read_tokenizer(
@@ -37,15 +38,16 @@ def read_tokenizer(
     if (folder / "tokenizer.json").is_file():
         return Tokenizer.from_file(folder / "tokenizer.json", names)
     if (folder / "vocab.txt").is_file():
-        engine = _wordpiece(folder / "vocab.txt", names, settings)
-    elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-        engine = _byte_bpe(folder, names, settings)
-    else:
-        found = [name for name in _SENTENCEPIECE if (folder / name).is_file()]
-        if not found:
-            raise FileError("there is no tokenizer.json", where=str(folder))
-        engine = _unigram(folder / found[0], settings)
-    return Tokenizer(engine, names)
+        with one_line("the vocabulary cannot be read", where=str(folder / "vocab.txt")):
+            return Tokenizer(_wordpiece(folder / "vocab.txt", names, settings), names)
+    if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+        with one_line("the vocabulary cannot be read", where=str(folder)):
+            return Tokenizer(_byte_bpe(folder, names, settings), names)
+    for name in _SENTENCEPIECE:
+        if (folder / name).is_file():
+            with one_line("the SentencePiece model cannot be read", where=str(folder / name)):
+                return Tokenizer(_unigram(folder / name, settings), names)
+    raise FileError("there is no tokenizer.json", where=str(folder))
 
 
 def _add_specials(
@@ -68,10 +70,9 @@ def _wordpiece(path: Path, names: Mapping[str, str], settings: Mapping[str, Any]
     """BERT's: clean, lower-case, cut at marks, then the longest pieces first."""
     unknown = names.get("unknown", "[UNK]")
     start, end = names.get("start", "[CLS]"), names.get("end", "[SEP]")
-    with one_line("the vocabulary cannot be read", where=str(path)):
-        lines = path.read_text(encoding="utf-8").split("\n")
-        vocabulary = {line.rstrip("\r"): place for place, line in enumerate(lines) if line.strip()}
-        engine = Engine(models.WordPiece(vocabulary, unk_token=unknown))
+    lines = path.read_text(encoding="utf-8").split("\n")
+    vocabulary = {line.rstrip("\r"): place for place, line in enumerate(lines) if line.strip()}
+    engine = Engine(models.WordPiece(vocabulary, unk_token=unknown))
     lowercase = settings.get("do_lower_case", True)
     engine.normalizer = normalizers.BertNormalizer(
         clean_text=True,
@@ -89,11 +90,8 @@ def _wordpiece(path: Path, names: Mapping[str, str], settings: Mapping[str, Any]
 
 def _byte_bpe(folder: Path, names: Mapping[str, str], settings: Mapping[str, Any]) -> Engine:
     """GPT-2's and RoBERTa's: bytes as characters, merged in the order learned."""
-    with one_line("the vocabulary cannot be read", where=str(folder)):
-        vocabulary, merges = models.BPE.read_file(
-            str(folder / "vocab.json"), str(folder / "merges.txt")
-        )
-        engine = Engine(models.BPE(vocabulary, merges))
+    files = (str(folder / "vocab.json"), str(folder / "merges.txt"))
+    engine = Engine(models.BPE(*models.BPE.read_file(*files)))
     prefix = settings.get("add_prefix_space", False)
     engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
     engine.decoder = decoders.ByteLevel()
@@ -109,11 +107,10 @@ def _byte_bpe(folder: Path, names: Mapping[str, str], settings: Mapping[str, Any
 
 def _unigram(path: Path, settings: Mapping[str, Any]) -> Engine:
     """ALBERT's: a SentencePiece unigram model behind ALBERT's own cleaning."""
-    with one_line("the SentencePiece model cannot be read", where=str(path)):
-        model = _read_sentencepiece(path.read_bytes())
-        if model.unknown is None:
-            raise FileError("the SentencePiece model has no unknown piece", where=str(path))
-        engine = Engine(models.Unigram(model.pieces, model.unknown, byte_fallback=False))
+    model = _read_sentencepiece(path.read_bytes())
+    if model.unknown is None:
+        raise FileError("the SentencePiece model has no unknown piece", where=str(path))
+    engine = Engine(models.Unigram(model.pieces, model.unknown, byte_fallback=False))
     steps: list[Any] = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
     if not settings.get("keep_accents", False):
         steps += [normalizers.NFKD(), normalizers.StripAccents()]
@@ -123,13 +120,25 @@ def _unigram(path: Path, settings: Mapping[str, Any]) -> Engine:
         steps.append(normalizers.Precompiled(model.characters))
     engine.normalizer = normalizers.Sequence(steps)
     engine.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(), *_apart(model.control)]
     )
     engine.decoder = decoders.Metaspace()
     _add_specials(engine, ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]", *model.control])
     if engine.token_to_id("[CLS]") is not None:
         _surround(engine, "[CLS]:0 $A:0 [SEP]:0", "[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1")
     return engine
+
+
+def _apart(control: Sequence[str]) -> list[pre_tokenizers.PreTokenizer]:
+    """Cut what looks like a special token after its first character: typed by a user it is text.
+
+    SentencePiece never finds such pieces in a text; the tokenizers library would.
+    """
+    long = [piece for piece in control if len(piece) > 1]
+    if not long:
+        return []
+    starts = "|".join(f"{re.escape(piece[0])}(?={re.escape(piece[1:])})" for piece in long)
+    return [pre_tokenizers.Split(Regex(starts), "isolated")]
 
 
 def _surround(engine: Engine, single: str, pair: str) -> None:
@@ -169,7 +178,7 @@ def _read_sentencepiece(content: bytes) -> _SentencePiece:
                     kind = part
             if kind == _UNKNOWN:
                 model.unknown = len(model.pieces)
-            if kind in (_CONTROL, _USER_DEFINED):
+            if kind in (_UNKNOWN, _CONTROL):
                 model.control.append(piece)
             model.pieces.append((piece, score))
         elif number == 3 and isinstance(value, bytes):

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as Engine
-from tokenizers import models, normalizers, pre_tokenizers
+from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from headway.data import store as stores
 from headway.data.store import Store, open_store, store_of_texts
@@ -31,6 +29,10 @@ def make_tokenizer(*, count: int = len(WORDS)) -> Tokenizer:
     # Control characters vanish, so that a line may have no token at all.
     engine.normalizer = normalizers.BertNormalizer(lowercase=False)
     engine.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    # Around a text, but not in a store.
+    engine.post_processor = processors.TemplateProcessing(
+        single="[UNK] $A [UNK]", special_tokens=[("[UNK]", 0)]
+    )
     return Tokenizer(engine)
 
 
@@ -95,9 +97,7 @@ def test_a_row_of_jsonl_is_a_document_of_lines(opened):
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".ndjson", ".json", ".JSONL", ".jsonl.gz"])
 def test_json_is_known_by_its_name(suffix, opened):
-    line = b'{"text": "one\\ntwo"}\n'
-    content = gzip.compress(line) if suffix == ".JSONL.gz" else line
-    assert parts_of(opened(f"a{suffix}", content)) == [[[1], [2]]]
+    assert parts_of(opened(f"a{suffix}", '{"text": "one\\ntwo"}\n')) == [[[1], [2]]]
 
 
 def test_a_row_of_jsonl_without_words_is_no_document(opened):
@@ -346,16 +346,16 @@ def test_a_missing_file_is_an_error_before_anything_is_written(write, tokenizer,
 
 
 @pytest.mark.parametrize(
-    ("raised", "expected", "pattern"),
+    ("raised", "expected"),
     [
-        (OSError(28, "No space left on device"), FileError, r"written: No space left on device\."),
-        (KeyboardInterrupt(), KeyboardInterrupt, ""),
-        (MemoryError(), MemoryError, ""),
+        (OSError(28, "No space left on device"), FileError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+        (MemoryError(), MemoryError),
     ],
     ids=["disk", "stopped", "memory"],
 )
 def test_a_failure_in_the_middle_leaves_nothing_behind(
-    raised, expected, pattern, opened, tmp_path, monkeypatch
+    raised, expected, opened, tmp_path, monkeypatch
 ):
     encode, calls = Tokenizer.encode_ids, []
 
@@ -369,8 +369,10 @@ def test_a_failure_in_the_middle_leaves_nothing_behind(
 
     monkeypatch.setattr(stores, "_BATCH_CHARACTERS", 4)
     monkeypatch.setattr(Tokenizer, "encode_ids", fail_at_the_second)
-    with pytest.raises(expected, match=pattern):
+    with pytest.raises(expected) as error:
         opened("a.txt", "one two\nthree\nfour\n")
+    assert len(calls) == 2
+    assert expected is not FileError or "written: No space left on device." in str(error.value)
     assert list((tmp_path / "stores").iterdir()) == []
 
 
@@ -409,3 +411,13 @@ def test_a_damaged_store_says_what_to_remove(name, content, opened, tmp_path):
     with pytest.raises(FileError, match=r"damaged.*remove this folder") as error:
         opened("a.txt", "one two\n")
     assert str(place) in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["ids.bin", "segments.bin", "documents.bin"])
+def test_a_store_whose_files_do_not_fit_each_other_is_damaged(name, opened, tmp_path):
+    opened("a.txt", "one two\nthree\n\nfour\n")
+    (path,) = (tmp_path / "stores").glob(f"*/{name}")
+    width = 2 if name == "ids.bin" else 8
+    path.write_bytes(path.read_bytes()[:-width])
+    with pytest.raises(FileError, match=r"damaged.*remove this folder"):
+        opened("a.txt", "one two\nthree\n\nfour\n")

@@ -1,0 +1,442 @@
+"""fill, embed and convert: what they print, write and refuse."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from encoders import make_encoder
+from headway import registry
+from headway.cli import convert, embed, fill
+from headway.cli._main import main
+from headway.errors import FileError
+from headway.tasks._embedding import embed as vectors_of
+from headway.tasks._model import Model
+from headway.tasks.masked_lm import MaskedLm
+from headway.tasks.translation import Translation
+from headway.text.train import train_tokenizer
+
+TEXTS = ["the cat sat on the mat", "unhappy dogs, don't they", "a bird"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    """Give a folder with models and texts."""
+    folder = tmp_path_factory.mktemp("home")
+    make_encoder().save(folder / "bert")
+    make_encoder("roberta").save(folder / "roberta")
+    make_encoder(kind="body").save(folder / "body")
+    make_encoder(kind="pair", task=MaskedLm(pair="next-sentence")).save(folder / "pair")
+    translator().save(folder / "translator")
+    (folder / "texts.txt").write_text("".join(f"{text}\n" for text in TEXTS))
+    return folder
+
+
+def translator() -> Model:
+    tokenizer = train_tokenizer("word", ["one two three"], vocab_size=20)
+    body_class = registry.load_class("models", "seq2seq")
+    values = vars(body_class.tiny()) | {
+        "vocab_size": tokenizer.vocab_size,
+        "pad_token_id": tokenizer.pad_id,
+        "eos_token_id": tokenizer.end_id,
+    }
+    body = body_class(type(body_class.tiny())(**values))
+    return Model(body, tokenizer, Translation(), task_name="translation", architecture="seq2seq")
+
+
+class Shell:
+    """Runs commands in this process, in the folder with the models."""
+
+    def __init__(self, capsys, monkeypatch) -> None:
+        self.capsys, self.monkeypatch = capsys, monkeypatch
+
+    def run(self, *words: Any, stdin: bytes = b"") -> tuple[int, str, str]:
+        self.monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), "utf-8"))
+        self.capsys.readouterr()
+        return main([str(word) for word in words]), *self.capsys.readouterr()
+
+    def answer(self, *words: Any, stdin: str = "", err: str = "") -> list[str]:
+        """Run a command that works; give the lines of its output."""
+        code, out, found = self.run(*words, stdin=stdin.encode())
+        assert (code, found) == (0, err)
+        return out[:-1].split("\n") if out else []
+
+    def objects(self, *words: Any, stdin: str = "") -> list[Any]:
+        return [json.loads(line) for line in self.answer(*words, stdin=stdin)]
+
+    def refuse(self, pattern: str, *words: Any, code: int = 1, stdin: bytes = b"") -> None:
+        """Run a command that must fail before any output, with one line of error."""
+        found, out, err = self.run(*words, stdin=stdin)
+        assert (found, out) == (code, ""), err
+        assert err.startswith("headway: "), err
+        assert err.count("\n") == 1, err
+        assert "unexpected" not in err, err
+        assert re.search(pattern, err), err
+
+
+@pytest.fixture
+def shell(home, capsys, monkeypatch) -> Shell:
+    monkeypatch.chdir(home)
+    return Shell(capsys, monkeypatch)
+
+
+# fill
+
+
+def test_fill_prints_the_text_and_a_line_for_each_mask(shell):
+    text = "the [MASK] sat on the [MASK]."
+    lines = shell.answer("fill", "bert", text)
+    (answer,) = make_encoder().predict([{"text": text}])
+    assert lines[0] == answer["prediction"]
+    assert len(lines) == 3
+    for line, best in zip(lines[1:], answer["masks"], strict=True):
+        shown = [f"{row['token']} {row['probability']:.1%}" for row in best]
+        assert line == "  " + "  ".join(shown)
+        assert len(shown) == 5
+
+
+def test_fill_as_json_is_one_list_a_text(shell):
+    texts = ["the [MASK] sat", "[MASK] [MASK] bird"]
+    found = shell.objects("fill", "bert", *texts, "--json", "--num-best", "3")
+    expected = make_encoder().predict([{"text": text} for text in texts], num_best=3)
+    assert found == [answer["masks"] for answer in expected]
+    assert [len(masks) for masks in found] == [1, 2]
+    for masks in found:
+        for best in masks:
+            assert [list(row) for row in best] == [["token", "probability"]] * 3
+            probabilities = [row["probability"] for row in best]
+            assert probabilities == sorted(probabilities, reverse=True)
+            assert 0 < probabilities[0] < 1
+
+
+@pytest.mark.parametrize("words", [[], ["-"]])
+def test_fill_reads_lines_from_standard_input(words, shell):
+    stdin = "the [MASK] sat\na [MASK]\n"
+    found = shell.objects("fill", "bert", *words, "--json", stdin=stdin)
+    assert found == shell.objects("fill", "bert", "the [MASK] sat", "a [MASK]", "--json")
+
+
+@pytest.mark.parametrize("model", ["bert", "roberta"])
+def test_fill_understands_the_mask_of_either_family(model, shell):
+    one, other = (shell.objects("fill", model, f"a {mask}", "--json") for mask in fill._MASKS)
+    assert one == other
+    assert len(one[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "text", "mask"),
+    [("bert", "the cat", r"\[MASK\]"), ("roberta", "the cat", "<mask>"), ("bert", "", r"\[MASK\]")],
+)
+def test_fill_refuses_a_text_without_a_mask(model, text, mask, shell):
+    pattern = rf"there is no mask in '{text}'\. write {mask} for a word"
+    shell.refuse(pattern, "fill", model, "a [MASK]", text)
+
+
+def test_fill_refuses_no_text_at_all(shell):
+    shell.refuse(r"there is nothing to fill\. give a text with \[MASK\]", "fill", "bert")
+
+
+def test_fill_names_the_line_that_is_not_utf_8(shell):
+    stdin = b"a [MASK]\nB\xfccher [MASK]\n"
+    shell.refuse(r"byte 0xfc.*In standard input, line 2", "fill", "bert", stdin=stdin)
+
+
+@pytest.mark.parametrize("count", ["0", "-1"])
+def test_fill_refuses_less_than_one_filling(count, shell):
+    words = ["fill", "bert", "a [MASK]", "--num-best", count]
+    shell.refuse(rf"num_best is {count}, but at least 1 is needed", *words, code=2)
+
+
+@pytest.mark.parametrize(
+    ("model", "pattern"),
+    [
+        ("translator", "this model does translation, and fills no masks"),
+        ("body", "this model has no masked-LM head"),
+        ("pair", "this model has no masked-LM head"),
+        ("nowhere", "there is no model folder nowhere"),
+    ],
+)
+def test_fill_refuses_a_model_that_fills_no_masks(model, pattern, shell):
+    shell.refuse(pattern, "fill", model, "a [MASK]")
+
+
+def test_fill_says_what_was_cut(shell):
+    warning = r"warning: 1 of 2 sources cut: longer than the model reads"
+    code, out, err = shell.run("fill", "bert", "a [MASK]", "[MASK]" + " cat" * 100)
+    assert (code, err.count("\n")) == (0, 1)
+    assert re.match(warning, err)
+    assert out.count("\n") == 4
+
+
+def test_fill_in_half_precision_answers_almost_the_same(shell):
+    full = shell.objects("fill", "bert", "the [MASK] sat", "--json", "--num-best", "60")
+    half = shell.objects(
+        *("fill", "bert", "the [MASK] sat", "--json", "--num-best", "60", "--precision", "bf16")
+    )
+    probabilities = [
+        {row["token"]: row["probability"] for row in found[0][0]} for found in (full, half)
+    ]
+    for token in probabilities[0].keys() & probabilities[1].keys():
+        assert probabilities[1][token] == pytest.approx(probabilities[0][token], abs=0.03)
+    assert full != half
+
+
+def test_fill_tells_what_was_drawn_at_random(shell, home, tmp_path):
+    shutil.copytree(home / "body", tmp_path / "model")
+    for name in ("manifest.json", "headway.json"):
+        (tmp_path / "model" / name).unlink()
+    config = tmp_path / "model" / "config.json"
+    config.write_text(config.read_text().replace("BertModel", "BertForMaskedLM"))
+    code, _, err = shell.run("fill", tmp_path / "model", "a [MASK]")
+    assert code == 0
+    assert f"warning: {tmp_path / 'model'} has no masked lm: newly initialized" in err
+
+
+# embed
+
+
+def expected_vectors(**choice: str) -> list[torch.Tensor]:
+    return [item.vectors for item in vectors_of(make_encoder(), TEXTS, **choice)]
+
+
+def test_embed_prints_a_vector_for_each_text(shell):
+    found = shell.objects("embed", "bert", "texts.txt")
+    assert [list(row) for row in found] == [["text", "vector"]] * 3
+    assert [row["text"] for row in found] == TEXTS
+    for row, expected in zip(found, expected_vectors(), strict=True):
+        assert row["vector"] == pytest.approx(expected[0].tolist(), abs=2e-6)
+
+
+@pytest.mark.parametrize("pool", ["cls", "mean", "max"])
+@pytest.mark.parametrize("layers", ["first", "last", "0", "sum-all"])
+def test_embed_takes_the_layers_and_the_pool_asked_for(layers, pool, shell):
+    found = shell.objects("embed", "bert", "texts.txt", "--layers", layers, "--pool", pool)
+    for row, expected in zip(found, expected_vectors(layers=layers, pool=pool), strict=True):
+        assert row["vector"] == pytest.approx(expected[0].tolist(), abs=2e-6)
+
+
+def test_embed_gives_words_with_their_vectors(shell):
+    found = shell.objects("embed", "bert", "texts.txt", "--pool", "tokens")
+    assert [list(row) for row in found] == [["text", "words", "vectors"]] * 3
+    assert found[1]["words"] == ["unhappy", "dogs", ",", "don", "'", "t", "they"]
+    for row, expected in zip(found, expected_vectors(pool="tokens"), strict=True):
+        assert len(row["words"]) == len(row["vectors"])
+        assert np.array(row["vectors"]) == pytest.approx(expected.numpy(), abs=2e-6)
+
+
+@pytest.mark.parametrize("words", [[], ["-"]])
+def test_embed_reads_standard_input(words, shell):
+    stdin = "".join(f"{text}\n" for text in TEXTS)
+    found = shell.answer("embed", "bert", *words, stdin=stdin)
+    assert found == shell.answer("embed", "bert", "texts.txt")
+
+
+def test_embed_reads_the_column_of_a_table(shell, tmp_path):
+    table = tmp_path / "a.tsv"
+    table.write_text("id\tsentence\n" + "".join(f"1\t{text}\n" for text in TEXTS))
+    found = shell.answer("embed", "bert", table, "--columns", "text=sentence")
+    assert found == shell.answer("embed", "bert", "texts.txt")
+    rows = tmp_path / "a.jsonl"
+    rows.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+    assert found == shell.answer("embed", "bert", rows)
+
+
+def test_embed_makes_vectors_of_length_one(shell):
+    found = shell.objects("embed", "bert", "texts.txt", "--normalize")
+    for row, expected in zip(found, expected_vectors(), strict=True):
+        unit = expected[0] / expected[0].norm()
+        assert row["vector"] == pytest.approx(unit.tolist(), abs=2e-6)
+    words = shell.objects("embed", "bert", "texts.txt", "--normalize", "--pool", "tokens")
+    for row in words:
+        assert np.linalg.norm(row["vectors"], axis=1) == pytest.approx(1, abs=1e-5)
+
+
+def test_embed_writes_rows_by_width(shell, tmp_path):
+    path = tmp_path / "vectors.npy"
+    assert shell.answer("embed", "bert", "texts.txt", "--out", path) == []
+    found = np.load(path, allow_pickle=False)
+    assert (found.shape, found.dtype) == ((3, 16), np.float32)
+    assert found == pytest.approx(torch.cat(expected_vectors()).numpy(), abs=2e-6)
+    assert [file.name for file in tmp_path.iterdir()] == ["vectors.npy"]
+
+
+def test_embed_writes_a_row_for_each_word(shell, tmp_path):
+    path = tmp_path / "vectors.npy"
+    shell.answer("embed", "bert", "texts.txt", "--out", path, "--pool", "tokens")
+    expected = torch.cat(expected_vectors(pool="tokens")).numpy()
+    assert expected.shape == (6 + 7 + 2, 16)
+    assert np.load(path, allow_pickle=False) == pytest.approx(expected, abs=2e-6)
+
+
+def test_embed_keeps_a_row_for_a_blank_line(shell):
+    found = shell.objects("embed", "bert", stdin="a bird\n\na bird\n")
+    assert [row["text"] for row in found] == ["a bird", "", "a bird"]
+    assert found[0] == found[2] != found[1]
+
+
+@pytest.mark.parametrize("more", [[], ["--out", "none.npy"]])
+def test_embed_refuses_no_text_at_all(more, shell, home):
+    shell.refuse(r"no usable rows", "embed", "bert", *more)
+    assert not (home / "none.npy").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "pattern"),
+    [
+        ("--pool avg", r"pool is 'avg'\. known: cls, max, mean, tokens"),
+        ("--layers lats", r"layers is 'lats'\. did you mean 'last'"),
+        ("--layers 3", r"layers is 3, but the model has 2"),
+        ("--layers concat-last-4", r"layers is 'concat-last-4', but the model has 2"),
+        ("--precision fp8", r"precision is 'fp8'"),
+    ],
+)
+def test_embed_refuses_another_choice(flags, pattern, shell, tmp_path):
+    words = ["embed", "bert", "texts.txt", "--out", tmp_path / "vectors.npy", *flags.split()]
+    shell.refuse(pattern, *words, code=2 if "precision" in flags else 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "pattern"),
+    [
+        (["translator", "texts.txt"], "seq2seq is no encoder"),
+        (["nowhere", "texts.txt"], "there is no model folder nowhere"),
+        (["bert", "text.txt"], r"no file text\.txt.*texts\.txt"),
+        (["bert", "texts.txt", "--out", "no/vectors.npy"], r"no folder no for --out"),
+        (["bert", "texts.txt", "--out", "bert"], r"bert cannot be written"),
+    ],
+)
+def test_embed_refuses_what_is_not_there(words, pattern, shell):
+    shell.refuse(pattern, "embed", *words)
+
+
+def test_embed_takes_a_model_of_any_head(shell):
+    expected = shell.answer("embed", "body", "texts.txt")
+    assert len(expected) == 3
+    assert len(shell.answer("embed", "pair", "texts.txt")) == 3
+
+
+def test_embed_says_what_was_cut(shell):
+    code, out, err = shell.run("embed", "bert", stdin=b"a bird\n" + b"cat " * 100 + b"\n")
+    assert code == 0
+    assert re.match(r"warning: 1 of 2 sources cut: longer than the model reads", err)
+    assert out.count("\n") == 2
+
+
+# convert
+
+
+def bare(home: Path, place: Path, *without: str) -> Path:
+    """Copy the model without some files."""
+    shutil.copytree(home / "bert", place)
+    for name in ("manifest.json", "headway.json", *without):
+        (place / name).unlink()
+    return place
+
+
+def write_vocabulary(folder: Path) -> None:
+    vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+    (folder / "vocab.txt").write_text("\n".join(sorted(vocabulary, key=vocabulary.__getitem__)))
+    (folder / "tokenizer.json").unlink()
+
+
+def test_convert_writes_the_tokenizer_that_is_missing(shell, home, tmp_path):
+    folder = bare(home, tmp_path / "model")
+    write_vocabulary(folder)
+    before = (folder / "model.safetensors").stat().st_mtime_ns
+    assert shell.answer("convert", folder) == [str(folder / "tokenizer.json")]
+    assert (folder / "model.safetensors").stat().st_mtime_ns == before
+    assert shell.answer("convert", folder, err=f"{folder} needs no conversion\n") == []
+    words = ["a [MASK] sat", "--json"]
+    assert shell.objects("fill", folder, *words) == shell.objects("fill", "bert", *words)
+
+
+def test_convert_looks_at_no_weights_where_an_index_lists_them(shell, home, tmp_path):
+    folder = bare(home, tmp_path / "model", "model.safetensors")
+    (folder / "model.safetensors.index.json").write_text("{}")
+    (folder / "pytorch_model.bin").write_bytes(b"garbage")
+    assert shell.answer("convert", folder, err=f"{folder} needs no conversion\n") == []
+
+
+def test_convert_hands_on_what_went_wrong_in_its_process(shell, home, tmp_path):
+    folder = bare(home, tmp_path / "model", "model.safetensors")
+    (folder / "pytorch_model.bin").write_bytes(b"garbage")
+    before = sorted(folder.iterdir())
+    shell.refuse(rf"pytorch_model\.bin .*In {re.escape(str(folder))}", "convert", folder)
+    assert sorted(folder.iterdir()) == before
+
+
+def test_convert_opens_no_pickle_in_this_process(home, tmp_path, monkeypatch):
+    folder = bare(home, tmp_path / "model", "model.safetensors")
+    (folder / "pytorch_model.bin").write_bytes(b"garbage")
+    asked = []
+
+    def run(command, **_):
+        asked.append(command)
+        Path(command[-1]).write_bytes(b"written")
+        return type("Done", (), {"returncode": 0})()
+
+    monkeypatch.setattr(convert.subprocess, "run", run)
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("opened here"))
+    assert convert.run(convert.Options(folder=folder)) == 0
+    ((python, *words),) = asked
+    assert (python, words[:2]) == (sys.executable, ["-m", "headway.files.unpickle"])
+    assert (folder / "model.safetensors").read_bytes() == b"written"
+
+
+@pytest.mark.parametrize(
+    ("stderr", "message"),
+    [("a note\nit went wrong\n", "it went wrong"), ("", "the conversion ended with -9")],
+)
+def test_convert_keeps_nothing_half_written(stderr, message, home, tmp_path, monkeypatch):
+    folder = bare(home, tmp_path / "model", "model.safetensors")
+    before = sorted(folder.iterdir())
+
+    def run(command, **_):
+        Path(command[-1]).write_bytes(b"half")
+        return type("Done", (), {"returncode": -9, "stderr": stderr})()
+
+    monkeypatch.setattr(convert.subprocess, "run", run)
+    with pytest.raises(FileError, match=message):
+        convert.run(convert.Options(folder=folder))
+    assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("prepare", "pattern"),
+    [
+        (lambda folder: shutil.rmtree(folder), r"there is no folder"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), r"there is no tokenizer\.json"),
+        (
+            lambda folder: ((folder / "tokenizer.json").unlink(), (folder / "vocab.txt").touch()),
+            r"the vocabulary lacks \[CLS\] and \[SEP\]",
+        ),
+    ],
+)
+def test_convert_refuses_what_cannot_be_read(prepare, pattern, shell, home, tmp_path):
+    folder = bare(home, tmp_path / "model")
+    prepare(folder)
+    shell.refuse(pattern, "convert", folder)
+    assert not (folder / "tokenizer.json").exists()
+
+
+# Help
+
+
+@pytest.mark.parametrize("module", [fill, embed, convert])
+def test_help_shows_the_examples(module, shell):
+    verb = module.__name__.split(".")[-1]
+    text = "\n".join(shell.answer(verb, "--help"))
+    examples = [line for line in module.__doc__.split("\n") if line.startswith("headway ")]
+    assert examples
+    for example in examples:
+        assert example in text

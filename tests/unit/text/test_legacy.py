@@ -1,0 +1,508 @@
+"""Old vocabularies: the ids that old checkpoints were trained with, and one line for damage."""
+
+from __future__ import annotations
+
+import json
+import struct
+import unicodedata
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headway.errors import FileError
+from headway.text.legacy import read_tokenizer
+from headway.text.specials import SPECIALS
+from headway.text.tokenizer import Tokenizer
+from headway.text.train import train_tokenizer
+
+TEXTS = [
+    "The cat sat on the mat, and the Dogs ran.",
+    "It doesn't matter: 3,50 (or 100 %)!",
+    "caf\u00e9 na\u00efve \u00dcber Stra\u00dfe",
+    "\u65e5\u672c\u8a9e \u65e5\u672c",
+] * 3
+HOSTILE = [
+    "",
+    " ",
+    "\t\n The\u00a0cat\u3000sat\u2028on \r\n",
+    "a\x00b\x07c\x7f\ufffd\u200b\ufeffd",
+    "THE CAT Sat",
+    "caf\u00e9 cafe\u0301 \u00dcBER \u0130I\u0131 \ufb01 \u00df\u1e9e",
+    "\u65e5\u672c\u8a9ethe\u65e5 \ud55c\uad6d\uc5b4 \u3053\u3093",
+    "\u0645\u0631\u062d\u0628\u0627 \u0928\u092e\u0938\u094d\u0924\u0947",
+    "\U0001f600\U0001f44d\U0001f3fd\u200d\u2764\ufe0f cat",
+    "x" * 300,
+    "the" * 40,
+    "!" * 300,
+    "doesn't (3,50)--$100%...",
+    "##cat the##s \u2581the \u0120cat",
+]
+# Typed special tokens: understood by transformers always, by us where the caller means them.
+TYPED = ["The [MASK] sat.", "[CLS] the [SEP]", "a <mask> b<mask>", "<s></s><pad> <unk>", "[ MASK ]"]
+
+
+def in_order(tokenizer: Tokenizer) -> list[str]:
+    return [tokenizer.token_of(number) for number in range(tokenizer.largest_id + 1)]
+
+
+@pytest.fixture(scope="module")
+def bert_dir(tmp_path_factory) -> Path:
+    """Write vocab.txt as BERT's authors did: a token a line."""
+    folder = tmp_path_factory.mktemp("bert")
+    texts = TEXTS + [text.lower() for text in TEXTS] + ["cafe naive uber"]
+    learned = train_tokenizer("wordpiece", texts, vocab_size=200, specials=SPECIALS["bert"])
+    (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in in_order(learned)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def roberta_dir(tmp_path_factory) -> Path:
+    """Write vocab.json and merges.txt as GPT-2's authors did."""
+    folder = tmp_path_factory.mktemp("roberta")
+    learned = train_tokenizer("byte-bpe", TEXTS, vocab_size=340, specials=SPECIALS["roberta"])
+    vocabulary = {token: number for number, token in enumerate(in_order(learned))}
+    merges = [
+        merge if isinstance(merge, str) else " ".join(merge)
+        for merge in json.loads(learned.to_json())["model"]["merges"]
+    ]
+    assert len(merges) > 30
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
+    return folder
+
+
+def read(folder: Path, names: dict[str, str] | None = None, **settings) -> Tokenizer:
+    return read_tokenizer(folder, names=names or {}, settings=settings)
+
+
+def transformers_class(name: str):
+    return getattr(pytest.importorskip("transformers"), name)
+
+
+# vocab.txt
+
+
+BERT_SETTINGS = [
+    {},
+    {"do_lower_case": True},
+    {"do_lower_case": False},
+    {"do_lower_case": False, "strip_accents": True},
+    {"strip_accents": False},
+    {"tokenize_chinese_chars": False},
+]
+
+
+@pytest.mark.parametrize("settings", BERT_SETTINGS, ids=str)
+def test_vocab_txt_gives_the_ids_of_transformers(settings, bert_dir):
+    theirs = transformers_class("BertTokenizer").from_pretrained(bert_dir, **settings)
+    ours = read(bert_dir, **settings)
+    expected = [theirs(text)["input_ids"] for text in HOSTILE]
+    assert ours.encode_ids(HOSTILE) == expected
+    assert [item.ids for item in ours.encode_batch(HOSTILE)] == expected
+    for text in TYPED:
+        assert ours.encode(text, special=True).ids == theirs(text)["input_ids"]
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_vocab_txt_gives_the_ids_of_the_authors_own_code(lowercase, bert_dir):
+    name = "transformers.models.bert.tokenization_bert_legacy"
+    written = pytest.importorskip(name).BertTokenizerLegacy
+    theirs = written(str(bert_dir / "vocab.txt"), do_lower_case=lowercase)
+    ours = read(bert_dir, do_lower_case=lowercase)
+    for text in HOSTILE:
+        # Composed, as this copy of the code does it by itself, which the authors' does not.
+        text = unicodedata.normalize("NFC", text)
+        expected = theirs.convert_tokens_to_ids(theirs.tokenize(text))
+        assert ours.encode_ids([text], bare=True) == [expected], text
+
+
+@pytest.fixture(scope="module")
+def both_berts(bert_dir):
+    return read(bert_dir), transformers_class("BertTokenizer").from_pretrained(bert_dir)
+
+
+LETTERS = st.characters(exclude_categories=["Cs"])
+
+
+@given(text=st.text(LETTERS | st.sampled_from("The cat sat, doesn't")))
+def test_any_text_has_the_ids_of_berts_tokenizer(text, both_berts):
+    ours, theirs = both_berts
+    expected = theirs(text, split_special_tokens=True)["input_ids"]
+    assert ours.encode(text).ids == expected
+
+
+def test_pieces_of_bert_by_hand(tmp_path):
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "un", "##able", "##a", "able", "!"]
+    (tmp_path / "vocab.txt").write_text("\n".join(tokens))
+    item = read(tmp_path).encode("Unable un\u00e4 xyz!")
+    assert item.ids == [2, 5, 6, 5, 7, 1, 9, 3]
+    spans = [(0, 0), (0, 2), (2, 6), (7, 9), (9, 10), (11, 14), (14, 15), (0, 0)]
+    assert item.offsets == spans
+
+
+def test_blank_lines_and_windows_ends_count_as_lines_of_vocab_txt(tmp_path):
+    tokens = "[PAD]\r\n[UNK]\r\n[CLS]\r\n[SEP]\r\n[MASK]\r\n\r\ncat\r\n"
+    (tmp_path / "vocab.txt").write_bytes(tokens.encode())
+    tokenizer = read(tmp_path)
+    assert tokenizer.encode_ids(["cat"]) == [[2, 6, 3]]
+    assert (tokenizer.vocab_size, tokenizer.find("")) == (6, None)
+
+
+def test_special_tokens_of_other_names_are_taken_from_the_folders_word(tmp_path):
+    (tmp_path / "vocab.txt").write_text("<p>\n<u>\n<c>\n<e>\n<m>\ncat\n")
+    names = {"pad": "<p>", "unknown": "<u>", "start": "<c>", "end": "<e>", "mask": "<m>"}
+    tokenizer = read(tmp_path, names)
+    assert tokenizer.encode("cat <m> dog", special=True).ids == [2, 5, 4, 1, 3]
+    assert tokenizer.special_ids == [0, 1, 2, 3, 4]
+    ids = (tokenizer.pad_id, tokenizer.unknown_id, tokenizer.start_id)
+    assert (*ids, tokenizer.end_id, tokenizer.mask_id) == (0, 1, 2, 3, 4)
+
+
+@pytest.mark.parametrize("text", ["[CLS] cat", "[MASK]", "a [SEP] b", "[PAD]"])
+def test_special_tokens_typed_by_a_user_of_bert_stay_text(text, bert_dir):
+    tokenizer = read(bert_dir)
+    inner = tokenizer.encode(text).ids[1:-1]
+    assert not set(inner) & (set(tokenizer.special_ids) - {tokenizer.unknown_id})
+
+
+# vocab.json and merges.txt
+
+
+@pytest.mark.parametrize("prefix", [False, True])
+def test_merges_give_the_ids_of_transformers(prefix, roberta_dir):
+    theirs = transformers_class("RobertaTokenizer").from_pretrained(
+        roberta_dir, add_prefix_space=prefix
+    )
+    ours = read(roberta_dir, add_prefix_space=prefix)
+    expected = [theirs(text)["input_ids"] for text in HOSTILE]
+    assert ours.encode_ids(HOSTILE) == expected
+    assert [item.ids for item in ours.encode_batch(HOSTILE)] == expected
+    for text in TYPED:
+        assert ours.encode(text, special=True).ids == theirs(text)["input_ids"]
+
+
+@pytest.fixture(scope="module")
+def both_robertas(roberta_dir):
+    theirs = transformers_class("RobertaTokenizer").from_pretrained(roberta_dir)
+    return read(roberta_dir), theirs
+
+
+@given(text=st.text(LETTERS | st.sampled_from("The cat sat, doesn't")))
+def test_any_text_has_the_ids_of_robertas_tokenizer(text, both_robertas):
+    ours, theirs = both_robertas
+    assert ours.encode(text).ids == theirs(text, split_special_tokens=True)["input_ids"]
+    assert ours.decode(ours.encode(text).ids) == text
+
+
+def test_merges_by_hand_in_the_order_learned(tmp_path):
+    tokens = ["<s>", "<pad>", "</s>", "<unk>", "t", "h", "e", "he", "th", "the", "\u0120", "<mask>"]
+    (tmp_path / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(tokens)}))
+    merges = tmp_path / "merges.txt"
+    merges.write_text("#version: 0.2\nh e\nt h\nt he\n")
+    assert read(tmp_path).encode_ids(["the th"]) == [[0, 9, 10, 8, 2]]
+    merges.write_text("#version: 0.2\nt h\nh e\nt he\n")
+    assert read(tmp_path).encode_ids(["the th"]) == [[0, 8, 6, 10, 8, 2]]
+
+
+@pytest.mark.parametrize(("wide", "count"), [(True, 3), (False, 4)])
+def test_a_mask_takes_the_space_before_it_where_the_folder_says_so(wide, count, roberta_dir):
+    tokenizer = read(roberta_dir, mask_token={"content": "<mask>", "lstrip": wide})
+    item = tokenizer.encode("a <mask>b", special=True)
+    assert len(item.ids) == 2 + count
+    assert item.ids.count(tokenizer.mask_id) == 1
+
+
+@pytest.mark.parametrize("text", ["<s> cat", "<mask>", "a </s> b", "<pad><unk>"])
+def test_special_tokens_typed_by_a_user_of_roberta_stay_text(text, roberta_dir):
+    tokenizer = read(roberta_dir)
+    item = tokenizer.encode(text)
+    assert not set(item.ids[1:-1]) & set(tokenizer.special_ids)
+    assert tokenizer.decode(item.ids) == text
+
+
+# SentencePiece
+
+
+def varint(number: int) -> bytes:
+    written = bytearray()
+    while number > 127:
+        written.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*written, number])
+
+
+def field(number: int, value: bytes | int | float) -> bytes:
+    """Write one field of a protocol buffer."""
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    if isinstance(value, float):
+        return varint(number << 3 | 5) + struct.pack("<f", value)
+    return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 1, 2, 3, 4, 5
+PIECES = [
+    ("<pad>", 0.0, CONTROL),
+    ("<unk>", 0.0, UNKNOWN),
+    ("[CLS]", 0.0, CONTROL),
+    ("[SEP]", 0.0, CONTROL),
+    ("[MASK]", 0.0, CONTROL),
+    ("(", 0.0, USER_DEFINED),
+    (".", 0.0, USER_DEFINED),
+    ("\u2581the", -2.0, NORMAL),
+    ("\u2581cat", -3.0, NORMAL),
+    ("\u2581sat", -3.5, NORMAL),
+    ("\u2581", -4.0, NORMAL),
+    ('"', -5.0, NORMAL),
+    ("s", -5.0, NORMAL),
+    ("c", -6.0, NORMAL),
+    ("a", -6.0, NORMAL),
+    ("t", -6.0, NORMAL),
+    ("ca", -6.5, NORMAL),
+    ("\u2581C", -7.0, NORMAL),
+    ("\u00e4", -7.0, NORMAL),
+]
+
+
+def written_piece(piece: str, score: float, kind: int) -> bytes:
+    return field(1, field(1, piece.encode()) + field(2, score) + field(3, kind))
+
+
+def written(pieces: list[tuple[str, float, int]], *, characters: bytes = b"") -> bytes:
+    """Write a model as SentencePiece does, with parts that nobody needs here."""
+    parts = [written_piece(*piece) for piece in pieces]
+    trainer = field(2, field(1, b"corpus.txt") + field(4, 30_000) + field(10, 0.9995))
+    double = varint(9 << 3 | 1) + bytes(8)
+    rules = field(3, field(1, b"nmt_nfkc") + (field(2, characters) if characters else b""))
+    return b"".join([*parts, trainer, rules, double])
+
+
+@pytest.fixture
+def albert_dir(tmp_path) -> Path:
+    (tmp_path / "spiece.model").write_bytes(written(PIECES))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("The CATS", [7, 8, 12]),
+        ("  the\u00a0cat\n", [7, 8]),
+        ("cacat", [10, 16, 16, 15]),
+        ("sat.", [9, 6]),
+        ("the (cat)", [7, 10, 5, 16, 15, 1]),
+        ("``the''", [10, 11, 15, 1, 11]),
+        ("c\u00e4t", [8]),
+        ("xyz the", [10, 1, 7]),
+        ("", []),
+    ],
+)
+def test_pieces_of_albert_by_hand(text, ids, albert_dir):
+    assert read(albert_dir).encode_ids([text], bare=True) == [ids]
+    assert read(albert_dir).encode_ids([text]) == [[2, *ids, 3]]
+
+
+def test_accents_and_capitals_are_kept_where_the_folder_says_so(albert_dir):
+    kept = read(albert_dir, keep_accents=True, do_lower_case=False)
+    assert kept.encode_ids(["C\u00e4t"], bare=True) == [[17, 18, 15]]
+
+
+def test_offsets_point_into_the_text_as_it_was(albert_dir):
+    item = read(albert_dir).encode("The C\u00c4TS.")
+    assert item.offsets == [(0, 0), (0, 3), (4, 7), (7, 8), (8, 9), (0, 0)]
+
+
+def test_the_most_probable_pieces_win_not_the_longest(tmp_path):
+    pieces = [*PIECES[:5], ("\u2581ab", -9.0, NORMAL), ("\u2581a", -2.0, NORMAL)]
+    pieces += [("b", -3.0, NORMAL)]
+    (tmp_path / "spiece.model").write_bytes(written(pieces))
+    assert read(tmp_path).encode_ids(["ab"], bare=True) == [[6, 7]]
+
+
+@pytest.mark.parametrize("name", ["spiece.model", "sentencepiece.bpe.model", "tokenizer.model"])
+def test_a_sentencepiece_model_is_found_under_its_names(name, tmp_path):
+    (tmp_path / name).write_bytes(written(PIECES))
+    assert read(tmp_path).encode_ids(["the"]) == [[2, 7, 3]]
+
+
+def test_the_mask_and_the_control_pieces_are_special(albert_dir):
+    tokenizer = read(albert_dir)
+    assert tokenizer.encode("the [MASK] sat", special=True).ids == [2, 7, 4, 9, 3]
+    assert {0, 1, 2, 3, 4} <= set(tokenizer.special_ids)
+    assert tokenizer.decode([2, 7, 8, 3]).strip() == "the cat"
+
+
+def test_marks_that_were_defined_by_the_user_are_text(albert_dir):
+    # ALBERT's own vocabulary defines ( ) " - . so.
+    tokenizer = read(albert_dir)
+    assert tokenizer.special_ids == [0, 1, 2, 3, 4]
+    assert tokenizer.decode(tokenizer.encode_ids(["the cat."])[0]).strip() == "the cat."
+
+
+@pytest.mark.parametrize("text", ["<pad>", "the <pad> cat"])
+def test_special_tokens_typed_by_a_user_of_albert_stay_text(text, albert_dir):
+    assert 0 not in read(albert_dir).encode_ids([text], bare=True)[0]
+
+
+@pytest.mark.parametrize("text", ["[CLS] cat", "[MASK]", "a [SEP] b"])
+def test_capital_special_tokens_typed_by_a_user_of_albert_stay_text(text, albert_dir):
+    assert not set(read(albert_dir).encode_ids([text], bare=True)[0]) & {2, 3, 4}
+
+
+def test_a_vocabulary_without_cls_gets_no_tokens_around_a_text(tmp_path):
+    pieces = [piece for piece in PIECES if piece[0] != "[CLS]"]
+    (tmp_path / "spiece.model").write_bytes(written(pieces))
+    assert read(tmp_path).encode_ids(["the"]) == [[6]]
+
+
+# Any folder
+
+
+def test_tokenizer_json_goes_before_everything_older(tmp_path):
+    newer = train_tokenizer("word", ["cat"], vocab_size=20, specials=SPECIALS["bert"])
+    (tmp_path / "tokenizer.json").write_text(newer.to_json())
+    (tmp_path / "vocab.txt").write_text("nothing of use")
+    (tmp_path / "spiece.model").write_bytes(b"nothing of use")
+    assert read(tmp_path).encode_ids(["cat"]) == newer.encode_ids(["cat"])
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "albert"])
+def test_what_was_read_can_be_written_and_read_again(family, request, tmp_path):
+    folder = request.getfixturevalue(f"{family}_dir")
+    tokenizer = read(folder)
+    again = Tokenizer.from_json(tokenizer.to_json())
+    assert again.encode_ids(HOSTILE) == tokenizer.encode_ids(HOSTILE)
+    assert again.special_ids == tokenizer.special_ids
+    for text in TYPED:
+        found, expected = again.encode(text, special=True), tokenizer.encode(text, special=True)
+        assert found == expected
+
+
+# Damage
+
+
+def assert_refused(folder: Path, pattern: str | None = None, **settings) -> None:
+    with pytest.raises(FileError, match=pattern) as error:
+        read(folder, **settings)
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_without_any_vocabulary_says_so(tmp_path):
+    assert_refused(tmp_path, r"there is no tokenizer\.json")
+    (tmp_path / "vocab.json").write_text("{}")
+    assert_refused(tmp_path, r"there is no tokenizer\.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "pattern"),
+    [
+        (b"", r"lacks \[CLS\] and \[SEP\]"),
+        (b"[PAD]\n[UNK]\n[CLS]\n", r"lacks \[SEP\]"),
+        (b"[CLS]\n[SEP]\n\xff\xfe\n", r"vocabulary cannot be read: .*vocab\.txt"),
+    ],
+)
+def test_a_damaged_vocab_txt_is_one_line(content, pattern, tmp_path):
+    (tmp_path / "vocab.txt").write_bytes(content)
+    assert_refused(tmp_path, pattern)
+
+
+def test_a_vocab_txt_without_the_unknown_token_is_one_line_at_the_first_text(tmp_path):
+    (tmp_path / "vocab.txt").write_text("[CLS]\n[SEP]\ncat\n")
+    with pytest.raises(FileError, match=r"cannot encode this: .*Missing \[UNK\]"):
+        read(tmp_path).encode_ids(["dog"])
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "merges"),
+    [
+        (b"", b""),
+        (b"{", b""),
+        (b"[]", b""),
+        (b'{"a": -1}', b""),
+        (b'{"a": 0, "b": 1, "ab": 2}', b"a b c\n"),
+        (b'{"a": 0, "b": 1}', b"a b\n"),
+        (b'{"a": 0}', b"x y\n"),
+        (b'{"a": 0}', b"\xff\xfe x\n"),
+        (b'{"\xff": 0}', b""),
+    ],
+)
+def test_damaged_merges_are_one_line(vocabulary, merges, tmp_path):
+    (tmp_path / "vocab.json").write_bytes(vocabulary)
+    (tmp_path / "merges.txt").write_bytes(merges)
+    assert_refused(tmp_path, "vocabulary cannot be read")
+
+
+BODY = written(PIECES)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"garbage" * 9,
+        b"\xff" * 40,
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+        BODY[:-1],
+        BODY[:3],
+        BODY[:20],
+        field(1, field(1, b"\xff\xfe")),
+        field(1, varint(2 << 3 | 2) + varint(3) + b"abc"),
+        varint(1 << 3 | 3),
+        b"\x80" * 12,
+        written([piece for piece in PIECES if piece[2] != UNKNOWN]),
+    ],
+    ids=range(12),
+)
+def test_a_damaged_sentencepiece_model_is_one_line(content, tmp_path):
+    (tmp_path / "spiece.model").write_bytes(content)
+    assert_refused(tmp_path, r"SentencePiece model .*spiece\.model")
+
+
+def test_a_sentencepiece_model_cut_short_anywhere_is_one_line_or_a_smaller_one(tmp_path):
+    sizes = [len(written_piece(*piece)) for piece in PIECES]
+    # After so many bytes there are so many whole pieces; the first that can be used has <unk>,
+    # and between [CLS] and [SEP] there is only one of the two.
+    whole = {sum(sizes[:count]): count for count in range(2, len(PIECES)) if count != 3}
+    for length in range(sum(sizes)):
+        (tmp_path / "spiece.model").write_bytes(BODY[:length])
+        if length in whole:
+            assert read(tmp_path).vocab_size == whole[length]
+        else:
+            assert_refused(tmp_path)
+
+
+def test_a_flipped_bit_never_brings_more_than_one_line(tmp_path):
+    refused = 0
+    for place in range(len(BODY)):
+        content = bytearray(BODY)
+        content[place] ^= 1 << place % 8
+        (tmp_path / "spiece.model").write_bytes(content)
+        try:
+            read(tmp_path)
+        except FileError as error:
+            assert "\n" not in str(error)
+            refused += 1
+    assert refused > 20
+
+
+@pytest.mark.parametrize("characters", [b"\x01\x02", b"\xff" * 20])
+def test_a_damaged_table_of_characters_is_one_line(characters, tmp_path):
+    (tmp_path / "spiece.model").write_bytes(written(PIECES, characters=characters))
+    assert_refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        ("bert", {"do_lower_case": "yes"}),
+        ("bert", {"do_lower_case": None}),
+        ("bert", {"strip_accents": "no"}),
+        ("bert", {"tokenize_chinese_chars": 2}),
+        ("roberta", {"add_prefix_space": "no"}),
+        ("roberta", {"mask_token": {"content": ["<mask>"], "lstrip": True}}),
+    ],
+)
+def test_settings_of_the_wrong_type_are_one_line(family, settings, request):
+    assert_refused(request.getfixturevalue(f"{family}_dir"), **settings)
