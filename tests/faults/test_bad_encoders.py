@@ -7,10 +7,8 @@ import json
 import os
 import pickle
 import shutil
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from headway.files import unpickle
 from headway.tasks._embedding import embed
 from headway.tasks._model import Model, load
 from headway.tasks.masked_lm import MaskedLm
+from limits import seconds_at_most
 
 ROWS = [{"text": "the [MASK] sat"}, {"text": "a bird [MASK]"}]
 WEIGHTS, INDEX, OLD = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
@@ -80,20 +79,6 @@ def refuse(folder: Path, *patterns: str, kind: type[HeadwayError] = FileError) -
     for pattern in patterns:
         assert pattern in message, message
     return message
-
-
-@contextmanager
-def seconds_at_most(limit: float) -> Iterator[None]:
-    def stop(*_):
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGVTALRM, stop)
-    signal.setitimer(signal.ITIMER_VIRTUAL, limit)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, before)
 
 
 class Shell:

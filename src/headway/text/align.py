@@ -19,12 +19,16 @@ def word_spans(text: str) -> list[tuple[int, int]]:
         if (
             spans
             and spans[-1][1] == start
-            and (_combines(text[start]) or _combines(text[start - 1]))
+            and (_combines(text[start]) or _goes_on(text[start], text[start - 1]))
         ):
             spans[-1] = (spans[-1][0], end)
         else:
             spans.append((start, end))
     return spans
+
+
+def _goes_on(letter: str, before: str) -> bool:
+    return _combines(before) and (letter.isalnum() or letter == "_")
 
 
 def _combines(letter: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 from tokenizers import Tokenizer as Engine
 
 from headway.errors import FileError
-from headway.text.tokenizer import Tokenizer, one_line
+from headway.text.tokenizer import Tokenizer, muted, one_line
 
-_SENTENCEPIECE = ("spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
+_SENTENCEPIECE = ("spiece.model", "tokenizer.model")
 # Of a piece in a SentencePiece model.
 _NORMAL, _UNKNOWN, _CONTROL = 1, 2, 3
+# Of a whole model.
+_UNIGRAM = 1
 
 
 def read_tokenizer(
@@ -37,16 +39,22 @@ def read_tokenizer(
     """
     if (folder / "tokenizer.json").is_file():
         return Tokenizer.from_file(folder / "tokenizer.json", names)
+    what, path, make = _find(folder)
+    with muted(), one_line(f"the {what} cannot be read", where=str(path)):
+        tokenizer = Tokenizer(make(path, names, settings), names)
+        tokenizer.try_out()
+    return tokenizer
+
+
+def _find(folder: Path) -> tuple[str, Path, Callable[..., Engine]]:
+    """Find the old file, and what reads it."""
     if (folder / "vocab.txt").is_file():
-        with one_line("the vocabulary cannot be read", where=str(folder / "vocab.txt")):
-            return Tokenizer(_wordpiece(folder / "vocab.txt", names, settings), names)
+        return "vocabulary", folder / "vocab.txt", _wordpiece
     if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-        with one_line("the vocabulary cannot be read", where=str(folder)):
-            return Tokenizer(_byte_bpe(folder, names, settings), names)
+        return "vocabulary", folder, _byte_bpe
     for name in _SENTENCEPIECE:
         if (folder / name).is_file():
-            with one_line("the SentencePiece model cannot be read", where=str(folder / name)):
-                return Tokenizer(_unigram(folder / name, settings), names)
+            return "SentencePiece model", folder / name, _unigram
     raise FileError("there is no tokenizer.json", where=str(folder))
 
 
@@ -105,9 +113,15 @@ def _byte_bpe(folder: Path, names: Mapping[str, str], settings: Mapping[str, Any
     return engine
 
 
-def _unigram(path: Path, settings: Mapping[str, Any]) -> Engine:
+def _unigram(path: Path, names: Mapping[str, str], settings: Mapping[str, Any]) -> Engine:
     """ALBERT's: a SentencePiece unigram model behind ALBERT's own cleaning."""
     model = _read_sentencepiece(path.read_bytes())
+    if model.kind != _UNIGRAM:
+        raise FileError(
+            "the SentencePiece model is no unigram model, the only kind that is read",
+            where=str(path),
+            hint="save the tokenizer once with transformers, which writes tokenizer.json",
+        )
     if model.unknown is None:
         raise FileError("the SentencePiece model has no unknown piece", where=str(path))
     engine = Engine(models.Unigram(model.pieces, model.unknown, byte_fallback=False))
@@ -161,6 +175,7 @@ class _SentencePiece:
         self.control: list[str] = []
         self.unknown: int | None = None
         self.characters = b""
+        self.kind = _UNIGRAM
 
 
 def _read_sentencepiece(content: bytes) -> _SentencePiece:
@@ -181,6 +196,9 @@ def _read_sentencepiece(content: bytes) -> _SentencePiece:
             if kind in (_UNKNOWN, _CONTROL):
                 model.control.append(piece)
             model.pieces.append((piece, score))
+        elif number == 2 and isinstance(value, bytes):
+            kind = dict(_fields(value)).get(3, _UNIGRAM)
+            model.kind = kind if isinstance(kind, int) else _UNIGRAM
         elif number == 3 and isinstance(value, bytes):
             parts = dict(_fields(value))
             found = parts.get(2, b"")

@@ -217,11 +217,14 @@ class Tokenizer:
         Raises:
             FileError: if it cannot be read.
         """
-        with _muted(), one_line("the tokenizer cannot be read", where=where):
+        with muted(), one_line("the tokenizer cannot be read", where=where):
             tokenizer = Tokenizer(Engine.from_str(text), names)
-            # Some files can be read and then fail at whatever text.
-            tokenizer._engine.decode(tokenizer._engine.encode("").ids)
+            tokenizer.try_out()
         return tokenizer
+
+    def try_out(self) -> None:
+        """Cut a text and write it again: some files can be read and then fail at whatever text."""
+        self._engine.decode(self._engine.encode("a b").ids)
 
     @staticmethod
     def from_file(path: Path, names: Mapping[str, str] | None = None) -> Tokenizer:
@@ -252,7 +255,7 @@ def one_line(problem: str, *, where: str = "") -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _muted() -> Iterator[None]:
+def muted() -> Iterator[None]:
     """Keep the report that the library prints of a panic away from the user."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from headway.data.lines import STDIN
 from headway.data.read import Records, read_records
 from headway.data.report import DataReport, build_report, describe_corpus
 from headway.data.store import Store, open_store, read_corpus
@@ -100,6 +101,8 @@ class _Corpus:
 
     def __init__(self, recipe: Recipe, task: Task) -> None:
         self.recipe, self.task = recipe, task
+        if STDIN in (*recipe.data.train, *recipe.data.valid):
+            raise ConfigError("a corpus cannot come from standard input: it is read more than once")
         # What cannot be read at all is said before a vocabulary is learned.
         for path in (*recipe.data.train, *recipe.data.valid):
             next(iter(read_corpus([path])), None)
