@@ -46,7 +46,8 @@ def _weights(folder: Path) -> list[str]:
     if (folder / name).exists() or (folder / f"{name}.index.json").exists():
         return []
     draft = folder / f".{name}.{os.getpid()}.part"
-    command = [sys.executable, "-m", "headway.files.unpickle", str(folder), str(draft)]
+    # Safe path: a module that lies in the folder at hand is never imported.
+    command = [sys.executable, "-P", "-m", "headway.files.unpickle", str(folder), str(draft)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:

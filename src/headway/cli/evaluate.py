@@ -64,6 +64,8 @@ def run(options: Options) -> int:
 
     scorer = _records.open_model(options.model)
     other = None if options.compare is None else _records.open_model(options.compare)
+    if scorer.task.reads_corpus:
+        return _evaluate_corpus(scorer, options)
     records = _records.read(
         options.data,
         columns=scorer.task.columns,
@@ -100,6 +102,25 @@ def run(options: Options) -> int:
         _records.write_json(values)
     else:
         sys.stdout.write(_table(values))
+    return 0
+
+
+def _evaluate_corpus(scorer, options: Options) -> int:
+    """Score a model on running text, exactly as training does."""
+    from headway.cli import _records
+    from headway.data.store import open_store
+    from headway.train.evaluate import evaluate
+
+    if options.compare is not None or options.predictions is not None:
+        raise ConfigError("--compare and --predictions need a task with predictions")
+    store = open_store(options.data, scorer.tokenizer)
+    examples = scorer.task.encode_corpus(store, scorer.setting)
+    result = evaluate(scorer, [], examples=examples, predicting=False)
+    values = {"scores": result.scores, "intervals": {}, "rows": len(examples.examples)}
+    if options.json:
+        _records.write_json(values)
+    else:
+        sys.stdout.write(_table({**values, "skipped": 0, "signatures": {}}))
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -26,6 +27,11 @@ class Masking:
     mask_id: int
     is_special: np.ndarray
     continues: np.ndarray | None = None
+
+    @cached_property
+    def ordinary(self) -> np.ndarray:
+        """Ids that can stand in another's place."""
+        return np.flatnonzero(~self.is_special)
 
 
 @dataclass(frozen=True)
@@ -66,8 +72,7 @@ def mask_tokens(ids: np.ndarray, masking: Masking, random: np.random.Generator) 
     hidden = ids.copy()
     hidden[chosen[fate < _MASK_RATIO]] = masking.mask_id
     changed = chosen[(fate >= _MASK_RATIO) & (fate < _MASK_RATIO + _RANDOM_RATIO)]
-    ordinary = np.flatnonzero(~masking.is_special)
-    hidden[changed] = random.choice(ordinary, size=len(changed))
+    hidden[changed] = random.choice(masking.ordinary, size=len(changed))
     return Masked(hidden, chosen)
 
 

@@ -84,14 +84,35 @@ def plan_pairs(store: Store, *, budget: int, kind: str, seed: int, epoch: int) -
         epoch: Another epoch makes other pairs.
     Paper: Devlin et al. 2019 (arXiv 1810.04805), appendix A.2, and the authors'
         create_pretraining_data.py; Lan et al. 2020 (arXiv 1909.11942), section 3.1.
-    Differs: a second text that happens to equal what follows is drawn again; one long segment is
-        cut in two, where the authors' code always makes it a false pair.
+    Differs: a second text that happens to equal what follows is drawn again; segments longer than
+        half an example are cut into pieces, so that nothing of them is lost; a document of one
+        segment is cut in two, where the authors' code always makes it a false pair.
     """
     maker = _PairMaker(store, budget, kind, generator(seed, epoch, 2))
     for document in range(len(maker.documents) - 1):
         maker.add_document(document)
     ranges = np.array(maker.ranges, dtype=np.int64).reshape(-1, 4)
     return Plan(ranges, np.array(maker.labels, dtype=np.int64))
+
+
+def _cut_long(starts: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cut long segments into pieces of about the same length.
+
+    Args:
+        starts: (S + 1) int64. Where each segment begins, and the end of the last.
+        longest: Tokens of a piece.
+    Returns:
+        pieces: (P + 1) int64. Where each piece begins, and the end of the last.
+        places: (S + 1) int64. The piece that each segment begins with.
+    """
+    lengths = np.diff(starts)
+    counts = np.maximum(1, -(-lengths // longest))
+    places = np.concatenate([[0], counts.cumsum()])
+    number = np.arange(places[-1]) - np.repeat(places[:-1], counts)
+    begins = np.repeat(starts[:-1], counts) + np.repeat(lengths, counts) * number // np.repeat(
+        counts, counts
+    )
+    return np.append(begins, starts[-1]), places
 
 
 class _PairMaker:
@@ -102,8 +123,9 @@ class _PairMaker:
         # Segments of no token, of a script that the vocabulary lacks, are left out.
         starts = np.unique(store.segments)
         documents = np.searchsorted(starts, np.asarray(store.segments)[store.documents])
-        self.segments: list[int] = starts.tolist()
-        self.documents: list[int] = np.unique(documents).tolist()
+        pieces, places = _cut_long(starts, max(1, budget // 2))
+        self.segments: list[int] = pieces.tolist()
+        self.documents: list[int] = np.unique(places[documents]).tolist()
         self.ranges: list[tuple[int, int, int, int]] = []
         self.labels: list[int] = []
 
@@ -118,7 +140,7 @@ class _PairMaker:
             if number < last and self.segments[number] - self.segments[start] < target:
                 continue
             # Segments whose place a foreign text took are used again.
-            start = number = self._add_chunk(document, start, number)
+            start = number = self._add_chunk(document, start, number, target)
             target = self._draw_length()
 
     def _draw_length(self) -> int:
@@ -126,22 +148,24 @@ class _PairMaker:
             return int(self.random.integers(2, max(3, self.budget + 1)))
         return self.budget
 
-    def _add_chunk(self, document: int, start: int, end: int) -> int:
+    def _add_chunk(self, document: int, start: int, end: int, target: int) -> int:
         """Make a pair of segments start to end; give the first segment that is still unused."""
         tokens = self.segments
         middle = start + 1
         if end - start > 2:
             middle = start + int(self.random.integers(1, end - start))
-        # One long segment has two halves.
-        cut = tokens[middle] if end - start > 1 else (tokens[start] + tokens[end]) // 2
+        # A document of one segment has two halves.
+        is_single = end - start == 1
+        cut = (tokens[start] + tokens[end]) // 2 if is_single else tokens[middle]
         # What really follows: the rest of that segment, or the segment that begins there.
-        truth = (cut, tokens[end] if end - start == 1 else tokens[middle + 1])
+        truth = (cut, tokens[end] if is_single else tokens[middle + 1])
         is_true = bool(self.random.random() < 0.5)
         if self.kind == "sentence-order":
             self._add((tokens[start], cut), (cut, tokens[end]), swapped=not is_true)
             return end
         if not is_true:
-            other = self._draw_other(document, middle, truth, tokens[end] - cut)
+            wanted = tokens[end] - cut if is_single else target - (cut - tokens[start])
+            other = self._draw_other(document, middle, truth, wanted, halved=is_single)
             if other is not None:
                 self._add((tokens[start], cut), other, label=1)
                 return middle
@@ -149,14 +173,14 @@ class _PairMaker:
         return end
 
     def _draw_other(
-        self, document: int, following: int, truth: tuple[int, int], wanted: int
+        self, document: int, following: int, truth: tuple[int, int], wanted: int, *, halved: bool
     ) -> tuple[int, int] | None:
         """Draw a text from another document that is not what follows; None if there is none.
 
-        A corpus of one document gives one from elsewhere in it.
+        It has whole segments up to the length wanted, as a true one has, so that its length and
+        its end say nothing. A corpus of one document gives one from elsewhere in it.
         """
         tokens, documents = self.segments, self.documents
-        wanted = max(wanted, self.budget // 2)
         for _ in range(_DRAWS):
             other = document
             if len(documents) > 2:
@@ -166,7 +190,12 @@ class _PairMaker:
             if other == document and abs(number - following) < 2:
                 continue
             start = tokens[number]
-            end = min(tokens[documents[other + 1]], start + wanted)
+            if halved:
+                start = (start + tokens[number + 1]) // 2
+            number += 1
+            while number < documents[other + 1] and tokens[number] - start < wanted:
+                number += 1
+            end = tokens[number]
             if end > start and not self._is_alike((start, end), truth):
                 return start, end
         return None

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,8 @@ from headway.text.tokenizer import Tokenizer
 _FORMAT = 1
 # Characters tokenized at once: enough to keep all cores busy, little enough to bound the memory.
 _BATCH_CHARACTERS = 1 << 22
+# Different segments among which repetitions are looked for; about 100 bytes each.
+_MOST_DIGESTS = 2_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +51,7 @@ class StoreInfo:
         files: What it was read from.
         characters: Of all segments.
         blank_lines: Lines that only separate.
-        repeated: Segments that equal an earlier one.
+        repeated: Segments that equal one of the first two million different ones.
         unknown: Tokens that the vocabulary does not cover.
     """
 
@@ -172,7 +174,9 @@ def open_store(
     place = (folder or default_folder()) / key
     if not (place / "info.json").is_file():
         _write_store(paths, tokenizer, place, max_segments)
-    return _map_store(place)
+    store = _map_store(place)
+    # The same content may have had other names then.
+    return replace(store, info=replace(store.info, files=[str(path) for path in paths]))
 
 
 def _write_store(
@@ -183,8 +187,11 @@ def _write_store(
         draft.mkdir(parents=True, exist_ok=True)
         info = _tokenize(paths, tokenizer, draft, max_segments)
         (draft / "info.json").write_text(json.dumps(info), encoding="utf-8")
-        if not place.exists():
-            draft.rename(place)
+        if (place / "info.json").is_file():
+            return
+        # What is there without it was never finished.
+        shutil.rmtree(place, ignore_errors=True)
+        draft.rename(place)
     except OSError as error:
         raise FileError(
             f"the tokenized corpus cannot be written: {error.strerror or error}",
@@ -211,7 +218,7 @@ def _tokenize(
     segments = read_corpus(paths, count_blank=count_blank)
     if max_segments is not None:
         segments = itertools.islice(segments, max_segments)
-    # Eight bytes of a digest each: a corpus larger than memory still has few enough lines.
+    # Repetitions are looked for among the first lines only, so that memory stays bounded.
     seen: set[bytes] = set()
     characters = repeated = unknown = tokens = number = 0
     dtype = _id_type(tokenizer)
@@ -239,7 +246,8 @@ def _tokenize(
                 characters += len(segment.text)
                 digest = hashlib.blake2b(segment.text.encode(), digest_size=8).digest()
                 repeated += digest in seen
-                seen.add(digest)
+                if len(seen) < _MOST_DIGESTS:
+                    seen.add(digest)
         starts.write(np.int64(number).tobytes())
     if not number:
         raise DataError(f"{', '.join(map(str, paths))}: there is no text")

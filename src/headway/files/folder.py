@@ -18,7 +18,7 @@ from headway import registry
 from headway.errors import ConfigError, FileError, join_problems
 from headway.files.manifest import check_folder, read_json, write_json
 from headway.files.rename import to_published
-from headway.files.weights import Fit, read_tensors
+from headway.files.weights import INDEX, Fit, read_tensors
 from headway.names import Layout, PublishedHead
 
 # Keys with which a published model asks to run code of its own.
@@ -305,6 +305,16 @@ def _read_labels(published: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
 
 
+VOCABULARY_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "tokenizer.model",
+)
 # Role -> the key of tokenizer_config.json and special_tokens_map.json that names its token.
 _TOKEN_KEYS = {
     "pad": ("pad_token",),
@@ -338,25 +348,42 @@ def read_special_tokens(folder: Path) -> dict[str, str]:
     return found
 
 
+def list_files(folder: Path) -> list[Path]:
+    """List the files that a model is read from."""
+    weights = [folder / "model.safetensors"]
+    if not weights[0].is_file():
+        weights = sorted(folder.glob("model*.safetensors")) + [folder / INDEX]
+    named = [folder / name for name in ("config.json", *VOCABULARY_FILES)]
+    return [path for path in (*named, *weights) if path.is_file()]
+
+
 def write_generation_config(folder: Path, values: Mapping[str, Any]) -> None:
     """Write generation_config.json for those who decode with `transformers`."""
     write_json(folder / "generation_config.json", dict(values))
 
 
-def write_tokenizer(folder: Path, tokenizer_json: str, *, special: Mapping[str, str]) -> None:
+def write_tokenizer(
+    folder: Path, tokenizer_json: str, *, special: Mapping[str, str], has_segments: bool
+) -> None:
     """Write tokenizer.json and tokenizer_config.json.
 
     Args:
         folder: Existing folder.
         tokenizer_json: As the tokenizers library writes it.
         special: Role -> token, such as {"eos_token": "</s>"}.
+        has_segments: The model wants to know which of two texts a token belongs to.
     """
+    inputs = ["input_ids", *(["token_type_ids"] if has_segments else []), "attention_mask"]
     (folder / "tokenizer.json").write_text(tokenizer_json, encoding="utf-8")
     # A reader of tokenizer.json need not know a class for every way to cut text.
     write_json(
         folder / "tokenizer_config.json",
-        {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
-        | dict(special),
+        {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "clean_up_tokenization_spaces": False,
+            "model_input_names": inputs,
+            **special,
+        },
     )
 
 

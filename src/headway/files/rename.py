@@ -126,16 +126,18 @@ def to_ours(
     Raises:
         FileError: naming every missing, unexpected and misshapen tensor in one message.
     """
-    shared = shared or {}
-    pairs, unexpected = match_published(renames, tensors)
+    shared, table = shared or {}, tuple(renames)
+    pairs, unexpected = match_published(table, tensors)
     found: dict[str, Tensor] = {}
     untied: list[str] = []
 
     def is_second(pair: Pair) -> bool:
         return isinstance(pair.entry, Tie | Copy) or any(name in shared for name in pair.ours)
 
-    # Second names come last: they count only where the parameter's own name is absent.
-    for pair in sorted(pairs, key=is_second):
+    # Second names come last: they count only where the parameter's own name is absent. Of two
+    # first names the one that the table has first counts: a head's before the body's.
+    order = {id(entry): place for place, entry in enumerate(table)}
+    for pair in sorted(pairs, key=lambda pair: (is_second(pair), order.get(id(pair.entry), 0))):
         for name, tensor in zip(pair.ours, _to_ours(tensors[pair.published], pair), strict=True):
             own = shared.get(name, name)
             if own not in found:

@@ -60,6 +60,12 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
         raise FileError(f"{path.name} is damaged: {error}", where=str(path.parent)) from error
     if not isinstance(found, dict):
         raise FileError(f"{path.name} holds no table of tensors", where=str(path.parent))
+    if inner := [str(name) for name, value in found.items() if isinstance(value, dict)]:
+        raise FileError(
+            f"{path.name} holds tables inside of a table ({join_problems(inner)})",
+            where=str(path.parent),
+            hint="save the table of the weights alone",
+        )
     tensors = {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
     if not tensors:
         raise FileError(f"{path.name} holds no tensors", where=str(path.parent))

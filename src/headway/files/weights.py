@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
 from headway.errors import FileError, join_problems
 from headway.files.manifest import read_json
 from headway.files.rename import match_published, ours_of, to_ours, to_published
 from headway.names import Layout
+
+INDEX = "model.safetensors.index.json"
 
 
 class Fit:
@@ -25,10 +28,9 @@ class Fit:
         tensors: Published name -> tensor.
     """
 
-    def __init__(
-        self, body: nn.Module, layout: Layout, kind: str, tensors: Mapping[str, Tensor]
-    ) -> None:
+    def __init__(self, body: Any, layout: Layout, kind: str, tensors: Mapping[str, Tensor]) -> None:
         self.body, self.layout = body, layout
+        self.hidden_size: int = body.config.hidden_size
         tensors = {modern_name(name): value for name, value in tensors.items()}
         # A body's names lack the prefix in a file of the body alone, whatever the class says.
         prefixed = any(name.startswith(layout.prefix) for name in tensors)
@@ -50,6 +52,18 @@ class Fit:
         for name, pair in found.items():
             if name.startswith("head."):
                 self.shapes[name] = self.given[pair.published].shape
+        if "head" in self._parts(kind) and "head" not in self.fresh:
+            self._shape_head()
+
+    def _shape_head(self) -> None:
+        """Ask for a whole linear layer: as many results as the file has, of the body's width."""
+        weight = self.shapes.get("head.output.weight")
+        count = weight[0] if weight is not None and len(weight) == 2 else 1
+        others = [name for name in self.shapes if not name.startswith("head.")]
+        self.shapes = {name: self.shapes[name] for name in others} | {
+            "head.output.weight": torch.Size([count, self.hidden_size]),
+            "head.output.bias": torch.Size([count]),
+        }
 
     def _parts(self, kind: str) -> list[str]:
         head = self.layout.heads[kind]
@@ -114,7 +128,7 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     Raises:
         FileError: if a file is missing or damaged, or the index points outside of the folder.
     """
-    index = folder / "model.safetensors.index.json"
+    index = folder / INDEX
     if (folder / "model.safetensors").is_file() or not index.is_file():
         return _read_file(folder / "model.safetensors")
     listed = read_json(index).get("weight_map")

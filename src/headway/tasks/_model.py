@@ -253,7 +253,12 @@ class Model:
         names = self.tokenizer.special_names()
         roles = _ENCODER_ROLES if self.body.kind == "encoder" else _ROLES
         special = {theirs: names[ours] for theirs, ours in roles.items() if ours in names}
-        folder.write_tokenizer(draft, self.tokenizer.to_json(), special=special)
+        folder.write_tokenizer(
+            draft,
+            self.tokenizer.to_json(),
+            special=special,
+            has_segments=getattr(self.body.config, "type_vocab_size", 1) > 1,
+        )
         generation = self.task.generation(self.setting)
         if generation is not None:
             folder.write_generation_config(draft, generation)
@@ -284,7 +289,7 @@ def load(
         ConfigError: if no task of ours, or not this one, fits the model.
     """
     path = Path(model_dir)
-    own = _read_own(path)
+    own, more = _read_own(path), []
     found = folder.read_model(path, kind=None if task is None else task.head)
     tokenizer = read_tokenizer(
         path, names=folder.read_special_tokens(path), settings=folder.read_tokenizer_config(path)
@@ -293,8 +298,20 @@ def load(
         raise FileError("; ".join(problems), where=str(path))
     if task is None:
         task, task_name = own.task, own.task_name
+    if task is None and _fitting_task(found) is None and found.body.kind == "encoder":
+        # Its hidden states are of use all the same.
+        more = [
+            f"{path} was opened without its head of kind {found.kind}: no task here has one yet"
+        ]
+        found = folder.read_model(path, kind="body")
     if task is None:
-        task_name, task = _fitting_task(found)
+        fitting = _fitting_task(found)
+        if fitting is None:
+            raise ConfigError(
+                f"Headway has no task yet that works with a {found.key} with a head of kind "
+                f"{found.kind}"
+            )
+        task_name, task = fitting
     model = Model(
         found.body,
         tokenizer,
@@ -305,7 +322,7 @@ def load(
         labels=own.labels or found.labels,
         summary=own.summary,
         kind=found.kind,
-        notes=_notes(found, path),
+        notes=[*more, *_notes(found, path)],
     )
     return model.to_precision(precision)
 
@@ -330,15 +347,13 @@ def _notes(found: folder.Loaded, path: Path) -> list[str]:
     return notes
 
 
-def _fitting_task(found: folder.Loaded) -> tuple[str, Task]:
+def _fitting_task(found: folder.Loaded) -> tuple[str, Task] | None:
     """Find the task that works with a published folder's head."""
     for name in registry.list_keys("tasks"):
         task_class = registry.load_class("tasks", name)
         if found.kind in task_class.heads:
             return name, make_task(name, task_class.settings_of(found.kind, found.key))
-    raise ConfigError(
-        f"Headway has no task yet that works with a {found.key} with a head of kind {found.kind}"
-    )
+    return None
 
 
 def _tokenizer_problems(tokenizer: Tokenizer, config: Any) -> list[str]:

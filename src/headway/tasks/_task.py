@@ -33,6 +33,7 @@ class Encoded:
         limits: Side -> longest length that is used.
         unknown: Side -> tokens that the vocabulary does not cover.
         plan: Gives the examples of another epoch, where each has its own.
+        epoch: Which one these are of.
     """
 
     examples: Sequence[Example]
@@ -41,10 +42,11 @@ class Encoded:
     limits: Mapping[str, int]
     unknown: Mapping[str, int]
     plan: Callable[[int], Encoded] | None = None
+    epoch: int = 0
 
     def at(self, epoch: int) -> Encoded:
         """Give the examples of an epoch, counted from 0."""
-        return self if self.plan is None else self.plan(epoch)
+        return self if self.plan is None or epoch == self.epoch else self.plan(epoch)
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,6 @@ class Task(Protocol):
         bodies: Kinds of body that fit.
         heads: Kinds of head that it works with, keys of the model files' HEADS.
         reads_corpus: Trains on running text instead of records.
-        metrics: Names of the scores, the one that chooses the best model first.
     """
 
     columns: ClassVar[tuple[str, ...]]
@@ -104,7 +105,11 @@ class Task(Protocol):
     bodies: ClassVar[tuple[str, ...]]
     heads: ClassVar[tuple[str, ...]]
     reads_corpus: ClassVar[bool]
-    metrics: ClassVar[tuple[str, ...]]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the scores, the one that chooses the best model first."""
+        ...
 
     @property
     def head(self) -> str:

@@ -27,11 +27,14 @@ def pick_words(texts: Iterable[str], tokenizer: Tokenizer, count: int) -> list[s
         tokenizer: Cuts them.
         count: Words at most; fewer where fewer come five times.
     """
-    seen: Counter[str] = Counter()
+    raw: Counter[str] = Counter()
     for text in texts:
-        seen.update(tokenizer.normalize(text[start:end]) for start, end in word_spans(text))
+        raw.update(text[start:end] for start, end in word_spans(text))
+    seen: Counter[str] = Counter()
+    for word, times in raw.items():
+        seen[tokenizer.normalize(word)] += times
     words = [word for word, times in seen.items() if times >= _FEWEST_TIMES and word.isalpha()]
-    pieces = tokenizer.encode_ids(words, bare=True)
+    pieces = _pieces(tokenizer, words)
     cut = [
         word
         for word, ids in zip(words, pieces, strict=True)
@@ -52,7 +55,10 @@ def add_words(model: Model, words: Sequence[str]) -> None:
     body = model.body
     if body.kind != "encoder":
         raise ConfigError(f"words cannot be added to a {model.architecture}")
-    pieces = model.tokenizer.encode_ids(words, bare=True)
+    if not words:
+        model.notes += ("no word of the text was worth adding to the vocabulary",)
+        return
+    pieces = _pieces(model.tokenizer, words)
     model.tokenizer.add_words(words)
     places = [model.tokenizer.id_of(word) for word in words]
     size = max(body.config.vocab_size, *(place + 1 for place in places))
@@ -72,3 +78,10 @@ def add_words(model: Model, words: Sequence[str]) -> None:
         body.masked_lm.output.out_features = size
     body.config = replace(body.config, vocab_size=size)
     body.tie_weights()
+    model.notes += (f"{len(words):,} words were added to the vocabulary, such as {words[0]!r}",)
+
+
+def _pieces(tokenizer: Tokenizer, words: Sequence[str]) -> list[list[int]]:
+    """Cut words as they are cut inside a text, where a space stands before them."""
+    space = " " if tokenizer.marks_spaces else ""
+    return tokenizer.encode_ids([space + word for word in words], bare=True)

@@ -31,7 +31,7 @@ from headway.data.corrupt import Masking, mask_tokens
 from headway.data.order import generator
 from headway.data.pairs import PAIRS, Plan, plan_pairs, plan_texts
 from headway.data.store import Store, store_of_texts
-from headway.errors import DataError, nearest
+from headway.errors import ConfigError, DataError, RequestError, nearest
 from headway.layers.heads import LinearHead
 from headway.layers.losses import IGNORE, Loss, count_correct, linear_cross_entropy
 from headway.metrics.intervals import Statistics
@@ -79,7 +79,12 @@ class MaskedLm:
     bodies: ClassVar[tuple[str, ...]] = ("encoder",)
     heads: ClassVar[tuple[str, ...]] = ("masked_lm", "masked_lm_pair", "pair", "body")
     reads_corpus: ClassVar[bool] = True
-    metrics: ClassVar[tuple[str, ...]] = ("perplexity", "masked_accuracy", "pair_accuracy")
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the scores, the one that chooses the best model first."""
+        of_pairs = () if self.pair == "none" else ("pair_accuracy",)
+        return ("perplexity", "masked_accuracy", *of_pairs)
 
     @property
     def head(self) -> str:
@@ -97,6 +102,11 @@ class MaskedLm:
         """Build the layer that tells pairs apart."""
         if self.pair == "none":
             return None
+        if body.config.type_vocab_size < 2:
+            raise ConfigError(
+                f"task.pair is {self.pair!r}, but the model tells no segments apart",
+                hint="model.type-vocab-size 2 is needed",
+            )
         head = LinearHead(body.config.hidden_size, 2)
         head.init_weights(body.config.initializer_range)
         return head
@@ -161,6 +171,7 @@ class MaskedLm:
             limits={"text": longest},
             unknown={"text": store.info.unknown},
             plan=next_plan,
+            epoch=epoch,
         )
 
     def collate(
@@ -190,13 +201,11 @@ class MaskedLm:
         return replace(batch, labels=targets, document_labels=classes)
 
     def _masking(self, tokenizer: Tokenizer) -> Masking:
-        is_special = np.zeros(tokenizer.largest_id + 1, dtype=bool)
-        is_special[tokenizer.special_ids] = True
         return Masking(
             ratio=self.mask_ratio,
             mask_id=tokenizer.mask_id,
-            is_special=is_special,
-            continues=np.array(tokenizer.continues_word) if self.whole_words else None,
+            is_special=tokenizer.is_special,
+            continues=tokenizer.continues_word if self.whole_words else None,
         )
 
     def counts(self, batch: Batch) -> dict[str, float]:
@@ -208,6 +217,8 @@ class MaskedLm:
 
     def losses(self, body: Body, head: Head, batch: Batch) -> tuple[Loss, ...]:
         """Sum the cross-entropy of the hidden tokens, and of the pairs, in nats."""
+        if body.masked_lm is None:
+            raise RequestError("this model has no masked-LM head, and so no loss of masked words")
         memory = body.encode(batch.source)
         labels = _labels(batch).flatten()
         # Logits only where there is something to say.

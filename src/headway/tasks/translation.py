@@ -85,7 +85,11 @@ class Translation:
     bodies: ClassVar[tuple[str, ...]] = ("encoder_decoder",)
     heads: ClassVar[tuple[str, ...]] = ("translation",)
     reads_corpus: ClassVar[bool] = False
-    metrics: ClassVar[tuple[str, ...]] = ("bleu", "chrf", "exact_match", "perplexity")
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the scores; BLEU chooses the best model."""
+        return ("bleu", "chrf", "exact_match", "perplexity")
 
     @property
     def head(self) -> str:

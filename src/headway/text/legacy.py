@@ -6,17 +6,16 @@ were trained with.
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as Engine
 
 from headway.errors import FileError
-from headway.text.tokenizer import Tokenizer, muted, one_line
+from headway.text.tokenizer import Tokenizer, keep_apart, muted, one_line
 
 _SENTENCEPIECE = ("spiece.model", "tokenizer.model")
 # Of a piece in a SentencePiece model.
@@ -134,25 +133,13 @@ def _unigram(path: Path, names: Mapping[str, str], settings: Mapping[str, Any]) 
         steps.append(normalizers.Precompiled(model.characters))
     engine.normalizer = normalizers.Sequence(steps)
     engine.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(), *_apart(model.control)]
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(), *keep_apart(model.control)]
     )
     engine.decoder = decoders.Metaspace()
     _add_specials(engine, ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]", *model.control])
     if engine.token_to_id("[CLS]") is not None:
         _surround(engine, "[CLS]:0 $A:0 [SEP]:0", "[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1")
     return engine
-
-
-def _apart(control: Sequence[str]) -> list[pre_tokenizers.PreTokenizer]:
-    """Cut what looks like a special token after its first character: typed by a user it is text.
-
-    SentencePiece never finds such pieces in a text; the tokenizers library would.
-    """
-    long = [piece for piece in control if len(piece) > 1]
-    if not long:
-        return []
-    starts = "|".join(f"{re.escape(piece[0])}(?={re.escape(piece[1:])})" for piece in long)
-    return [pre_tokenizers.Split(Regex(starts), "isolated")]
 
 
 def _surround(engine: Engine, single: str, pair: str) -> None:

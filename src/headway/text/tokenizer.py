@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken
+import numpy as np
+from tokenizers import AddedToken, Regex, pre_tokenizers
 from tokenizers import Tokenizer as Engine
 
 from headway.errors import ConfigError, FileError, HeadwayError
@@ -156,17 +158,28 @@ class Tokenizer:
         return [item.ids for item in self._run(encode, texts)]
 
     @cached_property
-    def continues_word(self) -> list[bool]:
-        """Say of every id whether its piece goes on with a word; special tokens do not."""
+    def continues_word(self) -> np.ndarray:
+        """Say of every id whether its piece goes on with a word, (V) bool; added tokens do not."""
         pieces = [self.token_of(number) for number in range(self.largest_id + 1)]
-        if any(piece.startswith("##") for piece in pieces):
-            goes_on = [piece.startswith("##") for piece in pieces]
-        else:
+        if self.marks_spaces:
             mark = "\u2581" if any(piece.startswith("\u2581") for piece in pieces) else "\u0120"
-            goes_on = [bool(piece) and not piece.startswith(mark) for piece in pieces]
-        for number in self.special_ids:
-            goes_on[number] = False
+            goes_on = np.array([bool(piece) and not piece.startswith(mark) for piece in pieces])
+        else:
+            goes_on = np.array([piece.startswith("##") for piece in pieces])
+        goes_on[list(self._engine.get_added_tokens_decoder())] = False
         return goes_on
+
+    @property
+    def marks_spaces(self) -> bool:
+        """Say whether a space belongs to the piece after it; else what goes on is marked."""
+        return type(self._engine.model).__name__ != "WordPiece"
+
+    @cached_property
+    def is_special(self) -> np.ndarray:
+        """Say of every id whether it is a special token, (V) bool."""
+        found = np.zeros(self.largest_id + 1, dtype=bool)
+        found[[*self.special_ids, *map(self.id_of, self.special_names().values())]] = True
+        return found
 
     def _run(self, encode: Callable, texts: Sequence[str], *, special: bool = False) -> list[Any]:
         self._engine.encode_special_tokens = not special
@@ -194,11 +207,20 @@ class Tokenizer:
     def add_words(self, words: Sequence[str]) -> None:
         """Give whole words entries of their own, behind all others."""
         # Where a space belongs to the piece after it, it belongs to the word as well.
-        takes_space = not any(piece.startswith("##") for piece in self._engine.get_vocab())
         self._engine.add_tokens(
-            [AddedToken(word, single_word=True, lstrip=takes_space) for word in words]
+            [AddedToken(word, single_word=True, lstrip=self.marks_spaces) for word in words]
         )
-        self.__dict__.pop("continues_word", None)
+        for cached in ("continues_word", "is_special"):
+            self.__dict__.pop(cached, None)
+
+    def words_beyond(self, other: Tokenizer) -> list[str]:
+        """List the added words that another tokenizer lacks, in the order of their ids."""
+        added = self._engine.get_added_tokens_decoder()
+        return [
+            added[number].content
+            for number in sorted(added)
+            if other.find(added[number].content) is None
+        ]
 
     def to_json(self) -> str:
         """Write `tokenizer.json`."""
@@ -265,3 +287,20 @@ def muted() -> Iterator[None]:
             stack.callback(os.dup2, shown, 2)
             os.dup2(null, 2)
         yield
+
+
+def keep_apart(tokens: Sequence[str]) -> list[pre_tokenizers.PreTokenizer]:
+    """Cut what looks like a special token after its first character: typed by a user it is text.
+
+    SentencePiece never finds such pieces in a text; the tokenizers library would.
+
+    Args:
+        tokens: Special tokens.
+    Returns:
+        steps: To put behind the other pre-tokenizers; none where there is nothing to do.
+    """
+    long = [piece for piece in tokens if len(piece) > 1]
+    if not long:
+        return []
+    starts = "|".join(f"{re.escape(piece[0])}(?={re.escape(piece[1:])})" for piece in long)
+    return [pre_tokenizers.Split(Regex(starts), "isolated")]

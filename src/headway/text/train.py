@@ -20,7 +20,7 @@ from tokenizers import Tokenizer as Engine
 
 from headway.errors import ConfigError, FileError, nearest
 from headway.text.specials import SPECIALS, Specials
-from headway.text.tokenizer import Tokenizer, one_line
+from headway.text.tokenizer import Tokenizer, keep_apart, one_line
 
 # Learning merges takes time by the square of a word's length: a word of a million characters, as
 # a damaged line brings, takes hours. Longer ones are learned from in pieces of so many.
@@ -138,6 +138,11 @@ def train_tokenizer(
     engine, trainer = KINDS[kind](vocab_size - len(specials.last), specials.unknown)
     normal = [normalizers.NFC()] + ([normalizers.Lowercase()] if lowercase else [])
     engine.normalizer = normalizers.Sequence(normal)
+    if kind == "unigram":
+        # The library would find special tokens of brackets in a text.
+        engine.pre_tokenizer = pre_tokenizers.Sequence(
+            [engine.pre_tokenizer, *keep_apart(specials.tokens)]
+        )
     trainer.special_tokens = [  # pyright: ignore[reportAttributeAccessIssue]
         _special(token) for token in specials.first
     ]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from headway.data.lines import STDIN
@@ -30,14 +29,14 @@ class Examples:
         valid: Validation examples; None where there are none.
         rows: Validation records, where the task has records.
         report: The data report.
-        notes: What a user should know beside it.
+        passes: Corpus file -> how often an epoch goes over it.
     """
 
     train: Encoded
     valid: Encoded | None
     rows: Records | None
     report: DataReport
-    notes: tuple[str, ...] = ()
+    passes: Mapping[str, float] = field(default_factory=dict)
 
 
 class Material(Protocol):
@@ -115,7 +114,6 @@ class _Corpus:
 
     def encode(self, model: Model) -> Examples:
         data, seed = self.recipe.data, self.recipe.training.seed
-        epochs = self.recipe.training.epochs
 
         def read(paths: tuple[str, ...], limit: int | None = None) -> tuple[Store, Encoded]:
             store = open_store(paths, model.tokenizer, max_segments=limit)
@@ -124,9 +122,9 @@ class _Corpus:
         found: dict[str, tuple[Store, Encoded]] = {}
         if data.weights:
             # A split for each file: what is weighed apart is described apart.
-            parts = {f"train {Path(path).name}": read((path,)) for path in data.train}
-            encoded = mix([part for _, part in parts.values()], data.weights, seed=seed)
-            found |= parts
+            parts = [read((path,), data.max_rows) for path in data.train]
+            encoded = mix([part for _, part in parts], data.weights, seed=seed)
+            found |= {f"train {number}": part for number, part in enumerate(parts, 1)}
         else:
             found["train"] = read(data.train, data.max_rows)
             encoded = found["train"][1]
@@ -141,8 +139,5 @@ class _Corpus:
             valid=found["valid"][1] if data.valid else None,
             rows=None,
             report=build_report(splits, {}, columns=()),
-            notes=tuple(
-                f"{path}: {weight * epochs:g} passes ({weight:g} in each of {epochs:g} epochs)"
-                for path, weight in zip(data.train, data.weights, strict=False)
-            ),
+            passes=dict(zip(data.train, data.weights or [1.0] * len(data.train), strict=True)),
         )

@@ -54,6 +54,7 @@ def _mix_epoch(
         limits=whole.limits,
         unknown={side: sum(part.unknown[side] for part in current) for side in whole.unknown},
         plan=partial(_mix_epoch, parts, weights, seed),
+        epoch=epoch,
     )
 
 
@@ -65,16 +66,28 @@ def _choose(count: int, weight: float, random: np.random.Generator) -> np.ndarra
 
 
 class _Mixture(Sequence[Example]):
-    """Examples of several corpora, numbered anew: another copy is hidden otherwise."""
+    """Examples of several corpora, numbered one corpus after the other.
+
+    A number stays with its example from epoch to epoch, so that static masks do; another copy in
+    the same epoch has another number.
+    """
 
     def __init__(
         self, parts: Sequence[Sequence[Example]], sources: np.ndarray, places: np.ndarray
     ) -> None:
         self.parts, self.sources, self.places = parts, sources, places
+        sizes = np.array([len(part) for part in parts])
+        total = int(sizes.sum())
+        plain = np.concatenate([[0], sizes.cumsum()])[sources] + places
+        order = np.argsort(plain, kind="stable")
+        ranked = plain[order]
+        copies = np.arange(len(ranked)) - np.searchsorted(ranked, ranked)
+        self.numbers = np.empty_like(plain)
+        self.numbers[order] = ranked + copies * total
 
     def __len__(self) -> int:
         return len(self.places)
 
     def __getitem__(self, index):
         example = self.parts[int(self.sources[index])][int(self.places[index])]
-        return replace(example, index=int(index))
+        return replace(example, index=int(self.numbers[index]))

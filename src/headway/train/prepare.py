@@ -13,7 +13,7 @@ import torch
 from headway import registry
 from headway.data.lines import STDIN, fingerprint
 from headway.errors import ConfigError, FileError, nearest
-from headway.files.folder import check_sizes, make_body
+from headway.files.folder import check_sizes, list_files, make_body
 from headway.recipe import Recipe, convert_settings
 from headway.tasks._model import Model, load, make_task
 from headway.tasks._task import Task
@@ -98,8 +98,7 @@ def _files_of(recipe: Recipe) -> list[str]:
     """List what a run was made from: another content makes another run."""
     files = [*recipe.data.train, *recipe.data.valid]
     if recipe.model.path is not None:
-        names = ("config.json", "model.safetensors", "tokenizer.json")
-        files += [str(Path(recipe.model.path) / name) for name in names]
+        files += map(str, list_files(Path(recipe.model.path)))
     return files
 
 
@@ -203,7 +202,10 @@ def _make_model(
     if section.path is not None:
         model = load(section.path, task=task, task_name=name)
         if recipe.text.add_words:
-            words = pick_words(material.texts(), model.tokenizer, recipe.text.add_words)
+            if tokenizer_file is None:
+                words = pick_words(material.texts(), model.tokenizer, recipe.text.add_words)
+            else:
+                words = Tokenizer.from_file(tokenizer_file).words_beyond(model.tokenizer)
             add_words(model, words)
         return model
     if tokenizer_file is not None:

@@ -117,7 +117,7 @@ class _Run:
     def __init__(self, prepared: Prepared, run_dir: Path, stop: StopSignal) -> None:
         self.recipe, self.run_dir, self.stop = prepared.recipe, run_dir, stop
         self.model, self.report = prepared.model, prepared.examples.report
-        self.notes = prepared.examples.notes
+        self.passes = prepared.examples.passes
         self.valid_rows: Records | None = prepared.examples.rows
         self.valid: Encoded | None = prepared.examples.valid
         self.trainer = Trainer(
@@ -184,7 +184,7 @@ class _Run:
         check_room(self.run_dir, 2 * 3 * 4 * count)
         log_line(self.run_dir, f"training from step {self.state.step}")
         if not self.state.step:
-            yield from (Note(text=note) for note in (*self.model.notes, *self.notes))
+            yield from (Note(text=note) for note in self.model.notes)
         yield Started(
             total_steps=self.trainer.total_steps,
             step=self.state.step,
@@ -364,6 +364,9 @@ class _Run:
         best = self.state.best_score
         if best is not None and self.score_name in ("loss", "perplexity"):
             best = -best
+        epochs = self.state.step / self.trainer.steps_per_epoch
+        for file, weight in self.passes.items():
+            yield Note(text=f"{file}: {weight * epochs:.2f} passes")
         log_line(self.run_dir, f"finished at step {self.state.step}")
         yield Finished(
             step=self.state.step,

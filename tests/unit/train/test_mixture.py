@@ -28,7 +28,8 @@ def tokens(encoded: Encoded) -> list[int]:
 def test_whole_passes_take_every_example_as_often():
     found = mix([corpus(0, 3), corpus(100, 2)], [2, 1], seed=0)
     assert tokens(found) == [0, 0, 1, 1, 2, 2, 100, 101]
-    assert [example.index for example in found.examples] == list(range(8))
+    # Of each copy its own number.
+    assert [example.index for example in found.examples] == [0, 1, 2, 5, 6, 7, 3, 4]
     assert found.lengths[:, 0].tolist() == [len(e.input_ids) for e in found.examples]
     assert found.unknown == {"text": 2}
 
@@ -37,6 +38,14 @@ def test_whole_passes_take_every_example_as_often():
 def test_a_part_of_a_pass_takes_a_part(weight, count):
     found = mix([corpus(0, 10), corpus(100, 1)], [weight, 1], seed=0)
     assert len(tokens(found)) == count + 1
+
+
+def test_an_example_keeps_its_number():
+    found = mix([corpus(0, 10), corpus(100, 3)], [0.5, 1], seed=0)
+    for epoch in range(3):
+        for example in found.at(epoch).examples:
+            first = example.input_ids[0]
+            assert example.index == (first if first < 100 else first - 90)
 
 
 def test_epochs_take_other_parts_and_the_same_epoch_the_same():
