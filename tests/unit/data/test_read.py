@@ -572,8 +572,8 @@ def test_hints_name_the_flags_that_the_reader_of_records_has(write):
 
 
 def test_gzip_is_known_by_its_first_bytes_too(write):
-    write("a.tsv", gzip.compress(b"source\ttarget\nja\tyes\n"))
-    write("a.txt", gzip.compress(b"one\n") + gzip.compress(b"two\n"))
+    write("a.tsv", gzip.compress(b"source\ttarget\nja\tyes\n", mtime=0))
+    write("a.txt", gzip.compress(b"one\n", mtime=0) + gzip.compress(b"two\n"))
     assert pairs(read_records(["a.tsv"], columns=PAIR)) == [("ja", "yes")]
     assert list(read_text("a.txt")) == ["one", "two"]
 
@@ -592,7 +592,7 @@ def test_no_file_at_all_is_a_usage_error():
         (b'\n  {"text": "a"}\n', ["text"], [{"text": "a"}]),
         (b"\xef\xbb\xbfa\tb\n\nc\n", ["text"], [{"text": "a\tb"}, {"text": "c"}]),
         (b"source\ttarget\nja\tyes\n", PAIR, [{"source": "ja", "target": "yes"}]),
-        (gzip.compress(b"a\n"), ["text"], [{"text": "a"}]),
+        (gzip.compress(b"a\n", mtime=0), ["text"], [{"text": "a"}]),
     ],
 )
 def test_the_format_of_standard_input_is_told_by_its_first_line(stdin, content, columns, expected):
