@@ -105,7 +105,7 @@ class Training:
     """How the weights are found."""
 
     seed: int = 0
-    """Of initialization, order, dropout; the same seed gives the same model."""
+    """Of weights, order, dropout; but WordPiece and Unigram vocabularies differ each time."""
     epochs: float = 10.0
     """Passes over the training rows."""
     steps: int | None = None

@@ -237,7 +237,15 @@ def _make_model(
         task_name=name,
         architecture=section.architecture,
         head=task.make_head(body),
+        notes=_vocabulary_notes(recipe, tokenizer),
     )
+
+
+def _vocabulary_notes(recipe: Recipe, tokenizer: Tokenizer) -> list[str]:
+    wanted = recipe.text.vocab_size
+    if tokenizer.vocab_size >= wanted:
+        return []
+    return [f"the text gave {tokenizer.vocab_size:,} of the {wanted:,} entries asked for"]
 
 
 def _check_memory(body: torch.nn.Module) -> None:

@@ -183,8 +183,6 @@ class _Run:
         count = sum(p.numel() for p in parameters)
         check_room(self.run_dir, 2 * 3 * 4 * count)
         log_line(self.run_dir, f"training from step {self.state.step}")
-        if not self.state.step:
-            yield from (Note(text=note) for note in self.model.notes)
         yield Started(
             total_steps=self.trainer.total_steps,
             step=self.state.step,
@@ -192,6 +190,10 @@ class _Run:
             precision=self.trainer.precision,
             report=self.report,
         )
+        if not self.state.step:
+            yield from (Note(text=note) for note in self.model.notes)
+            if self.valid is None:
+                yield Note(text="no data.valid: nothing is scored, and the last model is kept")
         while True:
             if self._is_due():
                 yield from self._evaluate_and_save()
