@@ -98,7 +98,8 @@ class Layout:
 
     Args:
         model_type: The word in `config.json`.
-        heads: Kind of head -> the published class. The first is the one of a body alone.
+        heads: Kind of head -> the published class. A file that names none of them is read as the
+            first.
         when: Values of our config that this layout stands for, such as {"norm": "post"}.
         config: Our config field -> the published keys that carry it (all of them are written,
             and all that are present must agree).

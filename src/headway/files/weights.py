@@ -30,7 +30,6 @@ class Fit:
 
     def __init__(self, body: Any, layout: Layout, kind: str, tensors: Mapping[str, Tensor]) -> None:
         self.body, self.layout = body, layout
-        self.hidden_size: int = body.config.hidden_size
         tensors = {modern_name(name): value for name, value in tensors.items()}
         # A body's names lack the prefix in a file of the body alone, whatever the class says.
         prefixed = any(name.startswith(layout.prefix) for name in tensors)
@@ -49,21 +48,15 @@ class Fit:
             for part in self._parts(kind)
             if not any(name.startswith(f"{part}.") for name in found)
         ]
-        for name, pair in found.items():
-            if name.startswith("head."):
-                self.shapes[name] = self.given[pair.published].shape
         if "head" in self._parts(kind) and "head" not in self.fresh:
-            self._shape_head()
-
-    def _shape_head(self) -> None:
-        """Ask for a whole linear layer: as many results as the file has, of the body's width."""
-        weight = self.shapes.get("head.output.weight")
-        count = weight[0] if weight is not None and len(weight) == 2 else 1
-        others = [name for name in self.shapes if not name.startswith("head.")]
-        self.shapes = {name: self.shapes[name] for name in others} | {
-            "head.output.weight": torch.Size([count, self.hidden_size]),
-            "head.output.bias": torch.Size([count]),
-        }
+            # A whole linear layer: as many results as the file has, of the body's width.
+            weight = found.get("head.output.weight")
+            shape = self.given[weight.published].shape if weight is not None else ()
+            count = shape[0] if len(shape) == 2 else 1
+            self.shapes |= {
+                "head.output.weight": torch.Size([count, body.config.hidden_size]),
+                "head.output.bias": torch.Size([count]),
+            }
 
     def _parts(self, kind: str) -> list[str]:
         head = self.layout.heads[kind]

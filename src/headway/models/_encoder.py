@@ -1,17 +1,21 @@
-"""What the encoders share without being each other: checks of sizes, and how weights are drawn."""
+"""What BERT and its relatives share: the network around their layers, and checks of sizes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from headway.errors import ConfigError
 from headway.layers.attention import MultiHeadAttention
 from headway.layers.blocks import ACTIVATIONS, EncoderBlock, FeedForward
 from headway.layers.embeddings import InputEmbeddings
+from headway.layers.heads import MaskedLmHead
+from headway.layers.masks import document_mask
+from headway.layers.pooling import FirstTokenPooler
+from headway.layers.side import Memory, Side
 
 # Optional parts of an encoder; which of them a published class has is in its layout.
 PARTS = ("pooler", "masked_lm")
@@ -59,23 +63,89 @@ def make_block(config: Any) -> EncoderBlock:
     )
 
 
-def init_encoder(module: nn.Module, config: Any) -> None:
-    """Draw all weights of a network or a part of it, as BERT's authors did.
+class Encoder(nn.Module):
+    """What BERT and its relatives have in common: embeddings, layers, and parts on top.
 
-    | parameter | distribution |
-    |---|---|
-    | matrices and tables | normal, deviation `initializer_range` |
-    | row of <pad> | 0 |
-    | biases | 0 |
-    | norms | 1 and 0 |
+    The families differ in what they build and in what they are called, not in what is done with it;
+    each file builds its embeddings and layers and hands them over.
+
+    Args:
+        config: Sizes and choices.
+        parts: What to have beside the layers: "pooler", "masked_lm".
+        embeddings: What enters.
+        encoder: Gives its states one after the other.
+        width: Width E of the embeddings, to which the masked-LM head goes back.
+        pooled: Activation of the pooler.
+        guessed: Name of the masked-LM head's activation.
     """
-    for layer in module.modules():
-        if isinstance(layer, nn.Linear | nn.Embedding):
-            nn.init.normal_(layer.weight, std=config.initializer_range)
-        if isinstance(layer, nn.Linear):
-            nn.init.zeros_(layer.bias)
-        if isinstance(layer, nn.LayerNorm):
-            layer.reset_parameters()
-        if isinstance(layer, InputEmbeddings):
-            with torch.no_grad():
-                layer.token.weight[config.pad_token_id].zero_()
+
+    kind = "encoder"
+
+    def __init__(
+        self,
+        config: Any,
+        parts: Sequence[str],
+        *,
+        embeddings: InputEmbeddings,
+        encoder: nn.Module,
+        width: int,
+        pooled: Callable[[Tensor], Tensor] = torch.tanh,
+        guessed: str,
+    ) -> None:
+        super().__init__()
+        self.config, self.parts = config, tuple(parts)
+        self.embeddings, self.encoder = embeddings, encoder
+        self.pooler = FirstTokenPooler(config.hidden_size, pooled) if "pooler" in parts else None
+        self.masked_lm = None
+        if "masked_lm" in parts:
+            self.masked_lm = MaskedLmHead(
+                config.hidden_size,
+                width,
+                config.vocab_size,
+                activation=ACTIVATIONS[guessed],
+                epsilon=config.layer_norm_epsilon,
+            )
+        self.init_weights()
+        self.tie_weights()
+
+    def tie_weights(self) -> None:
+        """Let the masked-LM output share the embeddings' matrix, unless the config says no."""
+        if self.masked_lm is not None and self.config.tie_word_embeddings:
+            self.masked_lm.output.weight = self.embeddings.token.weight
+
+    def init_weights(self, part: str = "") -> None:
+        """Draw all weights, or those of one part, anew, as BERT's authors did.
+
+        | parameter | distribution |
+        |---|---|
+        | matrices and tables | normal, deviation `initializer_range` |
+        | row of <pad> | 0 |
+        | biases | 0 |
+        | norms | 1 and 0 |
+        """
+        config = self.config
+        for layer in self.get_submodule(part).modules():
+            if isinstance(layer, nn.Linear | nn.Embedding):
+                nn.init.normal_(layer.weight, std=config.initializer_range)
+            if isinstance(layer, nn.Linear):
+                nn.init.zeros_(layer.bias)
+            if isinstance(layer, nn.LayerNorm):
+                layer.reset_parameters()
+            if isinstance(layer, InputEmbeddings):
+                with torch.no_grad():
+                    layer.token.weight[config.pad_token_id].zero_()
+
+    def hidden_states(self, source: Side) -> Iterator[Tensor]:
+        """Give what enters the blocks, (B, T, D) float, and then what leaves each of them."""
+        mask = document_mask(source.documents, source.documents)[:, None]
+        return self.encoder.states(self.embeddings(source), mask)  # pyright: ignore
+
+    def encode(self, source: Side) -> Memory:
+        """Read a text.
+
+        Args:
+            source: (B, S).
+        Returns:
+            memory: (B, S, D) float.
+        """
+        return Memory.from_states(self.hidden_states(source), source)

@@ -11,24 +11,16 @@ Differs from the paper:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from torch import Tensor, nn
-
-from headway.layers.blocks import ACTIVATIONS
 from headway.layers.embeddings import InputEmbeddings
-from headway.layers.heads import MaskedLmHead
-from headway.layers.masks import document_mask
-from headway.layers.pooling import FirstTokenPooler
-from headway.layers.side import Memory, Side
 from headway.layers.stacks import EncoderLayers
 from headway.models._encoder import (
     PARTS,
+    Encoder,
     check_encoder,
     encoder_problems,
-    init_encoder,
     make_block,
 )
 from headway.names import Copy, Ignore, Layout, PublishedHead, Rename
@@ -110,7 +102,7 @@ VARIANTS = {
 }
 
 
-class Bert(nn.Module):
+class Bert(Encoder):
     """Read a text, every token in sight of all others.
 
     Args:
@@ -120,57 +112,23 @@ class Bert(nn.Module):
         ConfigError: if the sizes do not fit each other.
     """
 
-    kind = "encoder"
-
     def __init__(self, config: BertConfig, parts: tuple[str, ...] = PARTS) -> None:
-        super().__init__()
         check_encoder(config, parts)
-        self.config, self.parts = config, parts
-        self.embeddings = InputEmbeddings(
-            config.vocab_size,
-            config.hidden_size,
-            num_positions=config.max_position_embeddings,
-            num_types=config.type_vocab_size,
-            epsilon=config.layer_norm_epsilon,
-            dropout=config.dropout,
-        )
-        self.encoder = EncoderLayers(make_block(config) for _ in range(config.num_hidden_layers))
-        self.pooler = FirstTokenPooler(config.hidden_size) if "pooler" in parts else None
-        self.masked_lm = None
-        if "masked_lm" in parts:
-            self.masked_lm = MaskedLmHead(
-                config.hidden_size,
-                config.hidden_size,
+        super().__init__(
+            config,
+            parts,
+            embeddings=InputEmbeddings(
                 config.vocab_size,
-                activation=ACTIVATIONS[config.activation],
+                config.hidden_size,
+                num_positions=config.max_position_embeddings,
+                num_types=config.type_vocab_size,
                 epsilon=config.layer_norm_epsilon,
-            )
-        self.init_weights()
-        self.tie_weights()
-
-    def tie_weights(self) -> None:
-        """Let the masked-LM output share the embeddings' matrix, unless the config says no."""
-        if self.masked_lm is not None and self.config.tie_word_embeddings:
-            self.masked_lm.output.weight = self.embeddings.token.weight
-
-    def init_weights(self, part: str = "") -> None:
-        """Draw all weights, or those of one part, anew, as `init_encoder` says."""
-        init_encoder(self.get_submodule(part), self.config)
-
-    def hidden_states(self, source: Side) -> Iterator[Tensor]:
-        """Give the embeddings, (B, T, D) float, and then what leaves each block."""
-        mask = document_mask(source.documents, source.documents)[:, None]
-        return self.encoder.states(self.embeddings(source), mask)
-
-    def encode(self, source: Side) -> Memory:
-        """Read a text.
-
-        Args:
-            source: (B, S).
-        Returns:
-            memory: (B, S, D) float.
-        """
-        return Memory.from_states(self.hidden_states(source), source)
+                dropout=config.dropout,
+            ),
+            encoder=EncoderLayers(make_block(config) for _ in range(config.num_hidden_layers)),
+            width=config.hidden_size,
+            guessed=config.activation,
+        )
 
     @staticmethod
     def tiny() -> BertConfig:
