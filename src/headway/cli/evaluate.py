@@ -63,9 +63,9 @@ def run(options: Options) -> int:
     from headway.metrics.intervals import bootstrap
 
     scorer = _records.open_model(options.model)
-    other = None if options.compare is None else _records.open_model(options.compare)
     if scorer.task.reads_corpus:
         return _evaluate_corpus(scorer, options)
+    other = None if options.compare is None else _records.open_model(options.compare)
     records = _records.read(
         options.data,
         columns=scorer.task.columns,
@@ -111,8 +111,17 @@ def _evaluate_corpus(scorer, options: Options) -> int:
     from headway.data.store import open_store
     from headway.train.evaluate import evaluate
 
-    if options.compare is not None or options.predictions is not None:
-        raise ConfigError("--compare and --predictions need a task with predictions")
+    refused = {
+        "--compare": options.compare,
+        "--predictions": options.predictions,
+        "--columns": options.columns,
+        "--skip-bad": options.skip_bad,
+        "--num-beams": options.num_beams,
+    }
+    if given := [flag for flag, value in refused.items() if value]:
+        raise ConfigError(
+            f"{' and '.join(given)} cannot be used here: this model is scored on running text"
+        )
     store = open_store(options.data, scorer.tokenizer)
     examples = scorer.task.encode_corpus(store, scorer.setting)
     result = evaluate(scorer, [], examples=examples, predicting=False)

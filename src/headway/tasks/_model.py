@@ -56,7 +56,7 @@ def make_task(name: str, settings: Mapping[str, Any], *, where: str = "") -> Tas
     return task
 
 
-def record_has(record: Any, column: str) -> bool:
+def _has(record: Any, column: str) -> bool:
     """Say whether a record has something in a column."""
     return isinstance(record, Mapping) and record.get(column) is not None
 
@@ -133,7 +133,7 @@ class Model:
             RequestError: for a record without the columns needed, or an unknown setting.
         """
         for number, record in enumerate(records, 1):
-            given = [name for name in self.task.optional if record_has(record, name)]
+            given = [name for name in self.task.optional if _has(record, name)]
             for column in (*self.task.inputs, *given):
                 text = record.get(column) if isinstance(record, Mapping) else None
                 if not isinstance(text, str):

@@ -59,6 +59,16 @@ def find_material(recipe: Recipe, task: Task) -> Material:
     """
     if not recipe.data.train:
         raise ConfigError("data.train is empty", hint="name the training files with --data.train")
+    data = recipe.data
+    ignored = {"columns": data.columns, "skip_bad": data.skip_bad}
+    if not task.reads_corpus:
+        ignored = {"weights": data.weights}
+    if given := [f"data.{name.replace('_', '-')}" for name, value in ignored.items() if value]:
+        kind = "running text" if task.reads_corpus else "records"
+        raise ConfigError(
+            f"{' and '.join(given)} cannot be used with {recipe.task.name}, which reads {kind}",
+            hint="leave it out",
+        )
     return (_Corpus if task.reads_corpus else _Rows)(recipe, task)
 
 

@@ -43,12 +43,7 @@ def _mix_epoch(
         examples=_Mixture([part.examples for part in current], sources, places),
         lengths=np.concatenate([part.lengths[where] for part, where in pairs]),
         full_lengths={
-            side: np.concatenate(
-                [
-                    part.full_lengths[side][where]
-                    for part, where in zip(current, chosen, strict=True)
-                ]
-            )
+            side: np.concatenate([part.full_lengths[side][where] for part, where in pairs])
             for side in whole.full_lengths
         },
         limits=whole.limits,
