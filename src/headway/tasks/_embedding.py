@@ -69,37 +69,28 @@ def embed(
     choose = _chooser(layers, model.body.config.num_hidden_layers)
     keep_freed_memory()
     model.body.eval()
-    encoded = model.tokenizer.encode_batch(texts)
-    longest = model.setting.max_tokens
+    whole = model.tokenizer.encode_batch(texts)
+    encoded = [item.cut(model.setting.max_tokens) for item in whole]
     found: list[Embedded | None] = [None] * len(texts)
     device = model.body.embeddings.token.weight.device
-    lengths = [min(len(item.ids), longest) for item in encoded]
+    lengths = [len(item.ids) for item in encoded]
     done = 0
     for batch in inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=_BATCH_ROWS):
-        # What is cut keeps its last token, which ends every text.
-        kept = [_cut(len(encoded[i].ids), longest) for i in batch]
-        ids = [[encoded[i].ids[p] for p in places] for i, places in zip(batch, kept, strict=True)]
+        ids = [encoded[i].ids for i in batch]
         side = Side.padded(ids, pad_id=model.tokenizer.pad_id).to(device)
         with torch.inference_mode():
             hidden = choose(model.body.hidden_states(side)).float().cpu()
-        for row, index, places in zip(hidden, batch, kept, strict=True):
+        for row, index in zip(hidden, batch, strict=True):
             words: list[str] = []
-            vectors = _pool(row[: len(places)], pool)
+            vectors = _pool(row[: lengths[index]], pool)
             if pool == "tokens":
-                offsets = [encoded[index].offsets[place] for place in places]
-                words, vectors = _words(texts[int(index)], offsets, row)
-            is_cut = len(encoded[index].ids) > longest
+                words, vectors = _words(texts[int(index)], encoded[index].offsets, row)
+            is_cut = encoded[index] is not whole[index]
             found[index] = Embedded(vectors=vectors, words=words, is_cut=is_cut)
         done += len(batch)
         if progress is not None:
             progress(Progress(done=done, total=len(texts)))
     return [item for item in found if item is not None]
-
-
-def _cut(length: int, longest: int) -> list[int]:
-    if length <= longest:
-        return list(range(length))
-    return [*range(longest - 1), length - 1]
 
 
 def _chooser(layers: str, count: int) -> Callable:

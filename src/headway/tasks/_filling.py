@@ -40,10 +40,11 @@ def fill_masks(
         raise RequestError("this model has no masked-LM head to fill masks with")
     tokenizer = setting.tokenizer
     mask_id = tokenizer.find(tokenizer.name_of("mask"))
-    encoded = tokenizer.encode_batch([rows[place]["text"] for place in places], special=True)
-    lengths = [min(len(item.ids), setting.max_tokens) for item in encoded]
+    whole = tokenizer.encode_batch([rows[place]["text"] for place in places], special=True)
+    encoded = [item.cut(setting.max_tokens) for item in whole]
+    lengths = [len(item.ids) for item in encoded]
     for batch in inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=_BATCH_ROWS):
-        ids = [encoded[i].ids[: setting.max_tokens] for i in batch]
+        ids = [encoded[i].ids for i in batch]
         side = Side.padded(ids, pad_id=tokenizer.pad_id)
         with torch.inference_mode():
             hidden = body.encode(side.to(body.embeddings.token.weight.device)).hidden
@@ -53,7 +54,7 @@ def fill_masks(
             best = _fill(body, hidden[number, spots], tokenizer, num_best)
             offsets = [encoded[index].offsets[spot] for spot in spots]
             answer = _answer(rows[places[index]]["text"], offsets, best)
-            if len(encoded[index].ids) > setting.max_tokens:
+            if encoded[index] is not whole[index]:
                 answer["cut"] = ["source"]
             answered.append((places[index], answer))
         yield answered
@@ -138,6 +139,7 @@ def _fill(
 
 
 def pair_example(index: int, first: list[int], second: list[int], tokenizer: Tokenizer) -> Example:
+    """Lay two texts out as one example: start, first text, end, second text, end."""
     start, end = tokenizer.start_id, tokenizer.end_id
     ids = [start, *first, end, *second, end]
     return Example(index, ids, second=len(first) + 2)

@@ -37,6 +37,17 @@ class Encoding:
     offsets: list[tuple[int, int]]
     tokens: list[str]
 
+    def cut(self, longest: int) -> Encoding:
+        """Shorten it from behind, but for the last token, which ends every text."""
+        if len(self.ids) <= longest:
+            return self
+        kept = [*range(longest - 1), len(self.ids) - 1]
+        return Encoding(
+            [self.ids[place] for place in kept],
+            [self.offsets[place] for place in kept],
+            [self.tokens[place] for place in kept],
+        )
+
 
 class Tokenizer:
     """Turn text into token ids and back.

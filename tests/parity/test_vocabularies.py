@@ -1,0 +1,81 @@
+"""Old vocabularies give the ids of transformers on real lines in several languages."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from headway.text.legacy import read_tokenizer
+from headway.text.specials import SPECIALS
+from headway.text.train import train_tokenizer
+
+transformers = pytest.importorskip("transformers")
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+FILES = (
+    "multi30k/train.de.txt.gz",
+    "multi30k/train.fr.txt.gz",
+    "general_text/valid.txt.gz",
+    "wikitext2/valid.txt.gz",
+)
+HOSTILE = [
+    "\u65e5\u672c\u8a9e \u6771\u4eac",
+    "\u0645\u0631\u062d\u0628\u0627",
+    "\u00dcn\u00efc\u00f6d\u00e9 \u2014 \u201cquotes\u201d \u00bd \ufb01",
+    "[MASK] [CLS] </s> <mask> <s>",
+    "a\u200bb\ufeffc\x00d\ttab",
+    "\U0001f600\U0001f603",
+    "x" * 300,
+    "  lead and trail  ",
+    "",
+    " ",
+]
+
+
+@pytest.fixture(scope="module")
+def lines() -> list[str]:
+    if missing := [name for name in FILES if not (DATA / name).is_file()]:
+        pytest.skip(f"the shared data is not here: {missing[0]}")
+    found = []
+    for name in FILES:
+        with gzip.open(DATA / name, "rt", encoding="utf-8") as stream:
+            found += [line.rstrip("\n") for line in stream if line.strip()][:2600]
+    assert len(found) >= 9_900
+    return found + HOSTILE
+
+
+def compare(folder: Path, theirs, lines: list[str], settings: dict) -> None:
+    ours = read_tokenizer(folder, names={}, settings=settings)
+    # Special tokens are parsed alike on both sides.
+    found = [item.ids for item in ours.encode_batch(lines, special=True)]
+    expected = theirs(lines)["input_ids"]
+    wrong = [line for line, a, b in zip(lines, found, expected, strict=True) if a != b]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_vocab_txt(lowercase, lines, tmp_path):
+    learned = train_tokenizer(
+        "wordpiece", lines, vocab_size=4000, lowercase=lowercase, specials=SPECIALS["bert"]
+    )
+    pieces = [learned.token_of(number) for number in range(learned.vocab_size)]
+    (tmp_path / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
+    settings = {"do_lower_case": lowercase, "tokenizer_class": "BertTokenizer"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    compare(tmp_path, transformers.BertTokenizer.from_pretrained(tmp_path), lines, settings)
+
+
+def test_vocab_json_and_merges_txt(lines, tmp_path):
+    learned = train_tokenizer("byte-bpe", lines, vocab_size=4000, specials=SPECIALS["roberta"])
+    content = json.loads(learned.to_json())
+    vocabulary = dict(content["model"]["vocab"])
+    vocabulary |= {item["content"]: item["id"] for item in content["added_tokens"]}
+    merges = [" ".join(item) for item in content["model"]["merges"]]
+    (tmp_path / "vocab.json").write_text(json.dumps(vocabulary))
+    (tmp_path / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
+    settings = {"tokenizer_class": "RobertaTokenizer"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    compare(tmp_path, transformers.RobertaTokenizer.from_pretrained(tmp_path), lines, settings)
