@@ -5,15 +5,14 @@ Imported in the process of a side only (see `_worker.py`), by the name of a clas
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 import torch
 
 import headway
-from _peers import Timing
+from _peers import OurLoop, TheirTrainer
 from _worker import Files
 from headway.data.lines import is_blank, read_text
 from headway.data.store import store_of_texts
@@ -84,8 +83,12 @@ class Masked:
         ]
 
 
-class HeadwayMaskedTraining(Masked):
+class HeadwayMaskedTraining(OurLoop, Masked):
     """Our loop."""
+
+    def __init__(self, files: Files, **sizes: Any) -> None:
+        super().__init__(files, **sizes)
+        self.trainer = self._make_trainer(self.model)
 
     def _make_trainer(self, model: Model) -> Trainer:
         tokens = sum(map(len, self.ids)) * self.rows // len(self.ids)
@@ -94,20 +97,6 @@ class HeadwayMaskedTraining(Masked):
         )
         store = store_of_texts(self._lines("train"), model.tokenizer)
         return Trainer(model, model.task.encode_corpus(store, model.setting), options)
-
-    @cached_property
-    def trainer(self) -> Trainer:
-        """The training that is measured."""
-        return self._make_trainer(self.model)
-
-    def measure(self, *, seconds: float, warm_up_steps: int) -> Timing:
-        """Train on for so many seconds, after some steps off the clock."""
-        for _ in range(warm_up_steps):
-            self.trainer.take_step()
-        started, num_tokens = time.perf_counter(), 0
-        while time.perf_counter() < started + seconds:
-            num_tokens += self.trainer.take_step().num_tokens
-        return Timing(num_tokens, time.perf_counter() - started)
 
     def learn(self, *, marks: Sequence[int]) -> list[float]:
         """Train from the first weights; give the loss when so many real tokens were seen."""
@@ -121,7 +110,7 @@ class HeadwayMaskedTraining(Masked):
         return losses
 
 
-class HuggingFaceMaskedTraining(Masked):
+class HuggingFaceMaskedTraining(TheirTrainer, Masked):
     """Trainer of transformers with its own masking collator.
 
     Args:
@@ -192,31 +181,6 @@ class HuggingFaceMaskedTraining(Masked):
         trainer.remove_callback(PrinterCallback)
         return trainer
 
-    def _run(self, after_step: Callable[[int], bool]) -> None:
-        from transformers import TrainerCallback
-
-        class Watch(TrainerCallback):
-            def on_step_end(self, args, state, control, **_):
-                control.should_training_stop = after_step(state.global_step)
-
-        watch = Watch()
-        self.trainer.add_callback(watch)
-        self.trainer.train()
-        self.trainer.remove_callback(watch)
-
-    def measure(self, *, seconds: float, warm_up_steps: int) -> Timing:
-        """Train on for so many seconds, after some steps off the clock."""
-        started, before = 0.0, 0
-
-        def after_step(step: int) -> bool:
-            nonlocal started, before
-            if step == warm_up_steps:
-                started, before = time.perf_counter(), self.trainer.num_tokens
-            return step > warm_up_steps and time.perf_counter() >= started + seconds
-
-        self._run(after_step)
-        return Timing(self.trainer.num_tokens - before, time.perf_counter() - started)
-
     def learn(self, *, marks: Sequence[int]) -> list[float]:
         """Train from the first weights; give the loss when so many real tokens were seen."""
         self.trainer = self._make_trainer()
@@ -233,6 +197,5 @@ class HuggingFaceMaskedTraining(Masked):
     def _loss(self) -> float:
         folder = self.files.work / "trained"
         self.trainer.model.save_pretrained(folder)
-        self.model.tokenizer.to_json()
         (folder / "tokenizer.json").write_text(self.model.tokenizer.to_json(), encoding="utf-8")
         return self.loss_of(headway.load(folder))

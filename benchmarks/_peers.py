@@ -42,6 +42,53 @@ class Timing:
         return self.num_tokens / self.seconds
 
 
+class OurLoop:
+    """Measures a training with our loop."""
+
+    trainer: Trainer
+
+    def measure(self, *, seconds: float, warm_up_steps: int) -> Timing:
+        """Train on for so many seconds, after some steps off the clock."""
+        for _ in range(warm_up_steps):
+            self.trainer.take_step()
+        started, num_tokens = time.perf_counter(), 0
+        while time.perf_counter() < started + seconds:
+            num_tokens += self.trainer.take_step().num_tokens
+        return Timing(num_tokens, time.perf_counter() - started)
+
+
+class TheirTrainer:
+    """Measures a training with a Trainer of transformers that counts its tokens."""
+
+    trainer: Any
+
+    def _run(self, after_step: Callable[[int], bool]) -> None:
+        """Train until `after_step`, given the number of updates, says that it is enough."""
+        from transformers import TrainerCallback
+
+        class Watch(TrainerCallback):
+            def on_step_end(self, args, state, control, **_):
+                control.should_training_stop = after_step(state.global_step)
+
+        watch = Watch()
+        self.trainer.add_callback(watch)
+        self.trainer.train()
+        self.trainer.remove_callback(watch)
+
+    def measure(self, *, seconds: float, warm_up_steps: int) -> Timing:
+        """Train on for so many seconds, after some steps off the clock."""
+        started, before = 0.0, 0
+
+        def after_step(step: int) -> bool:
+            nonlocal started, before
+            if step == warm_up_steps:
+                started, before = time.perf_counter(), self.trainer.num_tokens
+            return step > warm_up_steps and time.perf_counter() >= started + seconds
+
+        self._run(after_step)
+        return Timing(self.trainer.num_tokens - before, time.perf_counter() - started)
+
+
 def make_recipe(data: Path) -> Recipe:
     """Read the shipped recipe, with the dropout and the plain schedule that both sides share."""
     changes = {
@@ -79,21 +126,12 @@ class Training:
         return mean_losses(model, self.valid).losses["loss"]
 
 
-class HeadwayTraining(Training):
+class HeadwayTraining(OurLoop, Training):
     """Our loop with the recipe's settings."""
 
     def __init__(self, files: Files) -> None:
         super().__init__(files)
         self.trainer = Trainer(self.model, self.examples, self.recipe.training)
-
-    def measure(self, *, seconds: float, warm_up_steps: int) -> Timing:
-        """Train on for so many seconds, after some steps off the clock."""
-        for _ in range(warm_up_steps):
-            self.trainer.take_step()
-        started, num_tokens = time.perf_counter(), 0
-        while time.perf_counter() < started + seconds:
-            num_tokens += self.trainer.take_step().num_tokens
-        return Timing(num_tokens, time.perf_counter() - started)
 
     def learn(self, *, marks: Sequence[int]) -> list[float]:
         """Train from the first weights; give the loss when so many real tokens were seen."""
@@ -111,7 +149,7 @@ class HeadwayTraining(Training):
         self.model.save(self.files.model)
 
 
-class HuggingFaceTraining(Training):
+class HuggingFaceTraining(TheirTrainer, Training):
     """Seq2SeqTrainer of transformers in bf16, with updates of as many tokens as ours.
 
     Args:
@@ -176,32 +214,6 @@ class HuggingFaceTraining(Training):
         )
         trainer.remove_callback(PrinterCallback)
         return trainer
-
-    def _run(self, after_step: Callable[[int], bool]) -> None:
-        """Train until `after_step`, given the number of updates, says that it is enough."""
-        from transformers import TrainerCallback
-
-        class Watch(TrainerCallback):
-            def on_step_end(self, args, state, control, **_):
-                control.should_training_stop = after_step(state.global_step)
-
-        watch = Watch()
-        self.trainer.add_callback(watch)
-        self.trainer.train()
-        self.trainer.remove_callback(watch)
-
-    def measure(self, *, seconds: float, warm_up_steps: int) -> Timing:
-        """Train on for so many seconds, after some steps off the clock."""
-        started, before = 0.0, 0
-
-        def after_step(step: int) -> bool:
-            nonlocal started, before
-            if step == warm_up_steps:
-                started, before = time.perf_counter(), self.trainer.num_tokens
-            return step > warm_up_steps and time.perf_counter() >= started + seconds
-
-        self._run(after_step)
-        return Timing(self.trainer.num_tokens - before, time.perf_counter() - started)
 
     def learn(self, *, marks: Sequence[int]) -> list[float]:
         """Train from the first weights; give the loss when so many real tokens were seen."""
