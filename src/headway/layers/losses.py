@@ -51,7 +51,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         wants_grad = any(ctx.needs_input_grad[:3])
         cast, cast_bias = weight.detach().to(hidden.dtype), bias.detach().to(hidden.dtype)
         grad_hidden = torch.empty_like(hidden) if wants_grad else None
-        grad_weight = torch.zeros_like(weight) if wants_grad else None
+        grad_weight = None
         grad_bias = torch.zeros_like(bias) if wants_grad else None
         nll = hidden.new_zeros((), dtype=torch.float32)
         normalizers = hidden.new_zeros((), dtype=torch.float32)
@@ -63,15 +63,19 @@ class _LinearCrossEntropy(torch.autograd.Function):
             normalizer = _log_normalizer(logits, grad)
             nll += (normalizer - logits.gather(1, target)).sum()
             normalizers += normalizer.sum()
-            if grad is None or grad_hidden is None or grad_weight is None or grad_bias is None:
+            if grad is None or grad_hidden is None or grad_bias is None:
                 continue
             grad.scatter_add_(1, target, torch.full_like(target, smoothing - 1, dtype=grad.dtype))
             grad_hidden[rows] = grad @ cast
-            grad_weight += grad.t() @ chunk
+            # Of few rows, writing this gradient is most of the work: no zeros are filled in first.
+            part = grad.t() @ chunk
+            grad_weight = part.to(weight.dtype) if grad_weight is None else grad_weight.add_(part)
             if ctx.needs_input_grad[2]:
                 grad_bias += grad.sum(0)
+        if wants_grad and grad_weight is None:
+            grad_weight = torch.zeros_like(weight)
         spread = _Spread(hidden, cast, cast_bias, excluded)
-        if smoothing and grad_hidden is not None:
+        if smoothing and grad_weight is not None:
             spread.add_gradients(smoothing, grad_hidden, grad_weight, grad_bias)
         ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
         ctx.mark_non_differentiable(nll)

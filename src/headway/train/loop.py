@@ -189,7 +189,7 @@ class Trainer:
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if not math.isfinite(float(norm)):
             raise self._not_finite("gradient", float(norm), indices.tolist())
-        if self.options.clip_norm > 0:
+        if 0 < self.options.clip_norm < float(norm):
             torch.nn.utils.clip_grads_with_norm_(parameters, self.options.clip_norm, norm)
         return float(norm)
 
