@@ -11,13 +11,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -30,6 +26,7 @@ keep_freed_memory()
 
 import headway
 from _data import parallel_files, read_pairs
+from _jobs import Job, train, training_minutes
 from headway.metrics.generated import bleu_statistics
 from headway.metrics.intervals import Statistics, bootstrap, paired_bootstrap
 from headway.tasks._model import Model
@@ -71,60 +68,28 @@ _RECIPES = {"GRU, concat": "multi30k-rnn", "Transformer": "multi30k-transformer"
 _BOUNDS = (0, 10, 15, 20, 10_000)
 
 
-@dataclass(frozen=True)
-class Job:
-    """One training: a name for the tables, a shipped recipe, and flags."""
-
-    name: str
-    recipe: str
-    flags: Mapping[str, str]
-
-    def folder(self, work: Path) -> Path:
-        """Give the run directory."""
-        return work / self.name.replace(",", "").replace(" ", "-")
+def files_of(data: Path) -> dict[str, tuple[str, str]]:
+    """Give the flags that name the data."""
+    return {f"data.{split}": parallel_files(data, split) for split in ("train", "valid")}
 
 
-def variant_jobs() -> list[Job]:
+def variant_jobs(data: Path) -> list[Job]:
     """List the forms of the recurrent network."""
-    return [Job(name, "multi30k-rnn", _COMMON | flags) for name, flags in VARIANTS.items()]
+    files = files_of(data)
+    return [Job(name, "multi30k-rnn", files | _COMMON | flags) for name, flags in VARIANTS.items()]
 
 
-def share_jobs() -> list[Job]:
+def share_jobs(data: Path) -> list[Job]:
     """List both recipes at each share of the training set."""
     return [
-        Job(f"{model}, {share}", recipe, {"data.max-rows": str(_TRAIN_ROWS // part)})
+        Job(
+            f"{model}, {share}",
+            recipe,
+            files_of(data) | {"data.max-rows": str(_TRAIN_ROWS // part)},
+        )
         for share, part in SHARES.items()
         for model, recipe in _RECIPES.items()
     ]
-
-
-def train(jobs: Sequence[Job], options: argparse.Namespace) -> None:
-    """Run the trainings that are not finished, so many at once, each on threads of its own."""
-    threads = max(1, (os.cpu_count() or 1) // options.at_once)
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-
-    def run(job: Job) -> None:
-        folder = job.folder(options.out)
-        log = folder / "log.txt"
-        if log.exists() and "finished at step" in log.read_text(encoding="utf-8"):
-            return
-        words = ["train", "--resume", str(folder)]
-        if not (folder / "recipe.toml").exists():
-            words = ["train", job.recipe, "--out", str(folder)]
-            words += ["--data.train", *parallel_files(options.data, "train")]
-            words += ["--data.valid", *parallel_files(options.data, "valid")]
-            words += [word for key, value in job.flags.items() for word in (f"--{key}", value)]
-        print(f"{job.name}: {' '.join(words)}", file=sys.stderr, flush=True)
-        started = time.monotonic()
-        command = [sys.executable, "-m", "headway", *words]
-        done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(f"{job.name}: {done.stderr[-500:]}")
-        minutes = (time.monotonic() - started) / 60
-        print(f"{job.name}: {minutes:.1f} minutes", file=sys.stderr, flush=True)
-
-    with ThreadPoolExecutor(options.at_once) as pool:
-        list(pool.map(run, jobs))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +176,7 @@ def score(jobs: Sequence[Job], options: argparse.Namespace) -> list[Score]:
                 milliseconds_by_length=[
                     1000 * value / size for value, size in zip(medians, sizes, strict=True)
                 ],
-                minutes=_training_minutes(job.folder(options.out)),
+                minutes=training_minutes(job.folder(options.out)),
                 parameters=sum(
                     p.numel()
                     for p in headway.load(job.folder(options.out) / "model").body.parameters()
@@ -219,11 +184,6 @@ def score(jobs: Sequence[Job], options: argparse.Namespace) -> list[Score]:
             )
         )
     return scores
-
-
-def _training_minutes(folder: Path) -> float:
-    last = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1]
-    return json.loads(last)["seconds"] / 60
 
 
 def to_markdown(scores: Sequence[Score]) -> str:
@@ -266,10 +226,10 @@ def main() -> None:
     """Run the parts asked for and print the tables."""
     options = parse_options()
     options.out.mkdir(parents=True, exist_ok=True)
-    tables = {"variants": variant_jobs(), "shares": share_jobs()}
+    tables = {"variants": variant_jobs(options.data), "shares": share_jobs(options.data)}
     for name, jobs in tables.items():
         if options.part in (name, "all"):
-            train(jobs, options)
+            train(jobs, options.out, at_once=options.at_once)
     if options.part in ("score", "all"):
         found = {name: score(jobs, options) for name, jobs in tables.items()}
         content = {name: [asdict(item) for item in scores] for name, scores in found.items()}
