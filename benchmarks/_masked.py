@@ -6,16 +6,19 @@ Imported in the process of a side only (see `_worker.py`), by the name of a clas
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
+from torch.utils.data import DataLoader
 
 import headway
 from _peers import OurLoop, TheirTrainer
 from _worker import Files
 from headway.data.lines import is_blank, read_text
 from headway.data.store import store_of_texts
+from headway.layers.dropout import Dropout
 from headway.models.bert import PRESETS, Bert, BertConfig
 from headway.recipe import Training
 from headway.tasks._model import Model
@@ -25,8 +28,22 @@ from headway.text.train import train_tokenizer
 from headway.train.evaluate import mean_losses
 from headway.train.loop import Trainer
 
-_MAX_TOKENS = 128
 _RATE = 1e-4
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How a training went: the loss of every update, and what came out.
+
+    Args:
+        losses: Nats per hidden token, update by update.
+        loss: The same on validation lines, after the last.
+        accuracy: Share of their hidden tokens that got the highest score.
+    """
+
+    losses: list[float]
+    loss: float
+    accuracy: float
 
 
 class Masked:
@@ -36,11 +53,14 @@ class Masked:
         preset: Size of the BERT.
         vocab_size: Entries of the vocabulary; a smaller one is learned, and the table filled up.
         rows: Lines in an update.
+        max_tokens: Where lines are cut.
     """
 
-    def __init__(self, files: Files, *, preset: str, vocab_size: int, rows: int) -> None:
-        self.files, self.rows = files, rows
-        self.first = files.work / f"{preset}-{vocab_size}"
+    def __init__(
+        self, files: Files, *, preset: str, vocab_size: int, rows: int, max_tokens: int
+    ) -> None:
+        self.files, self.rows, self.max_tokens = files, rows, max_tokens
+        self.first = files.work / f"{preset}-{vocab_size}-{max_tokens}"
         if not self.first.exists():
             self._make(preset, vocab_size)
         self.model = headway.load(self.first)
@@ -56,12 +76,12 @@ class Masked:
         config = BertConfig(
             **PRESETS[preset],
             vocab_size=vocab_size,
-            max_position_embeddings=_MAX_TOKENS,
+            max_position_embeddings=self.max_tokens,
             pad_token_id=tokenizer.pad_id,
         )
         torch.manual_seed(0)
         body = Bert(config, ("masked_lm",))
-        task = MaskedLm(max_tokens=_MAX_TOKENS)
+        task = MaskedLm(max_tokens=self.max_tokens)
         Model(body, tokenizer, task, task_name="masked_lm", architecture="bert").save(self.first)
 
     def _lines(self, split: str) -> list[str]:
@@ -73,14 +93,30 @@ class Masked:
         """Each training line as ids, cut to the longest input."""
         bare = self.model.tokenizer.encode_ids(self._lines("train"), bare=True)
         start, end = self.model.tokenizer.start_id, self.model.tokenizer.end_id
-        return [[start, *line[: _MAX_TOKENS - 2], end] for line in bare if line]
+        return [[start, *line[: self.max_tokens - 2], end] for line in bare if line]
 
-    def loss_of(self, model: Model) -> float:
-        """Compute nats per hidden token on the validation lines: one code for all sides."""
+    def our_trainer(self, model: Model) -> Trainer:
+        """Give our loop over the training lines, with as many tokens in an update as `rows`."""
+        tokens = sum(map(len, self.ids)) * self.rows // len(self.ids)
+        options = Training(
+            batch_tokens=tokens, peak_lr=_RATE, schedule="constant", warmup_steps=0, epochs=1000
+        )
+        store = store_of_texts(self._lines("train"), model.tokenizer)
+        return Trainer(model, model.task.encode_corpus(store, model.setting), options)
+
+    def without_dropout(self) -> Model:
+        """Load the first weights for a training that both sides can repeat exactly."""
+        model = headway.load(self.first)
+        for module in model.body.modules():
+            if isinstance(module, Dropout):
+                module.rate = 0.0
+        return model
+
+    def curve_of(self, losses: list[float], model: Model) -> Curve:
+        """Score what came out on validation lines: one code for all sides."""
         store = store_of_texts(self._lines("valid")[:1000], model.tokenizer)
-        return mean_losses(model, model.task.encode_corpus(store, model.setting)).losses[
-            "masked_lm"
-        ]
+        found = mean_losses(model, model.task.encode_corpus(store, model.setting))
+        return Curve(losses, found.losses["masked_lm"], found.accuracies["masked_lm"])
 
 
 class HeadwayMaskedTraining(OurLoop, Masked):
@@ -88,26 +124,14 @@ class HeadwayMaskedTraining(OurLoop, Masked):
 
     def __init__(self, files: Files, **sizes: Any) -> None:
         super().__init__(files, **sizes)
-        self.trainer = self._make_trainer(self.model)
+        self.trainer = self.our_trainer(self.model)
 
-    def _make_trainer(self, model: Model) -> Trainer:
-        tokens = sum(map(len, self.ids)) * self.rows // len(self.ids)
-        options = Training(
-            batch_tokens=tokens, peak_lr=_RATE, schedule="constant", warmup_steps=1, epochs=1000
-        )
-        store = store_of_texts(self._lines("train"), model.tokenizer)
-        return Trainer(model, model.task.encode_corpus(store, model.setting), options)
-
-    def learn(self, *, marks: Sequence[int]) -> list[float]:
-        """Train from the first weights; give the loss when so many real tokens were seen."""
-        model = headway.load(self.first)
-        trainer = self._make_trainer(model)
-        losses = []
-        for mark in marks:
-            while trainer.state.tokens < mark:
-                trainer.take_step()
-            losses.append(self.loss_of(model))
-        return losses
+    def curve(self, *, steps: int) -> Curve:
+        """Train so many updates from the first weights, without dropout."""
+        model = self.without_dropout()
+        trainer = self.our_trainer(model)
+        losses = [trainer.take_step().losses["masked_lm"] for _ in range(steps)]
+        return self.curve_of(losses, model)
 
 
 class HuggingFaceMaskedTraining(TheirTrainer, Masked):
@@ -126,7 +150,7 @@ class HuggingFaceMaskedTraining(TheirTrainer, Masked):
         self.precision, self.attention, self.sampling = precision, attention, sampling
         self.trainer = self._make_trainer()
 
-    def _make_trainer(self) -> Any:
+    def _make_trainer(self, batches: Sequence[Any] = ()) -> Any:
         from transformers import (
             AutoTokenizer,
             BertForMaskedLM,
@@ -139,10 +163,19 @@ class HuggingFaceMaskedTraining(TheirTrainer, Masked):
 
         class CountingTrainer(Trainer):
             num_tokens = 0
+            losses: ClassVar[list[float]] = []
 
             def training_step(self, model, inputs, *arguments, **keywords):
                 self.num_tokens += int(inputs["attention_mask"].sum())
-                return super().training_step(model, inputs, *arguments, **keywords)
+                loss = super().training_step(model, inputs, *arguments, **keywords)
+                if batches:
+                    self.losses.append(float(loss))
+                return loss
+
+            def get_train_dataloader(self):
+                if not batches:
+                    return super().get_train_dataloader()
+                return DataLoader(batches, batch_size=None)
 
             def _get_train_sampler(self, train_dataset=None):
                 if self.args.train_sampling_strategy != "group_by_length":
@@ -150,7 +183,10 @@ class HuggingFaceMaskedTraining(TheirTrainer, Masked):
                 lengths = [len(row["input_ids"]) for row in self.train_dataset]
                 return LengthGroupedSampler(self.args.train_batch_size, lengths=lengths)
 
-        model = BertForMaskedLM.from_pretrained(self.first, attn_implementation=self.attention)
+        dropout = {"hidden_dropout_prob": 0.0} if batches else {}
+        model = BertForMaskedLM.from_pretrained(
+            self.first, attn_implementation=self.attention, **dropout
+        )
         # As ours: a tenth on embeddings and sublayers, none on attention weights.
         arguments = TrainingArguments(
             output_dir=str(self.files.work / "trainer"),
@@ -181,21 +217,23 @@ class HuggingFaceMaskedTraining(TheirTrainer, Masked):
         trainer.remove_callback(PrinterCallback)
         return trainer
 
-    def learn(self, *, marks: Sequence[int]) -> list[float]:
-        """Train from the first weights; give the loss when so many real tokens were seen."""
-        self.trainer = self._make_trainer()
-        losses: list[float] = []
-
-        def after_step(step: int) -> bool:
-            while len(losses) < len(marks) and self.trainer.num_tokens >= marks[len(losses)]:
-                losses.append(self._loss())
-            return len(losses) == len(marks)
-
-        self._run(after_step)
-        return losses
-
-    def _loss(self) -> float:
+    def curve(self, *, steps: int) -> Curve:
+        """Train on the very batches of our loop: the same rows, masks and order."""
+        ours = self.our_trainer(self.without_dropout())
+        batches = []
+        for indices in ours._plan_of(0)[:steps]:
+            (batch,) = ours.micro_batches(indices)
+            real = batch.source.documents > 0
+            batches.append(
+                {
+                    "input_ids": batch.source.ids,
+                    "attention_mask": real.long(),
+                    "labels": batch.labels,
+                }
+            )
+        self.trainer = self._make_trainer(batches)
+        self._run(lambda step: step >= steps)
         folder = self.files.work / "trained"
         self.trainer.model.save_pretrained(folder)
         (folder / "tokenizer.json").write_text(self.model.tokenizer.to_json(), encoding="utf-8")
-        return self.loss_of(headway.load(folder))
+        return self.curve_of(self.trainer.losses, headway.load(folder))

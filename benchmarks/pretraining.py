@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -74,19 +75,31 @@ def compare(name: str, sizes: dict[str, Any], options: argparse.Namespace, files
         workers = [stack.enter_context(Worker(choice.side, files)) for choice in choices]
         speeds = take_turns(workers, options.repeats, measure)
     table = Table(title=f"Masked language modeling, {name}", choices=choices, speeds=speeds)
-    if options.loss_tokens:
-        marks = [options.loss_tokens * part // 4 for part in (1, 2, 4)]
-        words = " / ".join(f"{mark:,}" for mark in marks)
-        table.text = (
-            "Loss: nats per hidden token on 1,000 validation lines, without dropout, after "
-            f"{words} real tokens from the same weights."
-        )
-        for choice in choices[:3]:
-            say(f"loss of {choice.side.name}")
-            with Worker(choice.side, files) as worker:
-                losses = worker.ask("learn", marks=marks)
-            table.notes[choice.side.name] = "loss " + " / ".join(f"{x:.3f}" for x in losses)
+    if options.curve_steps:
+        add_curves(table, choices[:3], options.curve_steps, files)
     return table
+
+
+def add_curves(table: Table, choices: Sequence[Choice], steps: int, files: Files) -> None:
+    """Train each side on the same batches, masks and order, without dropout, and compare."""
+    marks = [max(1, steps * part // 4) for part in (1, 2, 4)]
+    words = " / ".join(map(str, marks))
+    table.text = (
+        "Curves: on the same batches, masked alike, in the same order, from the same weights, "
+        f"without dropout: nats per hidden token at update {words}, the largest difference of any "
+        "update to ours, and on 1,000 validation lines after the last."
+    )
+    ours: list[float] = []
+    for choice in choices:
+        say(f"curve of {choice.side.name}")
+        with Worker(choice.side, files) as worker:
+            curve = worker.ask("curve", steps=steps)
+        ours = ours or curve.losses
+        largest = max(abs(a - b) for a, b in zip(ours, curve.losses, strict=True))
+        table.notes[choice.side.name] = (
+            f"{' / '.join(f'{curve.losses[mark - 1]:.4f}' for mark in marks)}; differs by at most "
+            f"{largest:.4f}; valid {curve.loss:.4f}, accuracy {100 * curve.accuracy:.2f} %"
+        )
 
 
 def parse_options() -> argparse.Namespace:
@@ -97,8 +110,9 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=5, help="rounds")
     parser.add_argument("--seconds", type=float, default=20, help="of training in a round")
     parser.add_argument("--best", action="store_true", help="search the Trainer's best settings")
+    parser.add_argument("--max-tokens", type=int, default=128, help="where lines are cut")
     parser.add_argument(
-        "--loss-tokens", type=int, default=400_000, help="of the comparison of losses; 0 is none"
+        "--curve-steps", type=int, default=100, help="updates of the compared curves; 0 is none"
     )
     parser.add_argument("--json", type=Path, help="file for everything measured")
     return parser.parse_args()
@@ -115,7 +129,9 @@ def main() -> None:
         files = Files(data=options.data.resolve(), work=Path(work), model=Path(work) / "none")
         for name, sizes in SIZES.items():
             if options.size in (sizes["preset"], "both"):
-                tables.append(compare(name, sizes, options, files))
+                sizes["max_tokens"] = options.max_tokens
+                title = f"{name}, cut at {options.max_tokens} tokens"
+                tables.append(compare(title, sizes, options, files))
                 print(tables[-1].to_markdown(), flush=True)
     print("\nFor benchmarks/RESULTS.md:\n\n" + to_markdown("Pretraining", run, tables))
     if options.json:

@@ -248,7 +248,7 @@ def read_model(folder: Path, *, kind: str | None = None) -> Loaded:
         raise FileError(f"there is no model folder {folder}")
     if not (folder / "config.json").exists() and (folder / "model" / "config.json").is_file():
         raise FileError(f"{folder} is a run", hint=f"its model is {folder / 'model'}")
-    check_folder(folder, required=False)
+    check_folder(folder, required=False, quick=True)
     key, config, layout = read_config(folder)
     published = read_json(folder / "config.json")
     kind = kind or _saved_kind(layout, published)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -22,10 +23,15 @@ class Pair:
     entry: Entry
 
 
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    parts = [re.escape(part) for part in pattern.split("{}")]
+    return re.compile(r"(\d+)".join(parts) + r"((?:\..+)?)")
+
+
 def _translate(name: str, pattern: str, results: tuple[str, ...]) -> tuple[str, ...] | None:
     """Rewrite a name by one pattern, carrying layer numbers and what follows."""
-    parts = [re.escape(part) for part in pattern.split("{}")]
-    found = re.fullmatch(r"(\d+)".join(parts) + r"((?:\..+)?)", name)
+    found = _compiled(pattern).fullmatch(name)
     if found is None:
         return None
     *numbers, rest = found.groups()

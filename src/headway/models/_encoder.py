@@ -124,6 +124,9 @@ class Encoder(nn.Module):
         | norms | 1 and 0 |
         """
         config = self.config
+        if self.embeddings.token.weight.is_meta and not part:
+            # Built without memory, as for a file's tensors: nothing to draw, and drawing takes time.
+            return
         for layer in self.get_submodule(part).modules():
             if isinstance(layer, nn.Linear | nn.Embedding):
                 nn.init.normal_(layer.weight, std=config.initializer_range)
