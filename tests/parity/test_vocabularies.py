@@ -79,3 +79,23 @@ def test_vocab_json_and_merges_txt(lines, tmp_path):
     settings = {"tokenizer_class": "RobertaTokenizer"}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     compare(tmp_path, transformers.RobertaTokenizer.from_pretrained(tmp_path), lines, settings)
+
+
+def test_sentencepiece(lines, tmp_path):
+    sentencepiece = pytest.importorskip("sentencepiece")
+    (tmp_path / "text.txt").write_text("\n".join(lines[:9000]), encoding="utf-8")
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(tmp_path / "text.txt"),
+        model_prefix=str(tmp_path / "spiece"),
+        vocab_size=3000,
+        pad_id=0,
+        unk_id=1,
+        bos_id=-1,
+        eos_id=-1,
+        control_symbols="[CLS],[SEP]",
+        user_defined_symbols="[MASK]",
+        minloglevel=2,
+    )
+    settings = {"tokenizer_class": "AlbertTokenizer", "do_lower_case": True}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    compare(tmp_path, transformers.AlbertTokenizer.from_pretrained(tmp_path), lines, settings)

@@ -1,8 +1,9 @@
-"""Score a model on records with references.
+"""Score a model on records with references, or on running text.
 
 headway evaluate run/model --data test.de test.en
 headway evaluate run/model --data test.tsv --json
 headway evaluate run/model --data test.de test.en --compare other/model
+headway evaluate run/bert/model --data held-out.txt
 
 --compare scores a second model on the same rows and says how sure the difference is (paired
 bootstrap).
@@ -29,7 +30,7 @@ class Options:
     model: Annotated[Path, tyro.conf.Positional]
     """Model folder."""
     data: tuple[str, ...] = ()
-    """One TSV, CSV or JSONL, or two parallel text files."""
+    """One TSV, CSV or JSONL, or two parallel text files; running text for a masked-LM model."""
     columns: tuple[str, ...] = ()
     """Names for a file without a header, or ours=theirs to rename columns."""
     compare: Path | None = None

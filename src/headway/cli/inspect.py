@@ -98,8 +98,11 @@ def _list_first(title: str, total: int, shown: Sequence[str]) -> list[str]:
 def _model(path: Path) -> tuple[dict[str, Any], list[str]]:
     from headway.cli import _records
     from headway.files.folder import count_parameters
+    from headway.files.manifest import check_folder
 
     model = _records.open_model(path)
+    # Loading takes large files on trust.
+    check_folder(path, required=False)
     parts = count_parameters(model.body)
     total = sum(parts.values())
     values = {

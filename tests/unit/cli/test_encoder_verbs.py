@@ -440,3 +440,23 @@ def test_help_shows_the_examples(module, shell):
     assert examples
     for example in examples:
         assert example in text
+
+
+# evaluate
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--compare", "bert"),
+        ("--predictions", "answers.txt"),
+        ("--columns", "text"),
+        ("--skip-bad",),
+        ("--num-beams", "3"),
+    ],
+)
+def test_evaluate_refuses_what_means_nothing_for_running_text(words, shell):
+    shell.refuse(
+        f"{words[0]} cannot be used here", "evaluate", "bert", "--data", "texts.txt", *words, code=2
+    )
+    assert not Path("answers.txt").exists()

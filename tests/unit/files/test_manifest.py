@@ -109,3 +109,33 @@ def test_a_kill_at_any_moment_leaves_a_whole_folder(folder, tmp_path_factory):
         process.send_signal(signal.SIGKILL)
         process.wait()
         check_folder(folder)
+
+
+def test_a_changed_byte_is_found(folder):
+    (folder / "a.txt").write_text("0ld")
+    with pytest.raises(FileError, match=r"a\.txt differs"):
+        check_folder(folder)
+    with pytest.raises(FileError, match=r"a\.txt differs"):
+        check_folder(folder, quick=True)
+
+
+def test_a_large_file_is_compared_by_size_where_time_counts(folder, monkeypatch):
+    monkeypatch.setattr(manifest, "_LARGE", 1)
+    (folder / "a.txt").write_text("0ld")
+    check_folder(folder, quick=True)
+    with pytest.raises(FileError, match=r"a\.txt differs"):
+        check_folder(folder)
+    (folder / "a.txt").write_text("cut short or the other way round")
+    with pytest.raises(FileError, match=r"a\.txt differs"):
+        check_folder(folder, quick=True)
+
+
+def test_a_manifest_without_sizes_is_checked_by_hash(folder, monkeypatch):
+    monkeypatch.setattr(manifest, "_LARGE", 1)
+    content = manifest.read_json(folder / manifest.MANIFEST)
+    del content["bytes"]
+    manifest.write_json(folder / manifest.MANIFEST, content)
+    check_folder(folder, quick=True)
+    (folder / "a.txt").write_text("0ld")
+    with pytest.raises(FileError, match=r"a\.txt differs"):
+        check_folder(folder, quick=True)
