@@ -40,7 +40,7 @@ from headway.train.prepare import prepare as prepare_run
 
 _CORPORA = ("general_text", "wikitext2")
 _DOMAINS = ("scitldr", "financial_phrasebank")
-_BATCH_TOKENS = 4096
+_BATCH_TOKENS = 2048
 
 MINIS = {
     "BERT": "bert-mini-pretrain",
@@ -77,6 +77,9 @@ class Work:
         flags = {
             "data.train": [self.corpus(name, "train") for name in _CORPORA],
             "data.valid": [self.corpus("wikitext2", "valid")],
+            # An epoch is a quarter of each corpus, so that the short examples are a third.
+            "data.weights": ["0.25", "0.25"],
+            "task.short-epochs": "2",
             **_length(self.tokens),
         }
         return [Job(name, recipe, flags) for name, recipe in MINIS.items()]
@@ -221,7 +224,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--part", choices=(*_PARTS, "score", "all"), default="all")
     parser.add_argument("--only", help="name of the one model to train")
     parser.add_argument("--at-once", type=int, default=1, help="trainings side by side")
-    parser.add_argument("--tokens", type=float, default=20e6, help="seen by each of the minis")
+    parser.add_argument("--tokens", type=float, default=12e6, help="seen by each of the minis")
     parser.add_argument("--tiny-tokens", type=float, default=8e6, help="by each of the ablation")
     return parser.parse_args()
 

@@ -84,7 +84,7 @@ def make_encoder(
     )
     torch.manual_seed(1)
     body = make_body(architecture, config, kind or task.head).eval()
-    head = None if kind == "body" else task.make_head(body)
+    head = None if kind == "body" else task.make_head(body, ())
     shake(body)
     if head is not None:
         shake(head)

@@ -70,8 +70,10 @@ def run(options: Options) -> int:
     records = _records.read(
         options.data,
         columns=scorer.task.columns,
+        optional=scorer.task.optional,
         names=options.columns,
         skip_bad=options.skip_bad,
+        problem=lambda row: scorer.task.check_row(row, scorer.labels),
     )
     result = _evaluate(scorer, records.rows, options)
     _records.warn_of_cuts(result.predictions, len(records))

@@ -23,6 +23,9 @@ class Example:
         target_ids: Target token ids, with </s>; None where there is no target side.
         second: First token of the second segment; None where there is one segment only.
         label: Class of the whole example; None where it has none.
+        classes: Likewise, where it may have several.
+        value: A number that stands for it, where that is learned.
+        weight: What it counts in the loss of the whole example.
     """
 
     index: int
@@ -30,6 +33,9 @@ class Example:
     target_ids: list[int] | None = None
     second: int | None = None
     label: int | None = None
+    classes: tuple[int, ...] = ()
+    value: float = 0.0
+    weight: float = 1.0
 
     @property
     def num_tokens(self) -> int:
@@ -45,7 +51,9 @@ class Batch:
         source: (B, S). Input side.
         target: (B, T). What the decoder is given; position t sees what comes before it.
         labels: (B, T) int64. What it shall say at each position; IGNORE where nothing is asked.
-        document_labels: (N) int64. Class of each document, row by row.
+        document_labels: What each document is labelled with, row by row: (N) int64, its class;
+            (N, Y) float, 1 for each of its classes; or (N) float, its number.
+        document_weights: (N) float. What each document counts; None: all the same.
         indices: Which examples are in the batch, row by row.
     """
 
@@ -53,6 +61,7 @@ class Batch:
     target: Side | None = None
     labels: Tensor | None = None
     document_labels: Tensor | None = None
+    document_weights: Tensor | None = None
     indices: tuple[int, ...] = ()
 
     @property

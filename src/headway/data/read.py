@@ -39,6 +39,7 @@ def read_records(
     names: Sequence[str] = (),
     skip_bad: bool = False,
     keep_blank: bool = False,
+    problem: Callable[[dict[str, Any]], str | None] = lambda row: None,
     flags: Flags = RECIPE_FLAGS,
 ) -> Records:
     """Read records from files, one after the other, or from parallel text files side by side.
@@ -57,6 +58,7 @@ def read_records(
         skip_bad: Keep rows that cannot be used in `bad`; else they are an error.
         keep_blank: Keep blank lines of a plain text file as empty texts, so that answers stay in
             step with lines; else they are left out and counted.
+        problem: Says what else is wrong with a row that has its columns; None: nothing.
         flags: How the caller's flags are called, for hints.
     Raises:
         ConfigError: if there is no file or `names` makes no sense.
@@ -69,7 +71,7 @@ def read_records(
         raise ConfigError("standard input (-) is given twice, but can be read only once")
     known = parse_names(names, [*columns, *optional], columns, where=flags.columns)
     sink = Sink(columns, optional, known, flags)
-    sink.keep_blank = keep_blank
+    sink.keep_blank, sink.more = keep_blank, problem
     files = [_recognize(path, tables=len(columns) > 1 or bool(names)) for path in paths]
     for file in files:
         if sink.names.header and file.kind not in ("tsv", "csv"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -155,6 +155,7 @@ class Sink:
         self.empty_rows = 0
         self.empty_places: list[str] = []
         self.keep_blank = False
+        self.more: Callable[[dict[str, Any]], str | None] = lambda row: None
         self._lacking = ""
 
     def add(self, place: tuple[str, int], row: dict[str, Any]) -> None:
@@ -205,7 +206,7 @@ class Sink:
         for column in self.optional:
             if column in _TEXT_COLUMNS and not isinstance(row.get(column, ""), str):
                 return f"{column} is no text, but {reprlib.repr(row[column])}"
-        return ""
+        return self.more(row) or ""
 
     def describe_missing(self, columns: Sequence[str], seen: Iterable[str]) -> str:
         """Say which columns are not there, in the names that the user knows."""

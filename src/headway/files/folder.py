@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from headway import registry
 from headway.errors import ConfigError, FileError, join_problems
 from headway.files.manifest import check_folder, read_json, write_json
-from headway.files.rename import to_published
-from headway.files.weights import INDEX, Fit, read_tensors
+from headway.files.rename import ours_of, to_published
+from headway.files.weights import HEAD_FILE, INDEX, Fit, read_own_head, read_tensors
 from headway.names import Layout, PublishedHead
 
 # Keys with which a published model asks to run code of its own.
@@ -89,6 +89,9 @@ def write_model(
     }
     for name, keys in layout.config.items():
         published |= dict.fromkeys(keys, getattr(config, name))
+    if not labels and kind == "sequence" and head is not None:
+        # Others take two results for granted.
+        labels = [f"LABEL_{number}" for number in range(head.output.out_features)]  # pyright: ignore
     if labels:
         published["id2label"] = {str(number): name for number, name in enumerate(labels)}
         published["label2id"] = {name: number for number, name in enumerate(labels)}
@@ -101,14 +104,18 @@ def write_model(
             f"the network is no whole {key}: {join_problems(missing)} differ from a fresh one",
             hint="was it packed for inference?",
         )
-    if head is not None:
-        parameters |= {f"head.{name}": p.detach().float() for name, p in head.named_parameters()}
+    own = {} if head is None else {n: p.detach().float() for n, p in head.named_parameters()}
+    table = layout.table(kind)
+    is_published = any(name.startswith("head.") for entry in table for name in ours_of(entry))
+    if is_published:
+        parameters |= {f"head.{name}": value for name, value in own.items()}
     try:
         save_file(
-            to_published(parameters, layout.table(kind)),
-            folder / "model.safetensors",
-            metadata={"format": "pt"},
+            to_published(parameters, table), folder / "model.safetensors", metadata={"format": "pt"}
         )
+        if own and not is_published:
+            # A head that nobody published must not answer under a published class.
+            save_file({n: v.contiguous() for n, v in own.items()}, folder / HEAD_FILE)
     except SafetensorError as error:
         # The library wraps the operating system's error ("No space left on device").
         raise OSError(str(error)) from error
@@ -267,6 +274,7 @@ def read_model(folder: Path, *, kind: str | None = None) -> Loaded:
         )
     ours = {name: value.float() for name, value in ours.items()}
     head = {name[5:]: ours.pop(name) for name in list(ours) if name.startswith("head.")}
+    head |= read_own_head(folder) if kind == "body" else {}
     body.load_state_dict(ours, strict=False, assign=True)
     for part in fit.fresh:
         if part != "head":

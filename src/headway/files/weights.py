@@ -15,6 +15,8 @@ from headway.files.manifest import read_json
 from headway.files.rename import match_published, ours_of, to_ours, to_published
 from headway.names import Layout
 
+# Parameters of a head that no published class has.
+HEAD_FILE = "head.safetensors"
 INDEX = "model.safetensors.index.json"
 
 
@@ -141,6 +143,12 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
             f"the files lack what {index.name} lists: {join_problems(missing)}", where=str(folder)
         )
     return tensors
+
+
+def read_own_head(folder: Path) -> dict[str, Tensor]:
+    """Read the head of a model that is published as its body alone; empty where there is none."""
+    path = folder / HEAD_FILE
+    return _read_file(path) if path.is_file() else {}
 
 
 def _read_file(path: Path) -> dict[str, Tensor]:

@@ -6,6 +6,9 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from headway.layers.dropout import Dropout
+from headway.layers.side import Memory
+
 
 class LinearHead(nn.Module):
     """One linear layer: over pooled vectors or over every token.
@@ -27,6 +30,39 @@ class LinearHead(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         """Map (..., D) float to (..., Y) float."""
         return self.output(hidden)
+
+
+class PooledHead(nn.Module):
+    """One vector of each document, and results of that.
+
+    Args:
+        hidden_size: Width D.
+        num_labels: Results Y.
+        pool: Makes the vectors: (body, memory) -> (N, D) float. A module where it learns.
+        dropout: Rate on the pooled vector.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        num_labels: int,
+        *,
+        pool: Callable[[nn.Module, Memory], Tensor],
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.pool = pool
+        self.dropout = Dropout(dropout)
+        self.output = nn.Linear(hidden_size, num_labels)
+
+    def init_weights(self, deviation: float) -> None:
+        """Draw the classifier from a normal distribution; biases are 0."""
+        nn.init.normal_(self.output.weight, std=deviation)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(self, body: nn.Module, memory: Memory) -> Tensor:
+        """Score every document, (N, Y) float."""
+        return self.output(self.dropout(self.pool(body, memory)))
 
 
 class MaskedLmHead(nn.Module):

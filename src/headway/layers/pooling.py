@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from headway.layers.side import Memory
+
 
 def first_places(documents: Tensor) -> Tensor:
     """Find the first token of every document, row by row.
@@ -17,6 +19,82 @@ def first_places(documents: Tensor) -> Tensor:
     """
     before = F.pad(documents, (1, 0))[:, :-1]
     return ((documents != before) & (documents > 0)).flatten().nonzero().squeeze(1)
+
+
+def _members(documents: Tensor) -> Tensor:
+    """Say which tokens belong to which document.
+
+    Args:
+        documents: (B, T) int64.
+    Returns:
+        members: (B, N, T) bool. N is the largest number of documents in a row.
+    """
+    numbers = torch.arange(1, int(documents.max()) + 1, device=documents.device)
+    return documents[:, None, :] == numbers[:, None]
+
+
+def published_pool(body: nn.Module, memory: Memory) -> Tensor:
+    """Let the body's own pooler make one vector of each document, (N, D) float."""
+    return body.pooler(memory.hidden, memory.documents)  # pyright: ignore
+
+
+def mean_pool(body: nn.Module, memory: Memory) -> Tensor:
+    """Average the hidden states of each document, special tokens included, (N, D) float."""
+    return mean_of_documents(memory.hidden, memory.documents)
+
+
+def mean_of_documents(hidden: Tensor, documents: Tensor) -> Tensor:
+    """Average the hidden states of every document, special tokens included.
+
+    Args:
+        hidden: (B, T, D) float.
+        documents: (B, T) int64. Document numbers, 0 on padding.
+    Returns:
+        pooled: (N, D) float. One row for each document, in the order of the batch.
+    """
+    members = _members(documents)
+    counts = members.sum(-1)
+    # (B, N, T) x (B, T, D) -> (B, N, D)
+    means = members.to(hidden.dtype) @ hidden / counts.clamp(min=1)[..., None]
+    return means.flatten(0, 1).index_select(0, (counts.flatten() > 0).nonzero().squeeze(1))
+
+
+class AttentionPooler(nn.Module):
+    """Average the hidden states of every document by softmax(q . tanh(W h)).
+
+    Args:
+        hidden_size: Width D.
+        is_trained: The query q is learned; else it is fixed as it was drawn, and W alone learns.
+    Paper: Yang et al. 2016, "Hierarchical Attention Networks for Document Classification",
+        section 2.2.
+    """
+
+    def __init__(self, hidden_size: int, *, is_trained: bool) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden_size, hidden_size)
+        self.query = nn.Parameter(torch.empty(hidden_size), requires_grad=is_trained)
+        nn.init.normal_(self.query, std=hidden_size**-0.5)
+
+    def weights(self, hidden: Tensor, documents: Tensor) -> Tensor:
+        """Compute what each token counts in its document.
+
+        Args:
+            hidden: (B, T, D) float.
+            documents: (B, T) int64.
+        Returns:
+            weights: (B, N, T) float32. Sum to 1 over T; all zero where a row has no such document.
+        """
+        scores = (torch.tanh(self.dense(hidden)) @ self.query.to(hidden.dtype)).float()
+        members = _members(documents)
+        masked = scores[:, None, :].masked_fill(~members, -torch.inf)
+        return masked.softmax(-1).nan_to_num(0.0)
+
+    def forward(self, body: nn.Module, memory: Memory) -> Tensor:
+        """Pool every document, (N, D) float."""
+        weights = self.weights(memory.hidden, memory.documents)
+        pooled = (weights.to(memory.hidden.dtype) @ memory.hidden).flatten(0, 1)
+        exists = _members(memory.documents).any(-1).flatten().nonzero().squeeze(1)
+        return pooled.index_select(0, exists)
 
 
 class FirstTokenPooler(nn.Module):

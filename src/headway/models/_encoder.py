@@ -125,7 +125,7 @@ class Encoder(nn.Module):
         """
         config = self.config
         if self.embeddings.token.weight.is_meta and not part:
-            # Built without memory, as for a file's tensors: nothing to draw, and drawing takes time.
+            # Built without memory, as for a file's tensors: there is nothing to draw.
             return
         for layer in self.get_submodule(part).modules():
             if isinstance(layer, nn.Linear | nn.Embedding):

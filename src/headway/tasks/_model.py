@@ -16,7 +16,6 @@ from headway.data.lines import find_damage
 from headway.errors import ConfigError, FileError, RequestError, nearest
 from headway.files import folder
 from headway.files.manifest import read_json, write_folder, write_json
-from headway.layers.heads import LinearHead
 from headway.layers.packed import has_fast_bf16, pack
 from headway.memory import keep_freed_memory
 from headway.recipe import convert_settings
@@ -274,7 +273,12 @@ class Model:
 
 
 def load(
-    model_dir: str | Path, *, precision: str = "fp32", task: Task | None = None, task_name: str = ""
+    model_dir: str | Path,
+    *,
+    precision: str = "fp32",
+    task: Task | None = None,
+    task_name: str = "",
+    labels: Sequence[str] = (),
 ) -> Model:
     """Open a model folder: one of ours, or a published one of an architecture that we have.
 
@@ -284,6 +288,7 @@ def load(
         task: What it shall learn, in place of what it did; parts that the folder lacks for it
             are drawn at random, and `Model.notes` says so.
         task_name: Key of that task.
+        labels: Names of the classes that it shall tell apart.
     Raises:
         FileError: if the folder is missing, damaged, or asks to run code.
         ConfigError: if no task of ours, or not this one, fits the model.
@@ -312,14 +317,18 @@ def load(
                 f"{found.kind}"
             )
         task_name, task = fitting
+    saved = own.labels or found.labels
+    head, is_loaded = _make_head(found, task, labels, saved)
+    if found.head and not is_loaded:
+        more.append(f"{path} tells other classes apart: its head is newly initialized")
     model = Model(
         found.body,
         tokenizer,
         task,
         task_name=task_name,
         architecture=found.key,
-        head=_make_head(found, task),
-        labels=own.labels or found.labels,
+        head=head,
+        labels=saved if is_loaded else tuple(labels) or saved,
         summary=own.summary,
         kind=found.kind,
         notes=[*more, *_notes(found, path)],
@@ -327,14 +336,32 @@ def load(
     return model.to_precision(precision)
 
 
-def _make_head(found: folder.Loaded, task: Task) -> Head:
-    """Put the head's weights into a network, or draw them where the folder has none."""
-    if found.head:
-        labels, width = found.head["output.weight"].shape
-        head = LinearHead(width, labels)
+def _make_head(
+    found: folder.Loaded, task: Task, labels: Sequence[str], saved: Sequence[str]
+) -> tuple[Head, bool]:
+    """Build a task's head, with the folder's weights where they were learned for these classes.
+
+    Classes are known by their names, never by their places.
+
+    Args:
+        found: What the folder held.
+        task: Whose head it is.
+        labels: Names of the classes that are wanted; () for those of the folder.
+        saved: Names of the folder's classes.
+    Returns:
+        head, is_loaded: None where the task has no head; whether the weights are the folder's.
+    """
+    if found.kind != task.head and not found.head:
+        return None, False
+    head = task.make_head(found.body, labels or saved)
+    if head is None:
+        return None, False
+    wanted = {name: value.shape for name, value in head.state_dict().items()}
+    fits = wanted == {name: value.shape for name, value in found.head.items()}
+    is_loaded = fits and (not labels or set(labels) == set(saved))
+    if is_loaded:
         head.load_state_dict(found.head)
-        return head.eval()
-    return task.make_head(found.body) if found.kind == task.head else None
+    return head.eval(), is_loaded
 
 
 def _notes(found: folder.Loaded, path: Path) -> list[str]:
@@ -352,7 +379,9 @@ def _fitting_task(found: folder.Loaded) -> tuple[str, Task] | None:
     for name in registry.list_keys("tasks"):
         task_class = registry.load_class("tasks", name)
         if found.kind in task_class.heads:
-            return name, make_task(name, task_class.settings_of(found.kind, found.key))
+            settings = task_class.settings_of(found.kind, found.key, len(found.labels))
+            if settings is not None:
+                return name, make_task(name, settings)
     return None
 
 

@@ -121,11 +121,14 @@ class Task(Protocol):
         ...
 
     @staticmethod
-    def settings_of(kind: str, architecture: str) -> dict[str, Any]:
-        """Give the settings with which it works with a published head, one of `heads`."""
+    def settings_of(kind: str, architecture: str, num_labels: int) -> dict[str, Any] | None:
+        """Give the settings with which it works with a published head, one of `heads`.
+
+        None where a folder with that head, and so many named results, is another task's.
+        """
         ...
 
-    def make_head(self, body: Body) -> Head:
+    def make_head(self, body: Body, labels: Sequence[str]) -> Head:
         """Build the network of its own on top of a body; None where it has none."""
         ...
 
@@ -133,11 +136,26 @@ class Task(Protocol):
         """Give the texts that a tokenizer is trained on."""
         ...
 
+    def find_labels(self, rows: Sequence[Record]) -> tuple[str, ...]:
+        """List the classes that the training rows have; () where there are none."""
+        ...
+
+    def check_row(self, row: Record, labels: Sequence[str] | None) -> str | None:
+        """Say what is wrong with a row that has its columns; None if nothing is.
+
+        Args:
+            row: For training or scoring.
+            labels: The classes there are; None while they are still to be found.
+        """
+        ...
+
     def encode(self, rows: Sequence[Record], setting: Setting) -> Encoded:
         """Turn records into examples."""
         ...
 
-    def encode_corpus(self, store: Store, setting: Setting, *, seed: int = 0) -> Encoded:
+    def encode_corpus(
+        self, store: Store, setting: Setting, *, seed: int = 0, is_training: bool = False
+    ) -> Encoded:
         """Cut running text into examples; asked of tasks that read a corpus."""
         ...
 

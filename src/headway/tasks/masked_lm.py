@@ -70,6 +70,10 @@ class MaskedLm:
     """none, next-sentence or sentence-order: what is learned beside."""
     max_tokens: int = 128
     """Length of an example, special tokens included."""
+    short_tokens: int = 0
+    """Length of examples in the first passes of a training; 0: all are as long."""
+    short_epochs: int = 1
+    """How many passes those are."""
     num_best: int = 5
     """Fillings given for each mask."""
 
@@ -92,13 +96,13 @@ class MaskedLm:
         return "masked_lm" if self.pair == "none" else "masked_lm_pair"
 
     @staticmethod
-    def settings_of(kind: str, architecture: str) -> dict[str, Any]:
+    def settings_of(kind: str, architecture: str, num_labels: int) -> dict[str, Any]:
         """Learn pairs where the head tells them apart: ALBERT's by order, the others' by place."""
         if kind not in ("masked_lm_pair", "pair"):
             return {}
         return {"pair": "sentence-order" if architecture == "albert" else "next-sentence"}
 
-    def make_head(self, body: Body) -> Head:
+    def make_head(self, body: Body, labels: Sequence[str]) -> Head:
         """Build the layer that tells pairs apart."""
         if self.pair == "none":
             return None
@@ -122,6 +126,13 @@ class MaskedLm:
                 problems.append(f"{name} is {value!r}; {nearest(value, allowed)}")
         if self.max_tokens < 8:
             problems.append(f"max_tokens is {self.max_tokens}, but at least 8 is needed")
+        if self.short_tokens and not 8 <= self.short_tokens <= self.max_tokens:
+            problems.append(
+                f"short_tokens is {self.short_tokens}, but must be 0, or from 8 to max_tokens, "
+                f"{self.max_tokens}"
+            )
+        if self.short_epochs < 1:
+            problems.append(f"short_epochs is {self.short_epochs}, but at least 1 is needed")
         if self.num_best < 1:
             problems.append(f"num_best is {self.num_best}, but at least 1 is needed")
         return problems
@@ -130,22 +141,37 @@ class MaskedLm:
         """Give the texts that a tokenizer is trained on."""
         return [row["text"] for row in rows]
 
+    def find_labels(self, rows: Sequence[Record]) -> tuple[str, ...]:
+        """There are no classes."""
+        return ()
+
+    def check_row(self, row: Record, labels: Sequence[str] | None) -> None:
+        """Any text will do."""
+
     def encode(self, rows: Sequence[Record], setting: Setting) -> Encoded:
         """Turn records into examples: each text is a document, each of its lines a segment."""
         store = store_of_texts([row["text"] for row in rows], setting.tokenizer)
         return self.encode_corpus(store, setting)
 
-    def encode_corpus(self, store: Store, setting: Setting, *, seed: int = 0) -> Encoded:
+    def encode_corpus(
+        self, store: Store, setting: Setting, *, seed: int = 0, is_training: bool = False
+    ) -> Encoded:
         """Cut a corpus into examples.
+
+        A training may begin with short ones: among few words the neighbors that a hidden word
+        depends on are soon found, among many the loss stays long at that of single words
+        (benchmarks/RESULTS.md; after Press et al. 2021, arXiv 2012.15832, section 4, and Devlin
+        et al. 2019, appendix A.2, who end with the long ones).
 
         Args:
             store: The corpus.
             setting: Tokenizer and limits.
             seed: Of the run; pairs depend on it.
+            is_training: The first passes are of short examples, if the task has such.
         Raises:
             DataError: if nothing comes out.
         """
-        examples = self._plan(store, setting, seed, 0)
+        examples = self._plan(store, setting, seed, is_training, 0)
         if not len(examples.examples):
             raise DataError(
                 "the corpus has no text that an example could be made of",
@@ -153,17 +179,24 @@ class MaskedLm:
             )
         return examples
 
-    def _plan(self, store: Store, setting: Setting, seed: int, epoch: int) -> Encoded:
+    def _plan(
+        self, store: Store, setting: Setting, seed: int, is_training: bool, epoch: int
+    ) -> Encoded:
         longest = min(self.max_tokens, setting.max_tokens)
+        has_short = is_training and self.short_tokens > 0
+        if has_short and epoch < self.short_epochs:
+            longest = min(longest, self.short_tokens)
         if self.pair == "none":
             plan = plan_texts(store, budget=longest - 2)
         else:
-            plan = plan_pairs(store, budget=longest - 3, kind=self.pair, seed=seed, epoch=epoch)
+            # Where masks are static, so are pairs.
+            drawn = epoch if self.masking == "dynamic" else 0
+            plan = plan_pairs(store, budget=longest - 3, kind=self.pair, seed=seed, epoch=drawn)
         specials = 2 if self.pair == "none" else 3
         lengths = plan.lengths + specials
         next_plan = None
-        if self.pair != "none" and self.masking == "dynamic":
-            next_plan = partial(self._plan, store, setting, seed)
+        if has_short or (self.pair != "none" and self.masking == "dynamic"):
+            next_plan = partial(self._plan, store, setting, seed, is_training)
         return Encoded(
             examples=_Examples(store, plan, setting.tokenizer),
             lengths=lengths[:, None],

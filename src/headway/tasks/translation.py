@@ -97,11 +97,11 @@ class Translation:
         return "translation"
 
     @staticmethod
-    def settings_of(kind: str, architecture: str) -> dict[str, Any]:
+    def settings_of(kind: str, architecture: str, num_labels: int) -> dict[str, Any]:
         """Take the defaults: there is one kind of head."""
         return {}
 
-    def make_head(self, body: Body) -> Head:
+    def make_head(self, body: Body, labels: Sequence[str]) -> Head:
         """Build nothing: the output layer lives in the body."""
         return None
 
@@ -141,6 +141,13 @@ class Translation:
     def texts(self, rows: Sequence[Record]) -> list[str]:
         """Give both sides: the vocabulary is joint."""
         return [row[column] for column in self.columns for row in rows if column in row]
+
+    def find_labels(self, rows: Sequence[Record]) -> tuple[str, ...]:
+        """There are no classes."""
+        return ()
+
+    def check_row(self, row: Record, labels: Sequence[str] | None) -> None:
+        """Any text will do."""
 
     def encode(self, rows: Sequence[Record], setting: Setting) -> Encoded:
         """Turn records into ids that end in </s>; targets only if every record has one."""

@@ -169,6 +169,23 @@ class Tokenizer:
         return [item.ids for item in self._run(encode, texts)]
 
     @cached_property
+    def between(self) -> list[int]:
+        """Give the special tokens between two texts: [SEP], or </s></s> as RoBERTa has it."""
+        item = self._pair()
+        first = [place for place, text in enumerate(item.sequence_ids) if text == 0]
+        second = [place for place, text in enumerate(item.sequence_ids) if text == 1]
+        return item.ids[first[-1] + 1 : second[0]] if first and second else [self.end_id]
+
+    @cached_property
+    def tells_segments(self) -> bool:
+        """Say whether the second of two texts is marked as another segment."""
+        return any(self._pair().type_ids)
+
+    def _pair(self) -> Any:
+        with one_line("the tokenizer cannot encode two texts"):
+            return self._engine.encode("a", "a")
+
+    @cached_property
     def continues_word(self) -> np.ndarray:
         """Say of every id whether its piece goes on with a word, (V) bool; added tokens do not."""
         pieces = [self.token_of(number) for number in range(self.largest_id + 1)]

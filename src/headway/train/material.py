@@ -40,7 +40,13 @@ class Examples:
 
 
 class Material(Protocol):
-    """Text that was found, before there is a tokenizer."""
+    """Text that was found, before there is a tokenizer.
+
+    Args:
+        labels: Names of the classes in it; () where there are none.
+    """
+
+    labels: tuple[str, ...]
 
     def texts(self) -> Iterable[str]:
         """Give the texts that a tokenizer is trained on."""
@@ -78,17 +84,22 @@ class _Rows:
     def __init__(self, recipe: Recipe, task: Task) -> None:
         self.recipe, self.task = recipe, task
         data = recipe.data
-        train = self._read(data.train)
+        train = self._read(data.train, None)
         if data.max_rows is not None:
             rows, places = train.rows[: data.max_rows], train.places[: data.max_rows]
             train = dataclasses.replace(train, rows=rows, places=places)
-        self.train = train
-        self.valid = self._read(data.valid) if data.valid else None
+        self.train, self.labels = train, task.find_labels(train.rows)
+        self.valid = self._read(data.valid, self.labels) if data.valid else None
 
-    def _read(self, paths: tuple[str, ...]) -> Records:
+    def _read(self, paths: tuple[str, ...], labels: tuple[str, ...] | None) -> Records:
         data = self.recipe.data
         return read_records(
-            paths, columns=self.task.columns, names=data.columns, skip_bad=data.skip_bad
+            paths,
+            columns=self.task.columns,
+            optional=self.task.optional,
+            names=data.columns,
+            skip_bad=data.skip_bad,
+            problem=lambda row: self.task.check_row(row, labels),
         )
 
     def texts(self) -> Iterable[str]:
@@ -108,6 +119,8 @@ class _Rows:
 class _Corpus:
     """Running text, tokenized into a store."""
 
+    labels = ()
+
     def __init__(self, recipe: Recipe, task: Task) -> None:
         self.recipe, self.task = recipe, task
         if STDIN in (*recipe.data.train, *recipe.data.valid):
@@ -125,21 +138,26 @@ class _Corpus:
     def encode(self, model: Model) -> Examples:
         data, seed = self.recipe.data, self.recipe.training.seed
 
-        def read(paths: tuple[str, ...], limit: int | None = None) -> tuple[Store, Encoded]:
+        def read(
+            paths: tuple[str, ...], limit: int | None = None, *, is_training: bool
+        ) -> tuple[Store, Encoded]:
             store = open_store(paths, model.tokenizer, max_segments=limit)
-            return store, self.task.encode_corpus(store, model.setting, seed=seed)
+            encoded = self.task.encode_corpus(
+                store, model.setting, seed=seed, is_training=is_training
+            )
+            return store, encoded
 
         found: dict[str, tuple[Store, Encoded]] = {}
         if data.weights:
             # A split for each file: what is weighed apart is described apart.
-            parts = [read((path,), data.max_rows) for path in data.train]
+            parts = [read((path,), data.max_rows, is_training=True) for path in data.train]
             encoded = mix([part for _, part in parts], data.weights, seed=seed)
             found |= {f"train {number}": part for number, part in enumerate(parts, 1)}
         else:
-            found["train"] = read(data.train, data.max_rows)
+            found["train"] = read(data.train, data.max_rows, is_training=True)
             encoded = found["train"][1]
         if data.valid:
-            found["valid"] = read(data.valid)
+            found["valid"] = read(data.valid, is_training=False)
         splits = [
             describe_corpus(name, store, padding=padding_ratios(part, self.recipe))
             for name, (store, part) in found.items()

@@ -200,7 +200,7 @@ def _make_model(
     section, name = recipe.model, recipe.task.name
     torch.manual_seed(recipe.training.seed)
     if section.path is not None:
-        model = load(section.path, task=task, task_name=name)
+        model = load(section.path, task=task, task_name=name, labels=material.labels)
         if recipe.text.add_words:
             if tokenizer_file is None:
                 words = pick_words(material.texts(), model.tokenizer, recipe.text.add_words)
@@ -236,7 +236,8 @@ def _make_model(
         task,
         task_name=name,
         architecture=section.architecture,
-        head=task.make_head(body),
+        head=task.make_head(body, material.labels),
+        labels=material.labels,
         notes=_vocabulary_notes(recipe, tokenizer),
     )
 

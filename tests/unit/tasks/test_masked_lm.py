@@ -511,3 +511,21 @@ def test_progress_reaches_the_number_of_records(models):
     assert [state.total for state in seen] == [300] * len(seen)
     assert seen[-1].done == 300
     assert np.diff([state.done for state in seen]).min() > 0
+
+
+def test_a_training_begins_with_short_examples():
+    task = MaskedLm(max_tokens=32, short_tokens=8, short_epochs=2)
+    model = make_encoder(task=task)
+    store = store_of_texts(["the cat sat on the mat " * 12] * 4, model.tokenizer)
+    training = task.encode_corpus(store, model.setting, is_training=True)
+    assert [training.at(epoch).lengths.max() for epoch in (0, 1, 2, 5)] == [8, 8, 32, 32]
+    # What it is scored on has one length throughout, and nothing is left out of any pass.
+    scored = task.encode_corpus(store, model.setting)
+    assert scored.lengths.max() == scored.at(1).lengths.max() == 32
+    counts = [sum(len(e.input_ids) - 2 for e in training.at(k).examples) for k in (0, 2)]
+    assert counts[0] == counts[1] == len(store.ids)
+
+
+@pytest.mark.parametrize("short", [7, 33])
+def test_short_examples_must_be_shorter(short):
+    assert "short_tokens" in MaskedLm(max_tokens=32, short_tokens=short).check()[0]

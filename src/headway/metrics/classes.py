@@ -1,0 +1,215 @@
+"""Scores of classes and of numbers, row by row, so that intervals and paired tests come with them.
+
+Shares are in per cent; Matthews' and both correlations are between -100 and 100.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from headway.errors import DataError
+from headway.metrics.intervals import Statistics
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """How well one class is told.
+
+    Args:
+        name: Of the class.
+        precision: Share of the predictions of this class that are right, in per cent.
+        recall: Share of the rows of this class that were found, in per cent.
+        f1: Harmonic mean of both.
+        support: Rows of this class.
+    """
+
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+def accuracy_statistics(predictions: Sequence[str], references: Sequence[str]) -> Statistics:
+    """Mark the rows whose class was told.
+
+    Returns:
+        statistics: rows are (rows, 2) float: 1 for a hit, else 0; and 1 to count the row.
+    Raises:
+        DataError: if predictions and references differ in number, or are empty.
+    """
+    _check(predictions, references)
+    hits = [(a == b, 1) for a, b in zip(predictions, references, strict=True)]
+    return Statistics(
+        name="accuracy",
+        rows=np.array(hits, dtype=np.float64),
+        score=lambda sums: 100.0 * float(sums[0] / sums[1]),
+    )
+
+
+def f1_statistics(
+    predictions: Sequence[Sequence[str]],
+    references: Sequence[Sequence[str]],
+    names: Sequence[str],
+    *,
+    average: str,
+) -> Statistics:
+    """Count for every class what was found, said and wanted.
+
+    Args:
+        predictions: Classes of each row; one, or any number where rows have several.
+        references: Likewise.
+        names: Of the classes.
+        average: "macro" (the mean over classes that occur in either; a class never found counts
+            0) or "micro" (over all decisions).
+    Returns:
+        statistics: rows are (rows, 3 * classes) float: right, predicted, wanted.
+    Raises:
+        DataError: if predictions and references differ in number, or are empty.
+    """
+    _check(predictions, references)
+    number = {name: place for place, name in enumerate(names)}
+    rows = np.zeros((len(references), 3, len(names)))
+    for row, (said, wanted) in enumerate(zip(predictions, references, strict=True)):
+        for name in said:
+            rows[row, 1, number[name]] = 1
+        for name in wanted:
+            rows[row, 2, number[name]] = 1
+    rows[:, 0] = rows[:, 1] * rows[:, 2]
+
+    def score(sums: np.ndarray) -> float:
+        right, said, wanted = sums.reshape(3, -1)
+        if average == "micro":
+            right, said, wanted = right.sum(keepdims=True), said.sum(), wanted.sum()
+        total = np.atleast_1d(said + wanted)
+        occurs = total > 0
+        if not occurs.any():
+            return 0.0
+        return 100.0 * float((2 * right[occurs] / total[occurs]).mean())
+
+    return Statistics(name=f"{average}_f1", rows=rows.reshape(len(rows), -1), score=score)
+
+
+def matthews_statistics(
+    predictions: Sequence[str], references: Sequence[str], names: Sequence[str]
+) -> Statistics:
+    """Count what Matthews' correlation of any number of classes is made of.
+
+    Returns:
+        statistics: rows are (rows, 2 + 2 * classes) float: a hit, the row, predicted, wanted.
+    Raises:
+        DataError: if predictions and references differ in number, or are empty.
+    Paper: Gorodkin 2004, "Comparing two K-category assignments by a K-category correlation
+        coefficient".
+    """
+    _check(predictions, references)
+    number = {name: place for place, name in enumerate(names)}
+    count = len(names)
+    rows = np.zeros((len(references), 2 + 2 * count))
+    for row, (said, wanted) in enumerate(zip(predictions, references, strict=True)):
+        rows[row, :2] = said == wanted, 1
+        rows[row, 2 + number[said]] = 1
+        rows[row, 2 + count + number[wanted]] = 1
+
+    def score(sums: np.ndarray) -> float:
+        (right, total), said, wanted = sums[:2], sums[2 : 2 + count], sums[2 + count :]
+        spread = (total**2 - (said**2).sum()) * (total**2 - (wanted**2).sum())
+        return 100.0 * float((right * total - said @ wanted) / np.sqrt(spread)) if spread else 0.0
+
+    return Statistics(name="matthews", rows=rows, score=score)
+
+
+def correlation_statistics(
+    predictions: Sequence[float], references: Sequence[float], *, kind: str
+) -> Statistics:
+    """Sum up what a correlation of numbers is made of.
+
+    Args:
+        kind: "pearson", or "spearman", the same over ranks. Draws of a bootstrap keep the ranks
+            that the rows have among all.
+    Returns:
+        statistics: rows are (rows, 6) float: 1, x, y, xx, yy, xy.
+    Raises:
+        DataError: if predictions and references differ in number, or are empty.
+    """
+    _check(predictions, references)
+    x, y = np.asarray(predictions, np.float64), np.asarray(references, np.float64)
+    if kind == "spearman":
+        x, y = _ranks(x), _ranks(y)
+    # Around the mean, as sums of large squares lose digits.
+    x, y = x - x.mean(), y - y.mean()
+    rows = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
+
+    def score(sums: np.ndarray) -> float:
+        n, x, y, xx, yy, xy = sums
+        spread = (n * xx - x * x) * (n * yy - y * y)
+        return 100.0 * float((n * xy - x * y) / np.sqrt(spread)) if spread > 0 else 0.0
+
+    return Statistics(name=kind, rows=rows, score=score)
+
+
+def squared_error_statistics(
+    predictions: Sequence[float], references: Sequence[float]
+) -> Statistics:
+    """Square the error of each row; the score is their mean.
+
+    Returns:
+        statistics: rows are (rows, 2) float: the squared error, and 1 to count the row.
+    Raises:
+        DataError: if predictions and references differ in number, or are empty.
+    """
+    _check(predictions, references)
+    errors = np.asarray(predictions, np.float64) - np.asarray(references, np.float64)
+    return Statistics(
+        name="squared_error",
+        rows=np.stack([errors**2, np.ones_like(errors)], axis=1),
+        score=lambda sums: float(sums[0] / sums[1]),
+    )
+
+
+def confusion_matrix(
+    predictions: Sequence[str], references: Sequence[str], names: Sequence[str]
+) -> np.ndarray:
+    """Count rows by class wanted and class said.
+
+    Returns:
+        counts: (Y, Y) int64. Row: the reference; column: the prediction.
+    """
+    number = {name: place for place, name in enumerate(names)}
+    counts = np.zeros((len(names), len(names)), dtype=np.int64)
+    for said, wanted in zip(predictions, references, strict=True):
+        counts[number[wanted], number[said]] += 1
+    return counts
+
+
+def class_scores(
+    predictions: Sequence[Sequence[str]], references: Sequence[Sequence[str]], names: Sequence[str]
+) -> list[ClassScore]:
+    """Score every class apart; what is undefined is 0."""
+    sums = f1_statistics(predictions, references, names, average="macro").rows.sum(0)
+    scores = []
+    for name, right, said, wanted in zip(names, *sums.reshape(3, -1), strict=True):
+        precision = 100.0 * float(right / said) if said else 0.0
+        recall = 100.0 * float(right / wanted) if wanted else 0.0
+        f1 = 200.0 * float(right / (said + wanted)) if said + wanted else 0.0
+        scores.append(ClassScore(name, precision, recall, f1, int(wanted)))
+    return scores
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Number values by size from 1 on; equal ones share the mean of their numbers."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = counts.cumsum()
+    return (last - (counts - 1) / 2)[inverse]
+
+
+def _check(predictions: Sequence, references: Sequence) -> None:
+    if len(predictions) != len(references):
+        raise DataError(
+            f"there are {len(predictions)} predictions, but {len(references)} references"
+        )
+    if not len(references):
+        raise DataError("there is no row to score")

@@ -1,0 +1,204 @@
+"""What every task shares that reads a text, or two, and says something of the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from headway.data.batch import Batch, Example, lay_out
+from headway.data.order import inference_batches
+from headway.errors import nearest
+from headway.layers.heads import PooledHead
+from headway.layers.pooling import AttentionPooler, mean_pool, published_pool
+from headway.memory import keep_freed_memory
+from headway.tasks._task import Body, Encoded, Progress, Record, Setting
+from headway.text.tokenizer import Tokenizer
+
+# Cells and rows of a batch without gradients.
+_BATCH_TOKENS = 8192
+_BATCH_ROWS = 256
+
+KEEPS = ("head", "head-tail")
+# Name -> what makes the function, or the module, that makes one vector of each document.
+_POOLINGS: Mapping[str, Callable[[int], Callable]] = MappingProxyType(
+    {
+        "published": lambda width: published_pool,
+        "mean": lambda width: mean_pool,
+        "attention": lambda width: AttentionPooler(width, is_trained=True),
+        "attention-fixed": lambda width: AttentionPooler(width, is_trained=False),
+    }
+)
+
+
+def encode_texts(
+    rows: Sequence[Record], setting: Setting, *, max_tokens: int, keep: str
+) -> Encoded:
+    """Turn texts, and pairs of texts, into examples without labels.
+
+    Args:
+        rows: With "text", and "text_pair" where there are two.
+        setting: Tokenizer and limits.
+        max_tokens: Length of an example, special tokens included.
+        keep: What stays of a text that is too long: "head", or "head-tail": its first quarter
+            and the rest from its end (Sun et al. 2019, arXiv 1905.05583, section 5.3.1).
+    """
+    tokenizer = setting.tokenizer
+    longest = min(max_tokens, setting.max_tokens)
+    firsts = tokenizer.encode_ids([row["text"] for row in rows], bare=True)
+    paired = [index for index, row in enumerate(rows) if row.get("text_pair") is not None]
+    found = tokenizer.encode_ids([rows[index]["text_pair"] for index in paired], bare=True)
+    seconds = dict(zip(paired, found, strict=True))
+    examples, full = [], np.empty(len(rows), np.int64)
+    for index, first in enumerate(firsts):
+        second = seconds.get(index)
+        full[index] = len(first) + 2
+        if second is None:
+            kept = _shorten(first, longest - 2, keep)
+            examples.append(Example(index, [tokenizer.start_id, *kept, tokenizer.end_id]))
+            continue
+        specials = len(tokenizer.between) + 2
+        full[index] += len(second) + specials - 2
+        one, two = _room(len(first), len(second), longest - specials)
+        kept = _shorten(first, one, keep), _shorten(second, two, keep)
+        examples.append(_pair(index, *kept, tokenizer))
+    lengths = np.array([[len(example.input_ids)] for example in examples], np.int64)
+    unknown = tokenizer.unknown_id
+    return Encoded(
+        examples=examples,
+        lengths=lengths.reshape(-1, 1),
+        full_lengths={"text": full},
+        limits={"text": longest},
+        unknown={"text": sum(example.input_ids.count(unknown) for example in examples)}
+        if unknown is not None
+        else {"text": 0},
+    )
+
+
+def _pair(index: int, first: list[int], second: list[int], tokenizer: Tokenizer) -> Example:
+    head = [tokenizer.start_id, *first, *tokenizer.between]
+    ids = [*head, *second, tokenizer.end_id]
+    return Example(index, ids, second=len(head) if tokenizer.tells_segments else None)
+
+
+def _room(first: int, second: int, room: int) -> tuple[int, int]:
+    """Share room out between two texts: the longer one gives way first."""
+    if first + second <= room:
+        return first, second
+    half = room // 2
+    if first <= half:
+        return first, room - first
+    if second <= half:
+        return room - second, second
+    return room - half, half
+
+
+def _shorten(ids: list[int], room: int, keep: str) -> list[int]:
+    if len(ids) <= room:
+        return ids
+    if keep == "head":
+        return ids[:room]
+    front = max(1, room // 4)
+    return [*ids[:front], *ids[len(ids) - (room - front) :]]
+
+
+def collate_texts(rows: Sequence[Sequence[Example]], setting: Setting) -> Batch:
+    """Lay texts out in rows."""
+    return lay_out(rows, pad_id=setting.tokenizer.pad_id, start_id=0)
+
+
+def text_problems(pooling: str, dropout: float, max_tokens: int, keep: str) -> list[str]:
+    """Return every problem of the settings that tasks on whole texts share."""
+    problems = []
+    for name, value, allowed in (("pooling", pooling, _POOLINGS), ("keep", keep, KEEPS)):
+        if value not in allowed:
+            problems.append(f"{name} is {value!r}; {nearest(value, allowed)}")
+    if not 0 <= dropout < 1:
+        problems.append(f"dropout is {dropout}, but must be from 0 to below 1")
+    if max_tokens < 8:
+        problems.append(f"max_tokens is {max_tokens}, but at least 8 is needed")
+    return problems
+
+
+def texts_of(rows: Sequence[Record]) -> list[str]:
+    """Give every text of every row."""
+    return [row[key] for row in rows for key in ("text", "text_pair") if row.get(key) is not None]
+
+
+def make_pooled_head(body: Body, num_labels: int, *, pooling: str, dropout: float) -> PooledHead:
+    """Build what makes one vector of a text, and results of that."""
+    width = body.config.hidden_size
+    head = PooledHead(width, num_labels, pool=_POOLINGS[pooling](width), dropout=dropout)
+    head.init_weights(getattr(body.config, "initializer_range", 0.02))
+    return head
+
+
+def document_labels(batch: Batch) -> Tensor:
+    """Give what the documents of a batch are labelled with."""
+    if batch.document_labels is None:
+        raise TypeError("this loss needs labels of documents")
+    return batch.document_labels
+
+
+def weights_of(batch: Batch) -> Tensor:
+    """Give what each document of a batch counts, (N) float."""
+    if batch.document_weights is not None:
+        return batch.document_weights
+    labels = document_labels(batch)
+    return torch.ones(len(labels), device=labels.device)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a head says of some rows.
+
+    Args:
+        places: Rows, in the order of the logits.
+        logits: (N, Y) float32.
+    """
+
+    places: list[int]
+    logits: Tensor
+
+
+def score_texts(
+    encoded: Encoded,
+    score: Callable[[Batch], Tensor],
+    setting: Setting,
+    device: torch.device,
+    progress: Callable[[Progress], None] | None = None,
+) -> Iterator[Scored]:
+    """Score texts batch by batch, texts of like length together.
+
+    Args:
+        encoded: The texts.
+        score: Gives the logits of a batch, (N, Y) float.
+        setting: Tokenizer and limits.
+        device: Where `score` computes.
+        progress: Told how far it is.
+    """
+    keep_freed_memory()
+    lengths = encoded.lengths[:, 0].tolist()
+    done = 0
+    for chosen in inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=_BATCH_ROWS):
+        batch = collate_texts([[encoded.examples[index]] for index in chosen], setting)
+        with torch.inference_mode():
+            logits = score(batch.to(device)).float().cpu()
+        yield Scored([encoded.examples[index].index for index in chosen], logits)
+        done += len(chosen)
+        if progress is not None:
+            progress(Progress(done=done, total=len(lengths)))
+
+
+def was_cut(encoded: Encoded) -> np.ndarray:
+    """Say of each row whether something of it was left out, (N) bool."""
+    return encoded.full_lengths["text"] > encoded.lengths[:, 0]
+
+
+def device_of(body: Body) -> torch.device:
+    """Give the device on which a body lies."""
+    return next(body.parameters()).device

@@ -1,0 +1,210 @@
+"""Regression: give a number for a text, or for a pair of texts.
+
+Similarity of two sentences, the strength of a sentiment.
+
+Needs: records with `text` and a number in `label`, and `text_pair` where two texts are compared.
+Compare: for one of several classes, classification.
+
+Example:
+    >>> Regression(low=-1.0, high=1.0).check()
+    []
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+
+from headway.data.batch import Batch, Example
+from headway.layers.losses import Loss
+from headway.metrics.classes import correlation_statistics, squared_error_statistics
+from headway.metrics.intervals import Statistics
+from headway.tasks._task import NO_CHANCE, Body, Draw, Encoded, Head, Progress, Record, Setting
+from headway.tasks._texts import (
+    collate_texts,
+    device_of,
+    document_labels,
+    encode_texts,
+    make_pooled_head,
+    score_texts,
+    text_problems,
+    texts_of,
+    was_cut,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regression:
+    """Learn the mean of a number, given a text."""
+
+    low: float | None = None
+    """Lowest number there is; answers below are raised to it."""
+    high: float | None = None
+    """Highest number there is; answers above are lowered to it."""
+    pooling: str = "published"
+    """published (the family's own, of the first token), mean, attention or attention-fixed."""
+    dropout: float = 0.1
+    """Rate on the pooled vector."""
+    max_tokens: int = 512
+    """Length of an example, special tokens included."""
+    keep: str = "head"
+    """What stays of a longer text: head, or head-tail (its first quarter and its end)."""
+
+    columns: ClassVar[tuple[str, ...]] = ("text", "label")
+    inputs: ClassVar[tuple[str, ...]] = ("text",)
+    optional: ClassVar[tuple[str, ...]] = ("text_pair",)
+    bodies: ClassVar[tuple[str, ...]] = ("encoder",)
+    heads: ClassVar[tuple[str, ...]] = ("sequence", "body")
+    reads_corpus: ClassVar[bool] = False
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the scores, the one that chooses the best model first."""
+        return ("spearman", "pearson")
+
+    @property
+    def head(self) -> str:
+        """A published head of one result, or one on top of the body alone."""
+        return "sequence" if self.pooling == "published" else "body"
+
+    @staticmethod
+    def settings_of(kind: str, architecture: str, num_labels: int) -> dict[str, Any] | None:
+        """Work with a published head of one result as it is."""
+        return {} if kind == "sequence" and num_labels == 1 else None
+
+    def make_head(self, body: Body, labels: Sequence[str]) -> Head:
+        """Build pooling and a layer of one result."""
+        return make_pooled_head(body, 1, pooling=self.pooling, dropout=self.dropout)
+
+    def check(self) -> list[str]:
+        """Return every problem of the settings."""
+        problems = text_problems(self.pooling, self.dropout, self.max_tokens, self.keep)
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            problems.append(f"low is {self.low}, but must be below high, {self.high}")
+        return problems
+
+    def texts(self, rows: Sequence[Record]) -> list[str]:
+        """Give the texts that a tokenizer is trained on."""
+        return texts_of(rows)
+
+    def find_labels(self, rows: Sequence[Record]) -> tuple[str, ...]:
+        """There are no classes."""
+        return ()
+
+    def check_row(self, row: Record, labels: Sequence[str] | None) -> str | None:
+        """Say what is wrong with a row's number; None if nothing is."""
+        try:
+            value = _number(row.get("label"))
+        except ValueError as error:
+            return str(error)
+        if (self.low is not None and value < self.low) or (
+            self.high is not None and value > self.high
+        ):
+            return f"label is {value:g}, which is outside of task.low and task.high"
+        return None
+
+    def encode(self, rows: Sequence[Record], setting: Setting) -> Encoded:
+        """Turn records into examples."""
+        encoded = encode_texts(rows, setting, max_tokens=self.max_tokens, keep=self.keep)
+        examples = [
+            replace(example, value=_number(row["label"])) if "label" in row else example
+            for example, row in zip(encoded.examples, rows, strict=True)
+        ]
+        return replace(encoded, examples=examples)
+
+    def collate(
+        self, rows: Sequence[Sequence[Example]], setting: Setting, draw: Draw = NO_CHANCE
+    ) -> Batch:
+        """Lay examples out in rows, with their numbers."""
+        values = torch.tensor([example.value for row in rows for example in row])
+        return replace(collate_texts(rows, setting), document_labels=values)
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        """Count the texts."""
+        return {"squared_error": float(len(document_labels(batch)))}
+
+    def losses(self, body: Body, head: Head, batch: Batch) -> tuple[Loss, ...]:
+        """Sum the squared errors."""
+        values, labels = head(body, body.encode(batch.source)).float()[:, 0], document_labels(batch)
+        total = (values - labels).square().sum()
+        return (Loss(name="squared_error", total=total, count=float(len(labels))),)
+
+    def predict(
+        self,
+        body: Body,
+        head: Head,
+        rows: Sequence[Record],
+        setting: Setting,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Give a number for each text.
+
+        Returns:
+            answers: For each record "prediction". "cut" where the text is longer than an example.
+        """
+        encoded = encode_texts(rows, setting, max_tokens=self.max_tokens, keep=self.keep)
+        cut = was_cut(encoded)
+        answers: list[dict[str, Any]] = [{} for _ in rows]
+
+        def score(batch: Batch) -> torch.Tensor:
+            return head(body, body.encode(batch.source))
+
+        for scored in score_texts(encoded, score, setting, device_of(body), progress):
+            values = (
+                scored.logits[:, 0].clamp(self.low, self.high)
+                if self._bounded
+                else (scored.logits[:, 0])
+            )
+            for place, value in zip(scored.places, values.tolist(), strict=True):
+                answers[place] = {"prediction": round(value, 6)}
+                if cut[place]:
+                    answers[place]["cut"] = ["source"]
+        return answers
+
+    @property
+    def _bounded(self) -> bool:
+        return self.low is not None or self.high is not None
+
+    def generation(self, setting: Setting) -> None:
+        """Nothing is decoded."""
+
+    def statistics(
+        self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]
+    ) -> list[Statistics]:
+        """Compare numbers: both correlations and the squared error."""
+        said = [float(answer["prediction"]) for answer in predictions]
+        wanted = [_number(row["label"]) for row in rows]
+        return [
+            correlation_statistics(said, wanted, kind="spearman"),
+            correlation_statistics(said, wanted, kind="pearson"),
+            squared_error_statistics(said, wanted),
+        ]
+
+    @staticmethod
+    def tiny_rows() -> list[dict[str, Any]]:
+        """Give texts whose number is the sum of what their words stand for."""
+        words = {"bad": -1.0, "plain": 0.0, "good": 1.0}
+        names = list(words)
+        rows = [[names[i % 3], names[i // 3 % 3]] for i in range(48)]
+        return [{"text": " ".join(row), "label": sum(words[w] for w in row)} for row in rows]
+
+
+def _number(value: Any) -> float:
+    """Read a row's number.
+
+    Raises:
+        ValueError: saying what is wrong.
+    """
+    try:
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise ValueError
+        number = float(value)
+    except ValueError:
+        raise ValueError(f"label is {value!r}, but must be a number") from None
+    if not math.isfinite(number):
+        raise ValueError(f"label is {value!r}, but must be a finite number")
+    return number
