@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from headway.recipe import Recipe
     from headway.recipe import read as read_recipe
-    from headway.tasks._model import Model, load
+    from headway.tasks._load import load
+    from headway.tasks._model import Model
     from headway.train.run import resume as resume_run
     from headway.train.run import train as run_recipe
 
@@ -27,7 +28,7 @@ __all__ = ["Model", "Recipe", "load", "read_recipe", "resume_run", "run_recipe"]
 _HOMES = {
     "Model": ("headway.tasks._model", "Model"),
     "Recipe": ("headway.recipe", "Recipe"),
-    "load": ("headway.tasks._model", "load"),
+    "load": ("headway.tasks._load", "load"),
     "read_recipe": ("headway.recipe", "read"),
     "resume_run": ("headway.train.run", "resume"),
     "run_recipe": ("headway.train.run", "train"),

@@ -24,7 +24,7 @@ import headway
 from bodies import CASES, batch_of, examples, logits_of, make
 from headway.data.batch import pad_rows
 from headway.decode.beam import BeamOptions, beam_search
-from headway.layers import dropout, positions
+from headway.layers import dropout, pooling, positions
 from headway.layers.losses import IGNORE, linear_cross_entropy
 from headway.layers.packed import pack
 from headway.layers.side import Memory, Side
@@ -232,12 +232,26 @@ def test_what_passes_has_the_documented_shape(key, config):
     assert sorted(watcher.problems) == []
 
 
+def pool_documents() -> None:
+    """Pool packed and padded rows in every way there is."""
+    documents = torch.tensor([[1, 1, 2, 2, 0], [1, 1, 1, 1, 1]])
+    memory = Memory(hidden=torch.randn(2, 5, 4), documents=documents, lengths=torch.tensor([4, 5]))
+    for pooler in (pooling.AttentionPooler(4, is_trained=True), pooling.mean_pool):
+        assert pooler(None, memory).shape == (3, 4)
+    pooling.FirstTokenPooler(4)(memory.hidden, documents)
+
+
+def test_pooled_documents_have_the_documented_shape():
+    assert sorted(watched(pool_documents).problems) == []
+
+
 def test_nearly_every_line_is_held_against_something():
     seen: set[tuple[str, str]] = set()
     for case in CASES:
         seen |= watched(lambda case=case: exercise(*case.values)).seen
     seen |= watched(lambda: positions.sinusoid(5, 4)).seen
     seen |= watched(lambda: dropout.Dropout(0.5).train()(torch.ones(2, 3, 4))).seen
+    seen |= watched(pool_documents).seen
     said = {
         (name, claim.name)
         for name, claims in FUNCTIONS.values()

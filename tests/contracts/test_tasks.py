@@ -146,7 +146,7 @@ def test_gold_answers_score_perfectly_and_survive_json(key, architecture):
 
 @pytest.mark.parametrize(("key", "architecture"), CASES)
 def test_a_saved_model_answers_the_same(key, architecture, tmp_path):
-    from headway.tasks._model import load
+    from headway.tasks._load import load
 
     model = make(key, architecture)
     model.body.eval()

@@ -21,7 +21,8 @@ from headway.cli._main import main
 from headway.errors import ConfigError, FileError, HeadwayError
 from headway.files import unpickle
 from headway.tasks._embedding import embed
-from headway.tasks._model import Model, load
+from headway.tasks._load import load
+from headway.tasks._model import Model
 from headway.tasks.masked_lm import MaskedLm
 from limits import seconds_at_most
 

@@ -352,7 +352,7 @@ def test_an_interrupted_verb_exits_with_130(shell, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("headway.tasks._model.load", interrupt)
+    monkeypatch.setattr("headway.tasks._load.load", interrupt)
     shell.refuse("interrupted", "predict", "model", code=130)
 
 
@@ -363,7 +363,7 @@ def test_too_little_memory_is_one_line(error, shell, monkeypatch):
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr("headway.tasks._model.load", fail)
+    monkeypatch.setattr("headway.tasks._load.load", fail)
     shell.refuse("not enough memory", "predict", "model")
 
 

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from headway.errors import FileError
 from headway.layers.side import Side
 from headway.models.transformer import Transformer, TransformerConfig
-from headway.tasks._model import Model, load
+from headway.tasks._load import load
+from headway.tasks._model import Model
 from headway.tasks.translation import Translation
 from headway.text.train import train_tokenizer
 

@@ -41,7 +41,7 @@ def read(
 
 def open_model(path: Path, *, precision: str = "fp32"):
     """Load a model, and say on standard error what a user should know of how that went."""
-    from headway.tasks._model import load
+    from headway.tasks._load import load
 
     model = load(path, precision=precision)
     for note in model.notes:

@@ -107,7 +107,7 @@ def _say(text: str) -> None:
 
 
 def _score(model_dir: Path, rows: list[dict[str, str]]) -> None:
-    from headway.tasks._model import load
+    from headway.tasks._load import load
 
     model = load(model_dir, precision="auto")
     predictions = model.translate([row["source"] for row in rows])

@@ -15,7 +15,8 @@ from headway.data.lines import STDIN, fingerprint
 from headway.errors import ConfigError, FileError, nearest
 from headway.files.folder import check_sizes, list_files, make_body
 from headway.recipe import Recipe, convert_settings
-from headway.tasks._model import Model, load, make_task
+from headway.tasks._load import load
+from headway.tasks._model import Model, make_task
 from headway.tasks._task import Task
 from headway.tasks._vocabulary import add_words, pick_words
 from headway.text.specials import SPECIALS

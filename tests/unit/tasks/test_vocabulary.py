@@ -11,7 +11,8 @@ from headway.errors import ConfigError
 from headway.files.folder import make_body
 from headway.models.bert import Bert
 from headway.tasks._embedding import embed
-from headway.tasks._model import Model, load
+from headway.tasks._load import load
+from headway.tasks._model import Model
 from headway.tasks._vocabulary import add_words, pick_words
 from headway.tasks.masked_lm import MaskedLm
 from headway.text.specials import SPECIALS

@@ -1,0 +1,182 @@
+"""Model folders, ours and published ones, opened as models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from headway import registry
+from headway.errors import ConfigError, FileError
+from headway.files import folder
+from headway.files.manifest import read_json
+from headway.tasks._model import FORMAT, Model, make_task
+from headway.tasks._task import Head, Task
+from headway.text.legacy import read_tokenizer
+from headway.text.tokenizer import Tokenizer
+
+
+def load(
+    model_dir: str | Path,
+    *,
+    precision: str = "fp32",
+    task: Task | None = None,
+    task_name: str = "",
+    labels: Sequence[str] = (),
+) -> Model:
+    """Open a model folder: one of ours, or a published one of an architecture that we have.
+
+    Args:
+        model_dir: Folder with config.json, model.safetensors and tokenizer.json.
+        precision: "fp32", "bf16" or "auto".
+        task: What it shall learn, in place of what it did; parts that the folder lacks for it
+            are drawn at random, and `Model.notes` says so.
+        task_name: Key of that task.
+        labels: Names of the classes that it shall tell apart.
+    Raises:
+        FileError: if the folder is missing, damaged, or asks to run code.
+        ConfigError: if no task of ours, or not this one, fits the model.
+    """
+    path = Path(model_dir)
+    own, more = _read_own(path), []
+    found = folder.read_model(path, kind=None if task is None else task.head)
+    tokenizer = read_tokenizer(
+        path, names=folder.read_special_tokens(path), settings=folder.read_tokenizer_config(path)
+    )
+    if problems := _tokenizer_problems(tokenizer, found.body.config):
+        raise FileError("; ".join(problems), where=str(path))
+    if task is None:
+        task, task_name = own.task, own.task_name
+    if task is None and _fitting_task(found) is None and found.body.kind == "encoder":
+        # Its hidden states are of use all the same.
+        more = [
+            f"{path} was opened without its head of kind {found.kind}: no task here has one yet"
+        ]
+        found = folder.read_model(path, kind="body")
+    if task is None:
+        fitting = _fitting_task(found)
+        if fitting is None:
+            raise ConfigError(
+                f"Headway has no task yet that works with a {found.key} with a head of kind "
+                f"{found.kind}"
+            )
+        task_name, task = fitting
+    saved = own.labels or found.labels
+    head, is_loaded = _make_head(found, task, labels, saved)
+    if found.head and not is_loaded:
+        more.append(f"{path} tells other classes apart: its head is newly initialized")
+    model = Model(
+        found.body,
+        tokenizer,
+        task,
+        task_name=task_name,
+        architecture=found.key,
+        head=head,
+        labels=saved if is_loaded else tuple(labels) or saved,
+        summary=own.summary,
+        kind=found.kind,
+        notes=[*more, *_notes(found, path)],
+    )
+    return model.to_precision(precision)
+
+
+def _make_head(
+    found: folder.Loaded, task: Task, labels: Sequence[str], saved: Sequence[str]
+) -> tuple[Head, bool]:
+    """Build a task's head, with the folder's weights where they were learned for these classes.
+
+    Classes are known by their names, never by their places.
+
+    Args:
+        found: What the folder held.
+        task: Whose head it is.
+        labels: Names of the classes that are wanted; () for those of the folder.
+        saved: Names of the folder's classes.
+    Returns:
+        head, is_loaded: None where the task has no head; whether the weights are the folder's.
+    """
+    if found.kind != task.head and not found.head:
+        return None, False
+    head = task.make_head(found.body, labels or saved)
+    if head is None:
+        return None, False
+    wanted = {name: value.shape for name, value in head.state_dict().items()}
+    fits = wanted == {name: value.shape for name, value in found.head.items()}
+    is_loaded = fits and (not labels or set(labels) == set(saved))
+    if is_loaded:
+        head.load_state_dict(found.head)
+    return head.eval(), is_loaded
+
+
+def _notes(found: folder.Loaded, path: Path) -> list[str]:
+    notes = []
+    if found.fresh:
+        names = " and ".join(name.replace("_", " ") for name in found.fresh)
+        notes.append(f"{path} has no {names}: newly initialized, to be trained")
+    if found.unused:
+        notes.append(f"{path}: not used: {', '.join(found.unused)}")
+    return notes
+
+
+def _fitting_task(found: folder.Loaded) -> tuple[str, Task] | None:
+    """Find the task that works with a published folder's head."""
+    for name in registry.list_keys("tasks"):
+        task_class = registry.load_class("tasks", name)
+        if found.kind in task_class.heads:
+            settings = task_class.settings_of(found.kind, found.key, len(found.labels))
+            if settings is not None:
+                return name, make_task(name, settings)
+    return None
+
+
+def _tokenizer_problems(tokenizer: Tokenizer, config: Any) -> list[str]:
+    """Find out whether tokenizer.json and config.json belong to each other."""
+    problems = []
+    if tokenizer.largest_id >= config.vocab_size:
+        problems.append(
+            f"tokenizer.json has ids up to {tokenizer.largest_id}, but the model embeds only "
+            f"{config.vocab_size} tokens"
+        )
+    for role, field_name in (("pad", "pad_token_id"), ("end", "eos_token_id")):
+        wanted = getattr(config, field_name, None)
+        token = tokenizer.name_of(role)
+        found = tokenizer.find(token)
+        if wanted is not None and found != wanted:
+            problems.append(f"{token} is {found} in tokenizer.json, but {wanted} in config.json")
+    return problems
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Own:
+    """What headway.json says; without one, nothing."""
+
+    task: Task | None = None
+    task_name: str = ""
+    labels: tuple[str, ...] = ()
+    summary: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _read_own(path: Path) -> _Own:
+    """Read headway.json; a published folder has none."""
+    file = path / "headway.json"
+    if not file.is_file():
+        return _Own()
+    own = read_json(file)
+    settings = own.get("task")
+    labels, summary = own.get("labels") or [], own.get("training") or {}
+    if not (isinstance(settings, dict) and isinstance(summary, dict) and isinstance(labels, list)):
+        raise FileError("headway.json is damaged", where=str(path))
+    if own.get("format", FORMAT) != FORMAT:
+        raise FileError(
+            f"headway.json has format {own['format']!r}, but this Headway reads {FORMAT}",
+            where=str(path),
+            hint="open the folder with the version that wrote it",
+        )
+    settings = dict(settings)
+    name = str(settings.pop("name", ""))
+    try:
+        task = make_task(name, settings)
+    except ConfigError as error:
+        raise FileError(error.message, where=str(file), hint=error.hint) from error
+    return _Own(task=task, task_name=name, labels=tuple(map(str, labels)), summary=summary)
