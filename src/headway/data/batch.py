@@ -26,6 +26,7 @@ class Example:
         classes: Likewise, where it may have several.
         value: A number that stands for it, where that is learned.
         weight: What it counts in the loss of the whole example.
+        token_labels: Class of each token, IGNORE where nothing is asked; None where none has one.
     """
 
     index: int
@@ -36,6 +37,7 @@ class Example:
     classes: tuple[int, ...] = ()
     value: float = 0.0
     weight: float = 1.0
+    token_labels: list[int] | None = None
 
     @property
     def num_tokens(self) -> int:

@@ -28,7 +28,14 @@ from headway.errors import ConfigError, DataError
 
 __all__ = ["BadRow", "Flags", "Records", "read_records"]
 
-_KINDS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".tsv": "tsv", ".csv": "csv"}
+_KINDS = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".tsv": "tsv",
+    ".csv": "csv",
+    ".conll": "conll",
+}
 
 
 def read_records(
@@ -46,7 +53,8 @@ def read_records(
 
     The suffix (before .gz) tells the format: .jsonl, .ndjson and .json hold a JSON object on each
     line (or, .json, one array), .tsv a header and fields between tabs without quoting, .csv a
-    header and quoted fields, and anything else is plain text. As many plain text files as there
+    header and quoted fields, .conll a word and its tag on each line and a blank line between
+    sentences, and anything else is plain text. As many plain text files as there
     are columns are parallel: line i of each makes record i.
 
     Args:
@@ -201,10 +209,45 @@ def _reject_constant(name: str) -> None:
 
 _DECODER = json.JSONDecoder(parse_constant=_reject_constant)
 
+
+def _read_conll(file: DataFile, sink: Sink) -> None:
+    """Read a word a line, its tag in the last column, and a blank line between sentences."""
+    label = f"{file.label}, line"
+    words: list[str] = []
+    tags: list[str] = []
+    first, problem = 1, ""
+
+    def finish() -> None:
+        nonlocal problem
+        if problem:
+            sink.reject((label, first), problem)
+        elif words:
+            sink.add((label, first), {"words": [*words], **({"tags": [*tags]} if tags else {})})
+        words.clear()
+        tags.clear()
+        problem = ""
+
+    for number, line in enumerate(file.lines, 1):
+        if is_blank(line) or line.startswith("-DOCSTART-"):
+            finish()
+            continue
+        if not words:
+            first = number
+        fields = line.split("\t") if "\t" in line else line.split()
+        words.append(fields[0].strip())
+        if len(fields) > 1:
+            tags.append(fields[-1].strip())
+        if not problem and tags and len(tags) != len(words):
+            problem = f"line {number} has {len(fields)} columns, unlike the lines before it"
+        problem = problem or find_damage(line) or ""
+    finish()
+
+
 _READERS: dict[str, Callable[[DataFile, Sink], None]] = {
     "jsonl": _read_json_lines,
     "json": _read_json,
     "tsv": read_tsv,
     "csv": read_csv,
+    "conll": _read_conll,
     "text": _read_plain,
 }

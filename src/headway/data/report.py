@@ -73,6 +73,7 @@ class SplitReport:
         duplicate_sources: Rows that repeat an earlier row in the column of the first side.
         sides: Lengths of each side.
         padding_ratio: Way of making batches ("sorted", "unsorted") -> share of padding cells.
+        notes: What else was lost or mended -> how often.
     """
 
     name: str
@@ -85,6 +86,7 @@ class SplitReport:
     duplicate_sources: int
     sides: list[SideReport]
     padding_ratio: dict[str, float] = field(default_factory=dict)
+    notes: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +162,7 @@ def describe_split(
     limit: Mapping[str, int],
     unknown: Mapping[str, int],
     padding: Mapping[str, float] | None = None,
+    notes: Mapping[str, int] | None = None,
 ) -> SplitReport:
     """Count what is in a split.
 
@@ -171,6 +174,7 @@ def describe_split(
         limit: Side -> longest length that is used; a side without one is not cut.
         unknown: Side -> tokens that the vocabulary does not cover.
         padding: Way of making batches -> share of padding cells, from `padding_ratio`.
+        notes: What else was lost or mended -> how often.
     """
     first = next(iter(lengths), "")
     sources = [_digest(row[first]) for row in records.rows if first in row]
@@ -188,6 +192,7 @@ def describe_split(
             for side, counts in lengths.items()
         ],
         padding_ratio=dict(padding or {}),
+        notes={what: count for what, count in (notes or {}).items() if count},
     )
 
 
@@ -349,6 +354,8 @@ def _split_warnings(split: SplitReport) -> Iterator[str]:
         share = split.duplicate_rows / split.num_rows
         count = f"{split.duplicate_rows:,} ({share:.1%})"
         yield f"rows of {split.name} that repeat an earlier row: {count}"
+    for what, count in split.notes.items():
+        yield f"{split.name}: {what}: {count:,}"
     for side in split.sides:
         name = f"{split.name} {side.name}"
         rows = side.truncated_rows / max(1, split.num_rows)

@@ -32,6 +32,24 @@ class LinearHead(nn.Module):
         return self.output(hidden)
 
 
+class TokenHead(LinearHead):
+    """One linear layer over every token, after dropout.
+
+    Args:
+        hidden_size: Width D.
+        num_labels: Results Y.
+        dropout: Rate on the hidden states.
+    """
+
+    def __init__(self, hidden_size: int, num_labels: int, *, dropout: float) -> None:
+        super().__init__(hidden_size, num_labels)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Map (..., D) float to (..., Y) float."""
+        return super().forward(self.dropout(hidden))
+
+
 class PooledHead(nn.Module):
     """One vector of each document, and results of that.
 

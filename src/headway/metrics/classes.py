@@ -5,7 +5,7 @@ Shares are in per cent; Matthews' and both correlations are between -100 and 100
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -168,6 +168,37 @@ def squared_error_statistics(
         rows=np.stack([errors**2, np.ones_like(errors)], axis=1),
         score=lambda sums: float(sums[0] / sums[1]),
     )
+
+
+def span_statistics(
+    predictions: Sequence[Iterable[Hashable]], references: Sequence[Iterable[Hashable]]
+) -> list[Statistics]:
+    """Count spans that are right, said and wanted: a span counts if it is right in every part.
+
+    Args:
+        predictions: Spans of each row, such as (label, start, end).
+        references: Likewise.
+    Returns:
+        statistics: F1, precision and recall; rows are (rows, 3) float each.
+    Raises:
+        DataError: if predictions and references differ in number, or are empty.
+    Paper: Tjong Kim Sang and De Meulder 2003, as conlleval computes them.
+    """
+    _check(predictions, references)
+    counts = [
+        (len(set(said) & set(wanted)), len(set(said)), len(set(wanted)))
+        for said, wanted in zip(predictions, references, strict=True)
+    ]
+    rows = np.array(counts, dtype=np.float64)
+
+    def share(part: float, whole: float) -> float:
+        return 100.0 * float(part / whole) if whole else 0.0
+
+    return [
+        Statistics(name="entity_f1", rows=rows, score=lambda s: share(2 * s[0], s[1] + s[2])),
+        Statistics(name="entity_precision", rows=rows, score=lambda s: share(s[0], s[1])),
+        Statistics(name="entity_recall", rows=rows, score=lambda s: share(s[0], s[2])),
+    ]
 
 
 def confusion_matrix(

@@ -58,6 +58,13 @@ def _has(record: Any, column: str) -> bool:
     return isinstance(record, Mapping) and record.get(column) is not None
 
 
+def _texts_in(record: Any, column: str) -> list[str] | None:
+    """Give the text, or the list of words, in a column; None if there is neither."""
+    value = record.get(column) if isinstance(record, Mapping) else None
+    values = value if isinstance(value, list) and column == "words" else [value]
+    return values if values and all(isinstance(text, str) for text in values) else None
+
+
 class Model:
     """Text in, answers out: everything that is saved, loaded and served together.
 
@@ -132,13 +139,13 @@ class Model:
         for number, record in enumerate(records, 1):
             given = [name for name in self.task.optional if _has(record, name)]
             for column in (*self.task.inputs, *given):
-                text = record.get(column) if isinstance(record, Mapping) else None
-                if not isinstance(text, str):
+                texts = _texts_in(record, column)
+                if texts is None:
                     raise RequestError(
                         f"record {number} has no text {column!r}",
                         hint=f"give {', '.join(self.task.inputs)}",
                     )
-                if damage := find_damage(text):
+                if damage := next(filter(None, map(find_damage, texts)), None):
                     raise RequestError(f"{column} of record {number} is {damage}")
         if not records:
             return []

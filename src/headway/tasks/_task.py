@@ -32,6 +32,7 @@ class Encoded:
         full_lengths: Side -> (N,) int64. Tokens before cutting.
         limits: Side -> longest length that is used.
         unknown: Side -> tokens that the vocabulary does not cover.
+        notes: What else was lost or mended -> how often.
         plan: Gives the examples of another epoch, where each has its own.
         epoch: Which one these are of.
     """
@@ -41,6 +42,7 @@ class Encoded:
     full_lengths: Mapping[str, np.ndarray]
     limits: Mapping[str, int]
     unknown: Mapping[str, int]
+    notes: Mapping[str, int] = field(default_factory=dict)
     plan: Callable[[int], Encoded] | None = None
     epoch: int = 0
 

@@ -15,6 +15,7 @@ from headway.data.order import inference_batches
 from headway.errors import nearest
 from headway.layers.heads import PooledHead
 from headway.layers.pooling import AttentionPooler, mean_pool, published_pool
+from headway.layers.side import Side
 from headway.memory import keep_freed_memory
 from headway.tasks._task import Body, Encoded, Progress, Record, Setting
 from headway.text.tokenizer import Tokenizer
@@ -144,6 +145,13 @@ def document_labels(batch: Batch) -> Tensor:
     return batch.document_labels
 
 
+def token_labels(batch: Batch) -> Tensor:
+    """Give what the tokens of a batch are labelled with, (B, T) int64."""
+    if batch.labels is None:
+        raise TypeError("this loss needs labels of tokens")
+    return batch.labels
+
+
 def weights_of(batch: Batch) -> Tensor:
     """Give what each document of a batch counts, (N) float."""
     if batch.document_weights is not None:
@@ -192,6 +200,29 @@ def score_texts(
         done += len(chosen)
         if progress is not None:
             progress(Progress(done=done, total=len(lengths)))
+
+
+def batches_of(
+    ids: Sequence[list[int]],
+    tokenizer: Tokenizer,
+    device: torch.device,
+    progress: Callable[[Progress], None] | None = None,
+) -> Iterator[tuple[list[int], Side]]:
+    """Give texts batch by batch, those of like length together.
+
+    Yields:
+        places, side: Which texts, and the texts, (B, T).
+    """
+    keep_freed_memory()
+    lengths = list(map(len, ids))
+    done = 0
+    for chosen in inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=_BATCH_ROWS):
+        places = chosen.tolist()
+        side = Side.padded([ids[place] for place in places], pad_id=tokenizer.pad_id)
+        yield places, side.to(device)
+        done += len(places)
+        if progress is not None:
+            progress(Progress(done=done, total=len(ids)))
 
 
 def was_cut(encoded: Encoded) -> np.ndarray:

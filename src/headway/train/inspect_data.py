@@ -50,6 +50,7 @@ def report_data(
             limit=examples.limits,
             unknown=examples.unknown,
             padding=padding_ratios(examples, recipe),
+            notes=examples.notes,
         )
         for name, examples in encoded.items()
     ]

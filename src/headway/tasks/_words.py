@@ -1,0 +1,128 @@
+"""Sentences of words as pieces, and long ones in windows that overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from headway.tasks._task import Record
+from headway.text.align import pieces_of_spans, word_spans
+from headway.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence and the pieces of its words.
+
+    Args:
+        text: The words, as they stood or with spaces between them.
+        words: Characters [start, end) of each word.
+        ids: Pieces of the whole text, without special tokens.
+        pieces: For each word the places of its pieces in `ids`.
+    """
+
+    text: str
+    words: list[tuple[int, int]]
+    ids: list[int]
+    pieces: list[list[int]]
+
+    def pieces_in(self, window: Window) -> Iterator[tuple[int, list[int]]]:
+        """Give the words that a window holds whole, with the places of their pieces in it."""
+        # Before the first piece stands a special token.
+        shift = 1 - window.first
+        for word in window.words:
+            yield word, [piece + shift for piece in self.pieces[word]]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of a sentence that is read at once.
+
+    Args:
+        sentence: Which sentence.
+        first: Its first piece.
+        ids: Its pieces, between special tokens.
+        words: Words all of whose pieces it holds.
+        counted: Those of them whose answer is taken from here: each word has one such window.
+    """
+
+    sentence: int
+    first: int
+    ids: list[int]
+    words: range
+    counted: range
+
+
+def read_sentences(rows: Sequence[Record], tokenizer: Tokenizer) -> list[Sentence]:
+    """Cut rows into words and pieces.
+
+    Args:
+        rows: With "words": a list of words, or a text, whose marks are words of their own.
+        tokenizer: Cuts texts into pieces.
+    """
+    texts, words = [], []
+    for row in rows:
+        given = row["words"]
+        if isinstance(given, str):
+            texts.append(given)
+            words.append(word_spans(given))
+            continue
+        texts.append(" ".join(given))
+        ends = []
+        for word in given:
+            start = ends[-1][1] + 1 if ends else 0
+            ends.append((start, start + len(word)))
+        words.append(ends)
+    sentences = []
+    for text, spans, item in zip(texts, words, tokenizer.encode_batch(texts), strict=True):
+        # Special tokens stand for no characters.
+        kept = [place for place, token in enumerate(item.ids) if not tokenizer.is_special[token]]
+        offsets = [item.offsets[place] for place in kept]
+        ids = [item.ids[place] for place in kept]
+        sentences.append(Sentence(text, spans, ids, pieces_of_spans(spans, offsets)))
+    return sentences
+
+
+def cut_windows(
+    sentences: Sequence[Sentence], tokenizer: Tokenizer, *, longest: int, overlap: int
+) -> list[Window]:
+    """Cut sentences into windows; one that fits is one window.
+
+    Args:
+        sentences: Any.
+        tokenizer: Knows the special tokens.
+        longest: Pieces of a window, special tokens included.
+        overlap: Pieces that two neighboring windows share, at least.
+    """
+    room = longest - 2
+    windows = []
+    for number, sentence in enumerate(sentences):
+        count = len(sentence.ids)
+        starts = [0]
+        while starts[-1] + room < count:
+            starts.append(min(starts[-1] + room - overlap, count - room))
+        held = [_words_between(sentence, start, start + room) for start in starts]
+        for place, (start, words) in enumerate(zip(starts, held, strict=True)):
+            # Of two windows that hold a word, each gives the half that is nearer to its middle.
+            low = words.start if place == 0 else _middle(held[place - 1], words)
+            high = words.stop if place == len(held) - 1 else _middle(words, held[place + 1])
+            ids = [tokenizer.start_id, *sentence.ids[start : start + room], tokenizer.end_id]
+            windows.append(Window(number, start, ids, words, range(low, max(low, high))))
+    return windows
+
+
+def _words_between(sentence: Sentence, start: int, end: int) -> range:
+    """Find the words whose pieces all lie in [start, end); words without pieces count as held."""
+    held = [
+        word
+        for word, pieces in enumerate(sentence.pieces)
+        if pieces and start <= pieces[0] and pieces[-1] < end
+    ]
+    return range(held[0], held[-1] + 1) if held else range(0)
+
+
+def _middle(before: range, after: range) -> int:
+    """Give the word from which on the later of two windows answers."""
+    if after.start >= before.stop:
+        return after.start
+    return (after.start + before.stop + 1) // 2

@@ -1,0 +1,270 @@
+"""Token classification: say what kind of thing each word is, and which words belong together.
+
+Named entities, parts of an address, the fields of a form.
+
+Needs: records with `words` and `tags` (IOB2, IOBES or IOB1: B-PER, I-PER, O), as JSONL or CoNLL.
+Compare: for one class of the whole text, classification; for an answer to a question, answering.
+
+Example:
+    >>> Tagging().find_labels([{"words": ["Ada", "slept"], "tags": ["B-PER", "O"]}])
+    ('O', 'B-PER', 'I-PER')
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from headway.data.batch import Batch, Example
+from headway.errors import nearest
+from headway.layers.heads import TokenHead
+from headway.layers.losses import IGNORE, Loss
+from headway.metrics.classes import accuracy_statistics, span_statistics
+from headway.metrics.intervals import Statistics
+from headway.tasks._task import NO_CHANCE, Body, Draw, Encoded, Head, Progress, Record, Setting
+from headway.tasks._texts import batches_of, collate_texts, device_of, token_labels
+from headway.tasks._words import Sentence, Window, cut_windows, read_sentences
+from headway.text.tags import SCHEMES, list_tags, read_spans, write_tags
+
+_PIECES = ("first", "all")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tagging:
+    """Learn p(tag | word in its sentence)."""
+
+    scheme: str = "iob2"
+    """iob2 or iobes: the tags that are learned; answers are always in IOB2."""
+    pieces: str = "first"
+    """Pieces of a word that carry its tag: first, or all."""
+    max_tokens: int = 512
+    """Length of an example, special tokens included; longer sentences are read in windows."""
+    overlap_tokens: int = 32
+    """Pieces that two neighboring windows share."""
+    dropout: float = 0.1
+    """Rate on the hidden states."""
+
+    columns: ClassVar[tuple[str, ...]] = ("words", "tags")
+    inputs: ClassVar[tuple[str, ...]] = ("words",)
+    optional: ClassVar[tuple[str, ...]] = ()
+    bodies: ClassVar[tuple[str, ...]] = ("encoder",)
+    heads: ClassVar[tuple[str, ...]] = ("token",)
+    reads_corpus: ClassVar[bool] = False
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the scores, the one that chooses the best model first."""
+        return ("entity_f1", "token_accuracy")
+
+    @property
+    def head(self) -> str:
+        """A published layer over every token."""
+        return "token"
+
+    @staticmethod
+    def settings_of(kind: str, architecture: str, num_labels: int) -> dict[str, Any] | None:
+        """Work with a published tagger as it is."""
+        return {}
+
+    def make_head(self, body: Body, labels: Sequence[str]) -> Head:
+        """Build a layer over every token."""
+        head = TokenHead(body.config.hidden_size, len(labels), dropout=self.dropout)
+        head.init_weights(getattr(body.config, "initializer_range", 0.02))
+        return head
+
+    def check(self) -> list[str]:
+        """Return every problem of the settings."""
+        problems = []
+        for name, allowed in (("scheme", SCHEMES), ("pieces", _PIECES)):
+            if getattr(self, name) not in allowed:
+                value = getattr(self, name)
+                problems.append(f"{name} is {value!r}; {nearest(value, allowed)}")
+        if not 0 <= self.dropout < 1:
+            problems.append(f"dropout is {self.dropout}, but must be from 0 to below 1")
+        if self.max_tokens < 8:
+            problems.append(f"max_tokens is {self.max_tokens}, but at least 8 is needed")
+        if not 0 <= self.overlap_tokens <= self.max_tokens // 2:
+            problems.append(
+                f"overlap_tokens is {self.overlap_tokens}, but must be from 0 to half of max_tokens"
+            )
+        return problems
+
+    def texts(self, rows: Sequence[Record]) -> list[str]:
+        """Give the texts that a tokenizer is trained on."""
+        return [" ".join(row["words"]) for row in rows]
+
+    def find_labels(self, rows: Sequence[Record]) -> tuple[str, ...]:
+        """List the tags of every kind of span in the training rows."""
+        found = (span.label for row in rows for span in read_spans(row["tags"])[0])
+        return list_tags(found, scheme=self.scheme)
+
+    def check_row(self, row: Record, labels: Sequence[str] | None) -> str | None:
+        """Say what is wrong with a row's words and tags; None if nothing is."""
+        words, tags = row["words"], row["tags"]
+        if not _are_words(words) or not _are_words(tags):
+            return "words and tags must be lists of words"
+        if len(words) != len(tags):
+            return f"there are {len(words)} words, but {len(tags)} tags"
+        if not words:
+            return "there are no words"
+        try:
+            spans, _ = read_spans(tags)
+        except ValueError as error:
+            return str(error)
+        kinds = {label[2:] for label in labels or ()}
+        unknown = [span.label for span in spans if labels is not None and span.label not in kinds]
+        if unknown:
+            return f"{unknown[0]!r} is none of the kinds in training ({', '.join(sorted(kinds))})"
+        return None
+
+    def encode(self, rows: Sequence[Record], setting: Setting) -> Encoded:
+        """Turn records into examples, a window of a sentence each."""
+        sentences = read_sentences(rows, setting.tokenizer)
+        windows = self._windows(sentences, setting)
+        number = {name: place for place, name in enumerate(setting.labels)}
+        repaired, lost, tags = 0, 0, []
+        for row, sentence in zip(rows, sentences, strict=True):
+            spans, count = read_spans(row.get("tags", []))
+            repaired += count
+            # A word without pieces, such as a lone control character, is never seen.
+            lost += sum(not sentence.pieces[span.start] for span in spans)
+            tags.append(write_tags(spans, len(sentence.words), scheme=self.scheme))
+        examples = []
+        for place, window in enumerate(windows):
+            sentence, wanted = sentences[window.sentence], tags[window.sentence]
+            labels = np.full(len(window.ids), IGNORE)
+            for word, pieces in sentence.pieces_in(window):
+                chosen = pieces if self.pieces == "all" else pieces[:1]
+                labels[chosen] = number[wanted[word]]
+            examples.append(Example(place, window.ids, token_labels=labels.tolist()))
+        lengths = np.array([len(example.input_ids) for example in examples], np.int64)
+        unknown = setting.tokenizer.unknown_id
+        return Encoded(
+            examples=examples,
+            lengths=lengths[:, None],
+            full_lengths={"words": lengths},
+            limits={"words": self._longest(setting)},
+            unknown={"words": sum(sentence.ids.count(unknown) for sentence in sentences)}
+            if unknown is not None
+            else {"words": 0},
+            notes={
+                "tags that begin a span without saying so, read as conlleval does": repaired,
+                "spans whose first word has no token, never learned": lost,
+            },
+        )
+
+    def _longest(self, setting: Setting) -> int:
+        return min(self.max_tokens, setting.max_tokens)
+
+    def _windows(self, sentences: Sequence[Sentence], setting: Setting) -> list[Window]:
+        return cut_windows(
+            sentences,
+            setting.tokenizer,
+            longest=self._longest(setting),
+            overlap=self.overlap_tokens,
+        )
+
+    def collate(
+        self, rows: Sequence[Sequence[Example]], setting: Setting, draw: Draw = NO_CHANCE
+    ) -> Batch:
+        """Lay examples out in rows, with the tag of each piece that carries one."""
+        batch = collate_texts(rows, setting)
+        labels = torch.full_like(batch.source.ids, IGNORE)
+        found = [example.token_labels or [] for row in rows for example in row]
+        labels[batch.source.documents > 0] = torch.tensor(list(chain.from_iterable(found)))
+        return replace(batch, labels=labels)
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        """Count the pieces that carry a tag."""
+        return {"tag": float((token_labels(batch) != IGNORE).sum())}
+
+    def losses(self, body: Body, head: Head, batch: Batch) -> tuple[Loss, ...]:
+        """Sum the cross-entropy of the tags, in nats."""
+        labels = token_labels(batch).flatten()
+        places = (labels != IGNORE).nonzero().squeeze(1)
+        hidden = body.encode(batch.source).hidden.flatten(0, 1).index_select(0, places)
+        total = F.cross_entropy(
+            head(hidden).float(), labels.index_select(0, places), reduction="sum"
+        )
+        return (Loss(name="tag", total=total, count=float(len(places))),)
+
+    def predict(
+        self,
+        body: Body,
+        head: Head,
+        rows: Sequence[Record],
+        setting: Setting,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Tag words; a text given in place of words is cut into them, marks on their own.
+
+        Returns:
+            answers: For each record "prediction", a tag in IOB2 for each word, and "entities":
+                each with "label", "text", and its characters "start" and "end" in the text, or in
+                the words with a space between them.
+        """
+        sentences = read_sentences(rows, setting.tokenizer)
+        windows = self._windows(sentences, setting)
+        tags = [["O"] * len(sentence.words) for sentence in sentences]
+        ids = [window.ids for window in windows]
+        device = device_of(body)
+        for chosen, side in batches_of(ids, setting.tokenizer, device, progress):
+            with torch.inference_mode():
+                best = head(body.encode(side).hidden).float().argmax(-1).cpu().numpy()
+            for place, row in zip(chosen, best, strict=True):
+                window = windows[place]
+                sentence = sentences[window.sentence]
+                for word, pieces in sentence.pieces_in(window):
+                    if pieces and word in window.counted:
+                        tags[window.sentence][word] = setting.labels[row[pieces[0]]]
+        return [_answer(sentence, found) for sentence, found in zip(sentences, tags, strict=True)]
+
+    def generation(self, setting: Setting) -> None:
+        """Nothing is decoded."""
+
+    def statistics(
+        self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]
+    ) -> list[Statistics]:
+        """Compare spans as conlleval does, and tags word by word."""
+        said = [read_spans(answer["prediction"])[0] for answer in predictions]
+        wanted = [read_spans(row["tags"])[0] for row in rows]
+        pairs = [
+            (a, b)
+            for answer, row, spans in zip(predictions, rows, wanted, strict=True)
+            for a, b in zip(answer["prediction"], write_tags(spans, len(row["tags"])), strict=True)
+        ]
+        accuracy = accuracy_statistics(*(list(side) for side in zip(*pairs, strict=True)))
+        return [*span_statistics(said, wanted), replace(accuracy, name="token_accuracy")]
+
+    @staticmethod
+    def tiny_rows() -> list[dict[str, Any]]:
+        """Give sentences whose names are always the same two words."""
+        rest = ("one", "two", "three")
+        return [
+            {
+                "words": [rest[i % 3], "ada", "byron", *[rest[(i + 1) % 3]] * (i % 4)],
+                "tags": ["O", "B-PER", "I-PER", *["O"] * (i % 4)],
+            }
+            for i in range(48)
+        ]
+
+
+def _answer(sentence: Sentence, tags: Sequence[str]) -> dict[str, Any]:
+    spans, _ = read_spans(tags)
+    entities = []
+    for span in spans:
+        start, end = sentence.words[span.start][0], sentence.words[span.end - 1][1]
+        entities.append(
+            {"label": span.label, "text": sentence.text[start:end], "start": start, "end": end}
+        )
+    return {"prediction": write_tags(spans, len(tags)), "entities": entities}
+
+
+def _are_words(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(x, str) and x.strip() for x in value)
