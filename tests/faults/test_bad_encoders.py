@@ -114,8 +114,8 @@ def test_a_folder_without_any_file_of_ours_opens(name, folder):
     [
         ("bret", ("model_type 'bret' is not one that Headway reads", "did you mean 'bert'")),
         ("xlm-roberta", ("model_type 'xlm-roberta'", "'roberta'")),
-        (None, ("model_type 'None'",)),
-        (["bert"], ("is not one that Headway reads",)),
+        (None, ("config.json does not say its model_type",)),
+        (["bert"], ("config.json does not say its model_type",)),
         ("../bert", ("model_type '../bert'",)),
     ],
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from headway.errors import FileError
 from headway.text.legacy import read_tokenizer
 from headway.text.specials import SPECIALS
 from headway.text.train import train_tokenizer
@@ -79,6 +80,28 @@ def test_vocab_json_and_merges_txt(lines, tmp_path):
     settings = {"tokenizer_class": "RobertaTokenizer"}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     compare(tmp_path, transformers.RobertaTokenizer.from_pretrained(tmp_path), lines, settings)
+
+
+def test_added_tokens_keep_their_ids(lines, tmp_path):
+    learned = train_tokenizer(
+        "wordpiece", lines[:2000], vocab_size=1000, lowercase=True, specials=SPECIALS["bert"]
+    )
+    pieces = [learned.token_of(number) for number in range(learned.vocab_size)]
+    (tmp_path / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
+    added = {"covid": len(pieces), "[ENT]": len(pieces) + 1}
+    (tmp_path / "added_tokens.json").write_text(json.dumps(added))
+    settings = {"do_lower_case": True, "tokenizer_class": "BertTokenizer"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    theirs = transformers.BertTokenizer.from_pretrained(tmp_path)
+    texts = ["the covid cat [ENT] sat", "a covidiot", "[ent] covid.", *lines[:100]]
+    compare(tmp_path, theirs, texts, settings)
+
+
+def test_added_tokens_that_cannot_have_their_ids_are_refused(lines, tmp_path):
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n")
+    (tmp_path / "added_tokens.json").write_text('{"covid": 17}')
+    with pytest.raises(FileError, match="'covid' is to be token 17, but comes out as 6"):
+        read_tokenizer(tmp_path, names={}, settings={})
 
 
 def test_sentencepiece(lines, tmp_path):

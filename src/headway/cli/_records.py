@@ -73,7 +73,7 @@ def warn_of_cuts(answers: Sequence[Mapping[str, Any]], total: int) -> None:
 
 _CUTS: Mapping[str, str] = types.MappingProxyType(
     {
-        "source": "longer than the model reads (task.max-source-tokens)",
+        "source": "longer than the model reads, or than the task's longest example",
         "prediction": "as long as they may become (task.max-target-tokens, max-length-ratio)",
     }
 )

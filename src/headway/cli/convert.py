@@ -60,8 +60,8 @@ def _weights(folder: Path) -> list[str]:
 
 
 def _tokenizer(folder: Path) -> list[str]:
-    from headway.files.folder import read_special_tokens, read_tokenizer_config
     from headway.files.manifest import write_text
+    from headway.files.vocabulary import read_special_tokens, read_tokenizer_config
     from headway.text.legacy import read_tokenizer
 
     name = "tokenizer.json"

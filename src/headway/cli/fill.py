@@ -7,6 +7,7 @@ echo "The [MASK] sat." | headway fill run/model --json
 
 from __future__ import annotations
 
+import reprlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,7 @@ from typing import Annotated
 import tyro
 
 from headway.errors import RequestError
-
-# However a family writes its mask, both of these are understood.
-_MASKS = ("[MASK]", "<mask>")
+from headway.text.specials import ROLES
 
 
 @dataclass(frozen=True)
@@ -50,11 +49,15 @@ def run(options: Options) -> int:
     if model.task_name != "masked_lm":
         raise RequestError(f"this model does {model.task_name}, and fills no masks")
     own = model.tokenizer.name_of("mask")
-    for mask in _MASKS:
-        texts = [text.replace(mask, own) for text in texts]
-    if missing := [text for text in texts if own not in text]:
+    if missing := [text for text in texts if not any(mask in text for mask in ROLES["mask"])]:
         raise RequestError(f"there is no mask in {missing[0]!r}", hint=f"write {own} for a word")
     answers = model.predict([{"text": text} for text in texts], num_best=options.num_best)
+    for text, answer in zip(texts, answers, strict=True):
+        if not answer["masks"]:
+            raise RequestError(
+                f"the mask in {reprlib.repr(text)} lies beyond the {model.setting.max_tokens} "
+                "tokens that the model reads"
+            )
     _records.warn_of_cuts(answers, len(answers))
     for answer in answers:
         if options.json:

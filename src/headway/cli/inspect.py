@@ -98,12 +98,15 @@ def _list_first(title: str, total: int, shown: Sequence[str]) -> list[str]:
 def _model(path: Path) -> tuple[dict[str, Any], list[str]]:
     from headway.cli import _records
     from headway.files.folder import count_parameters
-    from headway.files.manifest import check_folder
+    from headway.files.manifest import changed_files
 
     model = _records.open_model(path)
     # Loading takes large files on trust.
-    check_folder(path, required=False)
+    if changed := changed_files(path):
+        sys.stderr.write(f"warning: changed since it was saved: {', '.join(changed)}\n")
     parts = count_parameters(model.body)
+    if model.head is not None and (count := sum(count_parameters(model.head).values())):
+        parts["head"] = count
     total = sum(parts.values())
     values = {
         "architecture": model.architecture,
@@ -121,8 +124,15 @@ def _model(path: Path) -> tuple[dict[str, Any], list[str]]:
         f"memory of the weights: {values['megabytes']['fp32']} MB in fp32, "
         f"{values['megabytes']['bf16']} MB in bf16"
     )
-    lines.append(f"tokenizer: {model.tokenizer.vocab_size} entries")
+    names = model.tokenizer.special_names()
+    values["tokenizer"] = {"kind": model.tokenizer.kind, "special": names}
+    lines.append(
+        f"tokenizer: {model.tokenizer.kind}, {model.tokenizer.vocab_size} entries; "
+        + ", ".join(names.values())
+    )
     lines.append(f"task: {model.task_name}")
+    if model.labels:
+        lines.append("classes: " + ", ".join(model.labels))
     lines += [f"  {key} = {value}" for key, value in list(values["task"].items())[1:]]
     lines.append("config:")
     lines += [f"  {key} = {value}" for key, value in values["config"].items()]

@@ -84,7 +84,9 @@ def plan_pairs(store: Store, *, budget: int, kind: str, seed: int, epoch: int) -
         epoch: Another epoch makes other pairs.
     Paper: Devlin et al. 2019 (arXiv 1810.04805), appendix A.2, and the authors'
         create_pretraining_data.py; Lan et al. 2020 (arXiv 1909.11942), section 3.1.
-    Differs: a second text that happens to equal what follows is drawn again; segments longer than
+    Differs: a false second text is as long as the true one would have been, where the authors'
+        code fills the example up, so that the ends of documents are told by their length; a
+        second text that happens to equal what follows is drawn again; segments longer than
         half an example are cut into pieces, so that nothing of them is lost; a document of one
         segment is cut in two, where the authors' code always makes it a false pair.
     """
@@ -164,8 +166,11 @@ class _PairMaker:
             self._add((tokens[start], cut), (cut, tokens[end]), swapped=not is_true)
             return end
         if not is_true:
-            wanted = tokens[end] - cut if is_single else target - (cut - tokens[start])
-            other = self._draw_other(document, middle, truth, wanted, halved=is_single)
+            # A chunk that filled the example grew until it did; the last of a document is as long
+            # as it is, and so shall be what takes its place.
+            is_full = not is_single and tokens[end] - tokens[start] >= target
+            wanted = target - (cut - tokens[start]) if is_full else tokens[end] - cut
+            other = self._draw_other(document, middle, truth, wanted, is_single, is_full)
             if other is not None:
                 self._add((tokens[start], cut), other, label=1)
                 return middle
@@ -173,12 +178,19 @@ class _PairMaker:
         return end
 
     def _draw_other(
-        self, document: int, following: int, truth: tuple[int, int], wanted: int, *, halved: bool
+        self,
+        document: int,
+        following: int,
+        truth: tuple[int, int],
+        wanted: int,
+        halved: bool,
+        is_full: bool,
     ) -> tuple[int, int] | None:
         """Draw a text from another document that is not what follows; None if there is none.
 
-        It has whole segments up to the length wanted, as a true one has, so that its length and
-        its end say nothing. A corpus of one document gives one from elsewhere in it.
+        It has whole segments, as a true one has: enough of them to reach the length wanted where
+        the example is full, else as many as come closest, so that lengths and ends say little. A
+        corpus of one document gives one from elsewhere in it.
         """
         tokens, documents = self.segments, self.documents
         for _ in range(_DRAWS):
@@ -189,16 +201,28 @@ class _PairMaker:
             number = int(self.random.integers(documents[other], documents[other + 1]))
             if other == document and abs(number - following) < 2:
                 continue
-            start = tokens[number]
+            start, end = tokens[number], tokens[number + 1]
             if halved:
-                start = (start + tokens[number + 1]) // 2
-            number += 1
-            while number < documents[other + 1] and tokens[number] - start < wanted:
-                number += 1
-            end = tokens[number]
+                # As long as the other half, and as far into its segment.
+                if end - start < wanted:
+                    continue
+                start = end - wanted
+            else:
+                end = self._reach(number, documents[other + 1], wanted, is_full)
             if end > start and not self._is_alike((start, end), truth):
                 return start, end
         return None
+
+    def _reach(self, first: int, last: int, wanted: int, is_full: bool) -> int:
+        """Give the end of the segments from `first` on that have about the length wanted."""
+        tokens, number = self.segments, first + 1
+        while number < last:
+            # What is reached with this segment, and whether the next would come closer.
+            half = 0 if is_full else (tokens[number + 1] - tokens[number]) // 2
+            if tokens[number] - tokens[first] + half >= wanted:
+                break
+            number += 1
+        return tokens[number]
 
     def _is_alike(self, drawn: tuple[int, int], truth: tuple[int, int]) -> bool:
         """Say whether a drawn text begins as what really follows."""

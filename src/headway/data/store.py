@@ -18,14 +18,16 @@ from pathlib import Path
 
 import numpy as np
 
-from headway.data.lines import find_damage, fingerprint, is_blank, label_file, read_lines
-from headway.errors import DataError, FileError
+from headway.data.lines import STDIN, find_damage, fingerprint, is_blank, label_file, read_lines
+from headway.errors import ConfigError, DataError, FileError
 from headway.text.tokenizer import Tokenizer
 
 # Written into the fingerprint: another way of cutting text makes another store.
 _FORMAT = 1
 # Characters tokenized at once: enough to keep all cores busy, little enough to bound the memory.
 _BATCH_CHARACTERS = 1 << 22
+# A line longer than this is cut: the library takes a hundred times a text's size to encode it.
+_LONGEST_SEGMENT = 1 << 16
 # Different segments among which repetitions are looked for; about 100 bytes each.
 _MOST_DIGESTS = 2_000_000
 
@@ -99,6 +101,11 @@ def read_segments(path: str | Path, *, count_blank: Callable[[], None]) -> Itera
         DataError: at a line that cannot be used.
         FileError: if the file is missing, unreadable or damaged.
     """
+    if str(path).lower().removesuffix(".gz").endswith((".csv", ".tsv", ".parquet")):
+        raise DataError(
+            f"{label_file(path)} is a table, but a corpus is plain text or JSONL",
+            hint='write one column as text, or rows as {"text": "..."}',
+        )
     is_json = _is_json(path)
     begins = True
     for number, line in enumerate(read_lines(path), 1):
@@ -110,11 +117,24 @@ def read_segments(path: str | Path, *, count_blank: Callable[[], None]) -> Itera
             count_blank()
             continue
         if not is_json:
-            yield Segment(text=line, begins=begins)
-            begins = False
+            for part in _split_long(line):
+                yield Segment(text=part, begins=begins)
+                begins = False
             continue
-        for place, part in enumerate(_json_lines(line, where)):
+        parts = (part for text in _json_lines(line, where) for part in _split_long(text))
+        for place, part in enumerate(parts):
             yield Segment(text=part, begins=place == 0)
+
+
+def _split_long(line: str) -> Iterator[str]:
+    """Cut a line that is a whole book into parts, at spaces: memory stays bounded."""
+    start = 0
+    while len(line) - start > _LONGEST_SEGMENT:
+        end = line.rfind(" ", start + 1, start + _LONGEST_SEGMENT)
+        end = end if end > start else start + _LONGEST_SEGMENT
+        yield line[start:end]
+        start = end
+    yield line[start:] if start else line
 
 
 def _is_json(path: str | Path) -> bool:
@@ -166,6 +186,8 @@ def open_store(
         DataError: for a line that cannot be used, or if there is no text at all.
         FileError: if a file cannot be read or the store cannot be written.
     """
+    if STDIN in map(str, paths):
+        raise ConfigError("a corpus cannot come from standard input: it is read more than once")
     # Every file in order, and how it is read: a name decides that.
     files = [[*fingerprint([path]).values(), _is_json(path)] for path in paths]
     key = hashlib.sha256(

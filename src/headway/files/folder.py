@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from headway import registry
 from headway.errors import ConfigError, FileError, join_problems
-from headway.files.manifest import check_folder, read_json, write_json
-from headway.files.rename import ours_of, to_published
-from headway.files.weights import HEAD_FILE, INDEX, Fit, read_own_head, read_tensors
+from headway.files.manifest import MANIFEST, changed_files, read_json, write_json
+from headway.files.rename import match_published, ours_of, to_published
+from headway.files.vocabulary import VOCABULARY_FILES
+from headway.files.weights import HEAD_FILE, INDEX, Fit, modern_name, read_own_head, read_tensors
 from headway.names import Layout, PublishedHead
 
 # Keys with which a published model asks to run code of its own.
@@ -67,6 +68,7 @@ def write_model(
     kind: str,
     head: nn.Module | None = None,
     labels: Sequence[str] = (),
+    problem: str = "",
 ) -> None:
     """Write config.json and model.safetensors of a body and what stands on it.
 
@@ -77,6 +79,7 @@ def write_model(
         kind: Kind of head.
         head: The head's own network, where it has one.
         labels: Names of the classes.
+        problem: What others call what a sequence head does; "" where it is something else.
     """
     config = body.config
     layout = pick_layout(key, config)
@@ -95,6 +98,8 @@ def write_model(
     if labels:
         published["id2label"] = {str(number): name for number, name in enumerate(labels)}
         published["label2id"] = {name: number for number, name in enumerate(labels)}
+    if problem and kind == "sequence":
+        published["problem_type"] = problem
     write_json(folder / "config.json", published)
     parameters = {name: value.detach().float() for name, value in body.named_parameters()}
     with torch.device("meta"):
@@ -139,8 +144,10 @@ def read_config(folder: Path) -> tuple[str, Any, Layout]:
             where=str(folder),
             hint="Headway never runs code from a folder; remove the key if you trust the rest",
         )
+    if not isinstance(published.get("model_type"), str):
+        raise ConfigError("config.json does not say its model_type", where=where)
     try:
-        key = registry.model_key(str(published.get("model_type")))
+        key = registry.model_key(published["model_type"])
     except ConfigError as error:
         raise ConfigError(error.message, where=where, hint=error.hint) from error
     module = registry.load_module("models", key)
@@ -227,6 +234,8 @@ class Loaded:
         labels: Names of the classes, from config.json.
         fresh: Parts that the folder lacks and that were drawn at random, or are still to be made.
         unused: Tensors of other heads, which were left out.
+        problem: `problem_type` of config.json, "" where it has none.
+        changed: Files that were edited after the folder was saved.
     """
 
     key: str
@@ -236,6 +245,8 @@ class Loaded:
     labels: tuple[str, ...]
     fresh: tuple[str, ...]
     unused: tuple[str, ...]
+    problem: str = ""
+    changed: tuple[str, ...] = ()
 
 
 def read_model(folder: Path, *, kind: str | None = None) -> Loaded:
@@ -255,13 +266,13 @@ def read_model(folder: Path, *, kind: str | None = None) -> Loaded:
         raise FileError(f"there is no model folder {folder}")
     if not (folder / "config.json").exists() and (folder / "model" / "config.json").is_file():
         raise FileError(f"{folder} is a run", hint=f"its model is {folder / 'model'}")
-    check_folder(folder, required=False, quick=True)
+    changed = _check_model(folder)
     key, config, layout = read_config(folder)
     published = read_json(folder / "config.json")
-    kind = kind or _saved_kind(layout, published)
+    tensors = read_tensors(folder)
+    kind = kind or _saved_kind(layout, published, tensors)
     with torch.device("meta"):
         body = make_body(key, config, kind)
-    tensors = read_tensors(folder)
     fit = Fit(body, layout, kind, tensors)
     try:
         ours = fit.tensors()
@@ -290,17 +301,46 @@ def read_model(folder: Path, *, kind: str | None = None) -> Loaded:
         labels=_read_labels(published),
         fresh=tuple(fit.fresh),
         unused=tuple(fit.unused),
+        problem=str(published.get("problem_type") or ""),
+        changed=tuple(changed),
     )
 
 
-def _saved_kind(layout: Layout, published: Mapping[str, Any]) -> str:
-    """Find out what head a folder was saved with: by its class, else the body alone."""
+def _check_model(folder: Path) -> list[str]:
+    """List what was edited since the folder was saved; weights that differ are damaged."""
+    changed = changed_files(folder, quick=True)
+    fatal = [name for name in changed if not (folder / name).is_file() or _is_weights(name)]
+    if fatal:
+        raise FileError(
+            f"{', '.join(sorted(fatal))} differs from what was saved",
+            where=str(folder),
+            hint=f"copy the folder again; if you changed it yourself, remove {MANIFEST}",
+        )
+    return sorted(changed)
+
+
+def _is_weights(name: str) -> bool:
+    return name.endswith(".safetensors")
+
+
+def _saved_kind(layout: Layout, published: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Find out what head a folder was saved with: by its class, else by its tensors."""
     classes = published.get("architectures")
     named = classes[0] if isinstance(classes, list) and classes else None
     for kind, head in layout.heads.items():
         if head.architecture == named:
             return kind
-    return next(iter(layout.heads))
+    first = next(iter(layout.heads))
+    if named is not None:
+        return first
+    # The head most of whose own tensors are there; without any, the first.
+    whole = {first: 0}
+    for kind, head in layout.heads.items():
+        pairs, _ = match_published(head.renames, map(modern_name, tensors))
+        entries = {id(pair.entry) for pair in pairs}
+        if len(entries) == len(head.renames):
+            whole[kind] = len(entries)
+    return max(whole, key=whole.__getitem__)
 
 
 def _read_labels(published: Mapping[str, Any]) -> tuple[str, ...]:
@@ -311,49 +351,6 @@ def _read_labels(published: Mapping[str, Any]) -> tuple[str, ...]:
         return tuple(str(labels[number]) for number in sorted(labels, key=int))
     except ValueError:
         return ()
-
-
-VOCABULARY_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "spiece.model",
-    "tokenizer.model",
-)
-# Role -> the key of tokenizer_config.json and special_tokens_map.json that names its token.
-_TOKEN_KEYS = {
-    "pad": ("pad_token",),
-    "unknown": ("unk_token",),
-    "start": ("cls_token", "bos_token"),
-    "end": ("sep_token", "eos_token"),
-    "mask": ("mask_token",),
-}
-
-
-def read_tokenizer_config(folder: Path) -> dict[str, Any]:
-    """Read tokenizer_config.json; nothing where there is none."""
-    path = folder / "tokenizer_config.json"
-    return read_json(path) if path.is_file() else {}
-
-
-def read_special_tokens(folder: Path) -> dict[str, str]:
-    """Read what a folder's tokenizer calls its special tokens: role -> token."""
-    named: dict[str, Any] = {}
-    for name in ("special_tokens_map.json", "tokenizer_config.json"):
-        if (folder / name).is_file():
-            named |= read_json(folder / name)
-    found = {}
-    for role, keys in _TOKEN_KEYS.items():
-        for key in keys:
-            value = named.get(key)
-            # An added token is written with its properties.
-            token = value.get("content") if isinstance(value, dict) else value
-            if isinstance(token, str):
-                found.setdefault(role, token)
-    return found
 
 
 def list_files(folder: Path) -> list[Path]:
@@ -368,31 +365,6 @@ def list_files(folder: Path) -> list[Path]:
 def write_generation_config(folder: Path, values: Mapping[str, Any]) -> None:
     """Write generation_config.json for those who decode with `transformers`."""
     write_json(folder / "generation_config.json", dict(values))
-
-
-def write_tokenizer(
-    folder: Path, tokenizer_json: str, *, special: Mapping[str, str], has_segments: bool
-) -> None:
-    """Write tokenizer.json and tokenizer_config.json.
-
-    Args:
-        folder: Existing folder.
-        tokenizer_json: As the tokenizers library writes it.
-        special: Role -> token, such as {"eos_token": "</s>"}.
-        has_segments: The model wants to know which of two texts a token belongs to.
-    """
-    inputs = ["input_ids", *(["token_type_ids"] if has_segments else []), "attention_mask"]
-    (folder / "tokenizer.json").write_text(tokenizer_json, encoding="utf-8")
-    # A reader of tokenizer.json need not know a class for every way to cut text.
-    write_json(
-        folder / "tokenizer_config.json",
-        {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "clean_up_tokenization_spaces": False,
-            "model_input_names": inputs,
-            **special,
-        },
-    )
 
 
 def count_parameters(body: nn.Module) -> dict[str, int]:

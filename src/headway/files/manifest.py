@@ -144,20 +144,35 @@ def _exchange(first: Path, second: Path) -> bool:
     return rename(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0
 
 
-def check_folder(path: Path, *, required: bool = True, quick: bool = False) -> None:
+def check_folder(path: Path) -> None:
     """Compare every file of a folder with its manifest.
 
     Args:
         path: Folder.
-        required: A folder without a manifest is an error; published models have none.
-        quick: Compare large files by their size alone.
     Raises:
-        FileError: naming every file that is missing or differs.
+        FileError: if it has no manifest, or naming every file that is missing or differs.
     """
     if not (path / MANIFEST).is_file():
-        if required:
-            raise FileError(f"{path} has no {MANIFEST}: it was never finished")
-        return
+        raise FileError(f"{path} has no {MANIFEST}: it was never finished")
+    if damaged := changed_files(path):
+        raise FileError(
+            f"{', '.join(sorted(damaged))} differs from what was saved",
+            where=str(path),
+            hint="copy the folder again or use an earlier checkpoint",
+        )
+
+
+def changed_files(path: Path, *, quick: bool = False) -> list[str]:
+    """List the files that are missing or differ from a folder's manifest.
+
+    Args:
+        path: Folder; one without a manifest, such as a published model, has none that differ.
+        quick: Compare large files by their size alone.
+    Raises:
+        FileError: if the manifest itself is damaged.
+    """
+    if not (path / MANIFEST).is_file():
+        return []
     manifest = read_json(path / MANIFEST)
     hashes, sizes = manifest.get("sha256"), manifest.get("bytes", {})
     if not (isinstance(hashes, dict) and isinstance(sizes, dict)) or not all(
@@ -174,12 +189,7 @@ def check_folder(path: Path, *, required: bool = True, quick: bool = False) -> N
             return size == sizes[name]
         return sha256(file) == hashes[name]
 
-    if damaged := [name for name in hashes if not is_whole(name)]:
-        raise FileError(
-            f"{', '.join(sorted(damaged))} differs from what was saved",
-            where=str(path),
-            hint="copy the folder again or use an earlier checkpoint",
-        )
+    return [name for name in hashes if not is_whole(name)]
 
 
 def _is_plain_name(name: Any) -> bool:

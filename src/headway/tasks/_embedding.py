@@ -68,7 +68,7 @@ def embed(
         raise RequestError(f"pool is {pool!r}", hint=nearest(pool, POOLS))
     choose = _chooser(layers, model.body.config.num_hidden_layers)
     keep_freed_memory()
-    model.body.eval()
+    model.stop_training()
     whole = model.tokenizer.encode_batch(texts)
     encoded = [item.cut(model.setting.max_tokens) for item in whole]
     found: list[Embedded | None] = [None] * len(texts)

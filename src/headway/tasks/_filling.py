@@ -13,6 +13,7 @@ from headway.data.order import inference_batches
 from headway.errors import RequestError
 from headway.layers.side import Side
 from headway.tasks._task import Body, Head, Record, Setting
+from headway.text.specials import ROLES
 from headway.text.tokenizer import Tokenizer
 
 # Cells and rows of a batch.
@@ -39,8 +40,10 @@ def fill_masks(
     if places and body.masked_lm is None:
         raise RequestError("this model has no masked-LM head to fill masks with")
     tokenizer = setting.tokenizer
-    mask_id = tokenizer.find(tokenizer.name_of("mask"))
-    whole = tokenizer.encode_batch([rows[place]["text"] for place in places], special=True)
+    own = tokenizer.name_of("mask")
+    mask_id = tokenizer.find(own)
+    texts = [_with_mask(rows[place]["text"], own) for place in places]
+    whole = tokenizer.encode_batch(texts, special=True)
     encoded = [item.cut(setting.max_tokens) for item in whole]
     lengths = [len(item.ids) for item in encoded]
     for batch in inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=_BATCH_ROWS):
@@ -53,11 +56,18 @@ def fill_masks(
             spots = [spot for spot, token in enumerate(ids[number]) if token == mask_id]
             best = _fill(body, hidden[number, spots], tokenizer, num_best)
             offsets = [encoded[index].offsets[spot] for spot in spots]
-            answer = _answer(rows[places[index]]["text"], offsets, best)
+            answer = _answer(texts[index], offsets, best)
             if encoded[index] is not whole[index]:
                 answer["cut"] = ["source"]
             answered.append((places[index], answer))
         yield answered
+
+
+def _with_mask(text: str, own: str) -> str:
+    """Write masks as this vocabulary does, whatever family they were written for."""
+    for mask in ROLES["mask"]:
+        text = text.replace(mask, own)
+    return text
 
 
 def tell_pairs(
@@ -131,7 +141,7 @@ def _fill(
     best, ids = probs.topk(min(num_best, probs.shape[-1]), dim=-1)
     return [
         [
-            {"token": tokenizer.decode([number]).strip(), "probability": round(value, 6)}
+            {"token": tokenizer.write_piece(number), "probability": round(value, 6)}
             for value, number in zip(values, numbers, strict=True)
         ]
         for values, numbers in zip(best.tolist(), ids.tolist(), strict=True)
@@ -155,10 +165,17 @@ def _shorten(first: list[int], second: list[int], budget: int) -> tuple[list[int
 
 
 def _answer(text: str, offsets: Sequence[tuple[int, int]], found: list) -> dict[str, Any]:
-    filled, last = [], 0
+    """Put the best token in the place of each mask."""
+    filled, last = "", 0
     for (start, end), best in zip(offsets, found, strict=True):
-        # A mask may have taken the space before it.
-        space = text[start:end][: len(text[start:end]) - len(text[start:end].lstrip())]
-        filled += [text[last:start], space, best[0]["token"]]
+        # A mask may have taken the space before it, which then belongs to the token.
+        took_space = text[start:end] != text[start:end].lstrip()
+        token = best[0]["token"]
+        filled += text[last:start]
+        if token.startswith("##"):
+            filled, token = filled.rstrip(), token[2:]
+        elif not took_space:
+            token = token.lstrip()
+        filled += token
         last = end
-    return {"prediction": "".join([*filled, text[last:]]), "masks": found}
+    return {"prediction": filled + text[last:], "masks": found}

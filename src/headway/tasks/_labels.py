@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
 # Between several classes of a row, in a table.
 _SEPARATOR = "|"
+_NUMBER = re.compile(r"-?\d{1,18}")
 
 
 def label_names(value: Any, *, several: bool) -> list[str]:
@@ -38,6 +40,6 @@ def order_labels(names: Iterable[str]) -> tuple[str, ...]:
     """Put classes in order: numbers by size, words by the alphabet."""
 
     def key(name: str) -> tuple:
-        return (0, int(name), name) if name.lstrip("-").isdecimal() else (1, 0, name)
+        return (0, int(name), name) if _NUMBER.fullmatch(name) else (1, 0, name)
 
     return tuple(sorted(set(names), key=key))

@@ -9,7 +9,7 @@ from typing import Any
 
 from headway import registry
 from headway.errors import ConfigError, FileError
-from headway.files import folder
+from headway.files import folder, vocabulary
 from headway.files.manifest import read_json
 from headway.tasks._model import FORMAT, Model, make_task
 from headway.tasks._task import Head, Task
@@ -42,7 +42,9 @@ def load(
     own, more = _read_own(path), []
     found = folder.read_model(path, kind=None if task is None else task.head)
     tokenizer = read_tokenizer(
-        path, names=folder.read_special_tokens(path), settings=folder.read_tokenizer_config(path)
+        path,
+        names=vocabulary.read_special_tokens(path),
+        settings=vocabulary.read_tokenizer_config(path),
     )
     if problems := _tokenizer_problems(tokenizer, found.body.config):
         raise FileError("; ".join(problems), where=str(path))
@@ -62,7 +64,7 @@ def load(
                 f"{found.kind}"
             )
         task_name, task = fitting
-    saved = own.labels or found.labels
+    saved = own.labels or _result_names(found)
     head, is_loaded = _make_head(found, task, labels, saved)
     if found.head and not is_loaded:
         more.append(f"{path} tells other classes apart: its head is newly initialized")
@@ -79,6 +81,16 @@ def load(
         notes=[*more, *_notes(found, path)],
     )
     return model.to_precision(precision)
+
+
+def _result_names(found: folder.Loaded) -> tuple[str, ...]:
+    """Name the results of a published head; where the folder does not, as others do."""
+    weight = found.head.get("output.weight")
+    if found.kind not in ("sequence", "token") or weight is None:
+        return found.labels
+    if len(found.labels) == len(weight):
+        return found.labels
+    return tuple(f"LABEL_{number}" for number in range(len(weight)))
 
 
 def _make_head(
@@ -114,6 +126,8 @@ def _notes(found: folder.Loaded, path: Path) -> list[str]:
     if found.fresh:
         names = " and ".join(name.replace("_", " ") for name in found.fresh)
         notes.append(f"{path} has no {names}: newly initialized, to be trained")
+    if found.changed:
+        notes.append(f"{path}: changed since it was saved: {', '.join(found.changed)}")
     if found.unused:
         notes.append(f"{path}: not used: {', '.join(found.unused)}")
     return notes
@@ -124,7 +138,8 @@ def _fitting_task(found: folder.Loaded) -> tuple[str, Task] | None:
     for name in registry.list_keys("tasks"):
         task_class = registry.load_class("tasks", name)
         if found.kind in task_class.heads:
-            settings = task_class.settings_of(found.kind, found.key, len(found.labels))
+            names = _result_names(found)
+            settings = task_class.settings_of(found.kind, found.key, len(names), found.problem)
             if settings is not None:
                 return name, make_task(name, settings)
     return None

@@ -13,7 +13,7 @@ import torch
 from headway import registry
 from headway.data.lines import find_damage
 from headway.errors import ConfigError, FileError, RequestError, nearest
-from headway.files import folder
+from headway.files import folder, vocabulary
 from headway.files.manifest import write_folder, write_json
 from headway.layers.packed import has_fast_bf16, pack
 from headway.memory import keep_freed_memory
@@ -61,7 +61,7 @@ def _has(record: Any, column: str) -> bool:
 def _texts_in(record: Any, column: str) -> list[str] | None:
     """Give the text, or the list of words, in a column; None if there is neither."""
     value = record.get(column) if isinstance(record, Mapping) else None
-    values = value if isinstance(value, list) and column == "words" else [value]
+    values: list[Any] = value if isinstance(value, list) and column == "words" else [value]
     return values if values and all(isinstance(text, str) for text in values) else None
 
 
@@ -150,10 +150,15 @@ class Model:
         if not records:
             return []
         keep_freed_memory()
-        # Right after training the body still drops out.
-        self.body.eval()
+        self.stop_training()
         task = self._task_with(settings)
         return task.predict(self.body, self.head, records, self.setting, progress)
+
+    def stop_training(self) -> None:
+        """Switch dropout off: right after an update body and head still have it."""
+        self.body.eval()
+        if self.head is not None:
+            self.head.eval()
 
     def _task_with(self, settings: Mapping[str, Any]) -> Task:
         if not settings:
@@ -253,15 +258,17 @@ class Model:
             kind=self.kind,
             head=self.head,
             labels=self.labels,
+            problem=getattr(self.task, "problem_type", ""),
         )
         names = self.tokenizer.special_names()
         roles = _ENCODER_ROLES if self.body.kind == "encoder" else _ROLES
         special = {theirs: names[ours] for theirs, ours in roles.items() if ours in names}
-        folder.write_tokenizer(
+        vocabulary.write_tokenizer(
             draft,
             self.tokenizer.to_json(),
             special=special,
             has_segments=getattr(self.body.config, "type_vocab_size", 1) > 1,
+            max_tokens=self.body.config.max_tokens,
         )
         generation = self.task.generation(self.setting)
         if generation is not None:

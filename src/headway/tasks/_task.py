@@ -35,6 +35,7 @@ class Encoded:
         notes: What else was lost or mended -> how often.
         plan: Gives the examples of another epoch, where each has its own.
         epoch: Which one these are of.
+        alike_from: First epoch from which on all have about as many tokens in as many examples.
     """
 
     examples: Sequence[Example]
@@ -45,6 +46,7 @@ class Encoded:
     notes: Mapping[str, int] = field(default_factory=dict)
     plan: Callable[[int], Encoded] | None = None
     epoch: int = 0
+    alike_from: int = 0
 
     def at(self, epoch: int) -> Encoded:
         """Give the examples of an epoch, counted from 0."""
@@ -123,10 +125,13 @@ class Task(Protocol):
         ...
 
     @staticmethod
-    def settings_of(kind: str, architecture: str, num_labels: int) -> dict[str, Any] | None:
+    def settings_of(
+        kind: str, architecture: str, num_labels: int, problem: str
+    ) -> dict[str, Any] | None:
         """Give the settings with which it works with a published head, one of `heads`.
 
-        None where a folder with that head, and so many named results, is another task's.
+        None where a folder with that head, so many results and this `problem_type` is another
+        task's.
         """
         ...
 

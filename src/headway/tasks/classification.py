@@ -77,9 +77,18 @@ class Classification:
         return "sequence" if self.pooling == "published" else "body"
 
     @staticmethod
-    def settings_of(kind: str, architecture: str, num_labels: int) -> dict[str, Any] | None:
+    def settings_of(
+        kind: str, architecture: str, num_labels: int, problem: str
+    ) -> dict[str, Any] | None:
         """Work with a published classifier as it is."""
-        return {} if kind == "sequence" and num_labels != 1 else None
+        if kind != "sequence" or problem == "regression" or (num_labels == 1 and not problem):
+            return None
+        return {"multi_label": problem == "multi_label_classification"}
+
+    @property
+    def problem_type(self) -> str:
+        """Say what published configs call this."""
+        return f"{'multi' if self.multi_label else 'single'}_label_classification"
 
     def make_head(self, body: Body, labels: Sequence[str]) -> Head:
         """Build pooling and classifier."""

@@ -96,7 +96,7 @@ class MaskedLm:
         return "masked_lm" if self.pair == "none" else "masked_lm_pair"
 
     @staticmethod
-    def settings_of(kind: str, architecture: str, num_labels: int) -> dict[str, Any]:
+    def settings_of(kind: str, architecture: str, num_labels: int, problem: str) -> dict[str, Any]:
         """Learn pairs where the head tells them apart: ALBERT's by order, the others' by place."""
         if kind not in ("masked_lm_pair", "pair"):
             return {}
@@ -205,6 +205,7 @@ class MaskedLm:
             unknown={"text": store.info.unknown},
             plan=next_plan,
             epoch=epoch,
+            alike_from=self.short_epochs if has_short else 0,
         )
 
     def collate(

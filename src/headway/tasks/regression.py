@@ -72,9 +72,14 @@ class Regression:
         return "sequence" if self.pooling == "published" else "body"
 
     @staticmethod
-    def settings_of(kind: str, architecture: str, num_labels: int) -> dict[str, Any] | None:
+    def settings_of(
+        kind: str, architecture: str, num_labels: int, problem: str
+    ) -> dict[str, Any] | None:
         """Work with a published head of one result as it is."""
-        return {} if kind == "sequence" and num_labels == 1 else None
+        is_number = num_labels == 1 and problem in ("", "regression")
+        return {} if kind == "sequence" and is_number else None
+
+    problem_type: ClassVar[str] = "regression"
 
     def make_head(self, body: Body, labels: Sequence[str]) -> Head:
         """Build pooling and a layer of one result."""

@@ -68,7 +68,9 @@ class Tagging:
         return "token"
 
     @staticmethod
-    def settings_of(kind: str, architecture: str, num_labels: int) -> dict[str, Any] | None:
+    def settings_of(
+        kind: str, architecture: str, num_labels: int, problem: str
+    ) -> dict[str, Any] | None:
         """Work with a published tagger as it is."""
         return {}
 

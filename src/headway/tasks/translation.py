@@ -97,7 +97,7 @@ class Translation:
         return "translation"
 
     @staticmethod
-    def settings_of(kind: str, architecture: str, num_labels: int) -> dict[str, Any]:
+    def settings_of(kind: str, architecture: str, num_labels: int, problem: str) -> dict[str, Any]:
         """Take the defaults: there is one kind of head."""
         return {}
 

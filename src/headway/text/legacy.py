@@ -6,6 +6,7 @@ were trained with.
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -40,7 +41,9 @@ def read_tokenizer(
         return Tokenizer.from_file(folder / "tokenizer.json", names)
     what, path, make = _find(folder)
     with muted(), one_line(f"the {what} cannot be read", where=str(path)):
-        tokenizer = Tokenizer(make(path, names, settings), names)
+        engine = make(path, names, settings)
+        _add_listed(engine, _listed_tokens(folder, settings), where=str(folder))
+        tokenizer = Tokenizer(engine, names)
         tokenizer.try_out()
     return tokenizer
 
@@ -55,6 +58,41 @@ def _find(folder: Path) -> tuple[str, Path, Callable[..., Engine]]:
         if (folder / name).is_file():
             return "SentencePiece model", folder / name, _unigram
     raise FileError("there is no tokenizer.json", where=str(folder))
+
+
+def _listed_tokens(folder: Path, settings: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+    """Find the tokens that a folder adds to its vocabulary: id -> how it is written."""
+    found: dict[int, dict[str, Any]] = {}
+    path = folder / "added_tokens.json"
+    listed = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    for token, number in listed.items():
+        found[int(number)] = {"content": token}
+    decoder = settings.get("added_tokens_decoder")
+    for number, written in (decoder if isinstance(decoder, dict) else {}).items():
+        if isinstance(written, dict) and isinstance(written.get("content"), str):
+            found[int(number)] = written
+    return found
+
+
+def _add_listed(engine: Engine, listed: Mapping[int, Mapping[str, Any]], *, where: str) -> None:
+    """Add tokens at the ids that the folder gives them.
+
+    Raises:
+        FileError: if one cannot have its id.
+    """
+    flags = ("special", "lstrip", "rstrip", "single_word", "normalized")
+    for number in sorted(listed):
+        written = listed[number]
+        token = AddedToken(
+            written["content"],
+            **{name: bool(written[name]) for name in flags if name in written},
+        )
+        (engine.add_special_tokens if written.get("special") else engine.add_tokens)([token])
+        if (place := engine.token_to_id(written["content"])) != number:
+            raise FileError(
+                f"{written['content']!r} is to be token {number}, but comes out as {place}",
+                where=where,
+            )
 
 
 def _add_specials(

@@ -198,9 +198,14 @@ class Tokenizer:
         return goes_on
 
     @property
+    def kind(self) -> str:
+        """Name the model that cuts words into pieces: WordPiece, BPE, Unigram or WordLevel."""
+        return type(self._engine.model).__name__
+
+    @property
     def marks_spaces(self) -> bool:
         """Say whether a space belongs to the piece after it; else what goes on is marked."""
-        return type(self._engine.model).__name__ != "WordPiece"
+        return self.kind != "WordPiece"
 
     @cached_property
     def is_special(self) -> np.ndarray:
@@ -221,6 +226,20 @@ class Tokenizer:
         """Write ids as text, leaving special tokens out."""
         with one_line("the tokenizer cannot decode this"):
             return self._engine.decode(list(ids), skip_special_tokens=True)
+
+    def write_piece(self, token_id: int) -> str:
+        """Write one token as it stands in a text: " cat" after a space, "##s" where it goes on.
+
+        Special tokens, and bytes that make no character alone, are written as the vocabulary does.
+        """
+        piece = self.token_of(token_id)
+        written = self.decode([token_id]).strip()
+        if token_id < len(self.is_special) and self.is_special[token_id]:
+            return piece
+        if not self.marks_spaces or not written or "\ufffd" in written:
+            return piece
+        begins = not self.continues_word[token_id]
+        return f" {written}" if begins and piece[:1] in ("\u2581", "\u0120") else written
 
     def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
         """Write many rows of ids as text, in parallel."""

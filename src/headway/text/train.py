@@ -138,6 +138,10 @@ def train_tokenizer(
     engine, trainer = KINDS[kind](vocab_size - len(specials.last), specials.unknown)
     normal = [normalizers.NFC()] + ([normalizers.Lowercase()] if lowercase else [])
     engine.normalizer = normalizers.Sequence(normal)
+    if kind == "wordpiece":
+        # As published: no control characters, Chinese characters one by one, no accents where
+        # case is folded.
+        engine.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     if kind == "unigram":
         # The library would find special tokens of brackets in a text.
         engine.pre_tokenizer = pre_tokenizers.Sequence(

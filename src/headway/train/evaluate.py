@@ -68,7 +68,7 @@ def mean_losses(
     correct: dict[str, float] = {}
     setting, device = model.setting, next(model.body.parameters()).device
     lengths = examples.lengths.sum(1).tolist()
-    model.body.eval()
+    model.stop_training()
     with torch.inference_mode():
         for part in inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=512):
             if stopping():

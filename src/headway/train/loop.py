@@ -95,8 +95,22 @@ class Trainer:
         self._must_drop = must_drop
         self._plan: list[np.ndarray] = []
         self._planned_epoch = -1
+        self.total_steps = options.steps or self._count_steps(options.epochs)
         self.steps_per_epoch = len(self._plan_of(0))
-        self.total_steps = options.steps or max(1, round(options.epochs * self.steps_per_epoch))
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the examples so far."""
+        state = self.state
+        part = state.step_in_epoch / len(self._plan_of(state.epoch)) if state.step_in_epoch else 0
+        return state.epoch + part
+
+    def _count_steps(self, epochs: float) -> int:
+        """Count the updates of so many passes; the first ones may be cut otherwise."""
+        whole, last = int(epochs), self.source.alike_from
+        sizes = {e: len(self._plan_of(e)) for e in range(min(whole, last) + 1)}
+        count = sum(sizes[min(epoch, last)] for epoch in range(whole))
+        return max(1, round(count + (epochs - whole) * sizes[min(whole, last)]))
 
     def _plan_of(self, epoch: int) -> list[np.ndarray]:
         if epoch != self._planned_epoch:

@@ -50,6 +50,7 @@ def _mix_epoch(
         unknown={side: sum(part.unknown[side] for part in current) for side in whole.unknown},
         plan=partial(_mix_epoch, parts, weights, seed),
         epoch=epoch,
+        alike_from=max(part.alike_from for part in current),
     )
 
 

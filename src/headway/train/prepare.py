@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from headway import registry
 from headway.data.lines import STDIN, fingerprint
 from headway.errors import ConfigError, FileError, nearest
 from headway.files.folder import check_sizes, list_files, make_body
+from headway.layers.dropout import Dropout
 from headway.recipe import Recipe, convert_settings
 from headway.tasks._load import load
 from headway.tasks._model import Model, make_task
@@ -24,6 +26,9 @@ from headway.text.tokenizer import Tokenizer
 from headway.text.train import check_kind, train_tokenizer
 from headway.train.loop import resolve_precision
 from headway.train.material import Examples, Material, find_material
+
+# What may differ from the folder that model.path names.
+_CHANGEABLE = frozenset({"dropout"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +70,7 @@ def prepare(recipe: Recipe, *, tokenizer_file: Path | None = None) -> Prepared:
         raise FileError("the run began with data from standard input, which is gone")
     material = find_material(recipe, task)
     model = _make_model(recipe, task, material, tokenizer_file)
+    model.notes += tuple(_length_notes(recipe, model))
     examples = material.encode(model)
     recipe = _resolve_words(recipe, score_name)
     return Prepared(
@@ -167,8 +173,8 @@ def check_model_section(recipe: Recipe) -> None:
                 "text.add-words adds to the vocabulary of model.path, but there is none",
                 hint="a fresh vocabulary is learned from your text: raise text.vocab-size",
             )
-    elif recipe.model.settings or recipe.model.preset:
-        names = ", ".join(sorted(recipe.model.settings)) or "preset"
+    elif set(recipe.model.settings) - _CHANGEABLE or recipe.model.preset:
+        names = ", ".join(sorted(set(recipe.model.settings) - _CHANGEABLE)) or "preset"
         raise ConfigError(
             f"model.path brings its own sizes, but the recipe also sets {names}",
             hint="leave one of the two out",
@@ -202,6 +208,7 @@ def _make_model(
     torch.manual_seed(recipe.training.seed)
     if section.path is not None:
         model = load(section.path, task=task, task_name=name, labels=material.labels)
+        _change_dropout(model, section.settings)
         if recipe.text.add_words:
             if tokenizer_file is None:
                 words = pick_words(material.texts(), model.tokenizer, recipe.text.add_words)
@@ -241,6 +248,30 @@ def _make_model(
         labels=material.labels,
         notes=_vocabulary_notes(recipe, tokenizer),
     )
+
+
+def _change_dropout(model: Model, settings: Mapping[str, Any]) -> None:
+    """Let a body drop out at another rate than it was saved with."""
+    if "dropout" not in settings:
+        return
+    rate = settings["dropout"]
+    model.body.config = dataclasses.replace(model.body.config, dropout=rate)
+    if problems := model.body.config.check():
+        raise ConfigError("model: " + "; ".join(problems))
+    for layer in model.body.modules():
+        if isinstance(layer, Dropout):
+            layer.rate = rate
+
+
+def _length_notes(recipe: Recipe, model: Model) -> list[str]:
+    """Say where examples come out shorter than was asked for."""
+    asked = recipe.task.settings.get("max_tokens", 0)
+    longest = model.setting.max_tokens
+    if asked <= longest:
+        return []
+    return [
+        f"task.max-tokens is {asked}, but the model reads {longest} at most: examples are cut there"
+    ]
 
 
 def _vocabulary_notes(recipe: Recipe, tokenizer: Tokenizer) -> list[str]:

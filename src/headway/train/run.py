@@ -242,7 +242,7 @@ class _Run:
         losses = {name: total / count for name, (total, count) in state.loss_sums.items()}
         report = Report(
             step=state.step,
-            epoch=round(state.epoch + state.step_in_epoch / self.trainer.steps_per_epoch, 4),
+            epoch=round(self.trainer.epoch, 4),
             loss=sum(losses.values()),
             losses=losses,
             tokens_per_second=round(state.report_tokens / max(state.report_seconds, 1e-9), 1),
@@ -318,7 +318,7 @@ class _Run:
         )
         line = {
             "step": state.step,
-            "epoch": round(state.step / self.trainer.steps_per_epoch, 4),
+            "epoch": round(self.trainer.epoch, 4),
             "valid": {"loss": event.loss, **event.scores},
             "is_best": is_best,
             "seconds": round(state.seconds, 3),
@@ -366,9 +366,8 @@ class _Run:
         best = self.state.best_score
         if best is not None and self.score_name in ("loss", "perplexity"):
             best = -best
-        epochs = self.state.step / self.trainer.steps_per_epoch
         for file, weight in self.passes.items():
-            yield Note(text=f"{file}: {weight * epochs:.2f} passes")
+            yield Note(text=f"{file}: {weight * self.trainer.epoch:.2f} passes")
         log_line(self.run_dir, f"finished at step {self.state.step}")
         yield Finished(
             step=self.state.step,

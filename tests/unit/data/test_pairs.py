@@ -351,3 +351,26 @@ def test_chunks_of_a_document_follow_each_other():
     same = starts[1:] % 64 != 0
     assert sum(same) > 150
     assert (starts[1:] == ends[:-1])[same].all()
+
+
+@pytest.mark.parametrize("num_segments", [3, 8, 30, 300])
+@pytest.mark.parametrize("kind", ["next-sentence", "sentence-order"])
+def test_lengths_say_little_of_whether_a_pair_is_true(kind, num_segments):
+    trees = pytest.importorskip("sklearn.tree")
+    random = np.random.default_rng(0)
+    num_documents = 24_000 // num_segments
+    lengths = random.integers(4, 40, size=num_documents * num_segments)
+    starts = np.concatenate([[0], lengths.cumsum()])
+    store = Store(
+        ids=random.integers(0, 5000, starts[-1]).astype(np.uint16),
+        segments=starts,
+        documents=np.arange(0, len(starts), num_segments),
+        info=StoreInfo(files=[]),
+    )
+    plan = plan_pairs(store, budget=125, kind=kind, seed=0, epoch=0)
+    first, second = (plan.ranges[:, i + 1] - plan.ranges[:, i] for i in (0, 2))
+    seen = np.stack([first, second, first + second], axis=1)
+    half = len(seen) // 2
+    tree = trees.DecisionTreeClassifier(min_samples_leaf=100, random_state=0)
+    tree.fit(seen[:half], plan.labels[:half])
+    assert tree.score(seen[half:], plan.labels[half:]) < 0.57
