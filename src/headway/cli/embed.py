@@ -38,7 +38,8 @@ class Options:
     precision: str = "fp32"
     """fp32, bf16, or auto: bf16 where the hardware multiplies it."""
     out: Path | None = None
-    """Write a NumPy file, rows x width, in place of JSONL; with --pool tokens a row is a word."""
+    """Write a NumPy file, rows x width, in place of JSONL. With --pool tokens a row is a word, and
+    FILE.words.tsv says which: the text's number, counted from 0, and the word."""
 
 
 def run(options: Options) -> int:
@@ -48,6 +49,7 @@ def run(options: Options) -> int:
     import torch.nn.functional as F
 
     from headway.cli import _records
+    from headway.files.manifest import write_text
     from headway.tasks._embedding import embed
 
     model = _records.open_model(options.model, precision=options.precision)
@@ -63,6 +65,11 @@ def run(options: Options) -> int:
         vectors = [F.normalize(item, dim=-1) for item in vectors]
     if options.out is not None:
         _save(options.out, vectors)
+        if options.pool == "tokens":
+            lines = [
+                f"{place}\t{word}\n" for place, item in enumerate(found) for word in item.words
+            ]
+            write_text(options.out.with_name(f"{options.out.name}.words.tsv"), "".join(lines))
         return 0
     for text, item, rows in zip(texts, found, vectors, strict=True):
         values = [[round(value, 7) for value in row] for row in rows.tolist()]

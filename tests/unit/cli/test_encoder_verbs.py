@@ -444,6 +444,17 @@ def test_help_shows_the_examples(module, shell):
         assert example in text
 
 
+def test_embed_says_which_word_a_row_is(shell, tmp_path):
+    out = tmp_path / "words.npy"
+    shell.answer("embed", "bert", "texts.txt", "--pool", "tokens", "--out", out)
+    rows = [
+        line.split("\t") for line in (tmp_path / "words.npy.words.tsv").read_text().splitlines()
+    ]
+    assert len(rows) == len(np.load(out))
+    assert rows[:3] == [["0", "the"], ["0", "cat"], ["0", "sat"]]
+    assert rows[-1] == ["2", "bird"]
+
+
 # evaluate
 
 
