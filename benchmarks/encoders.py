@@ -93,7 +93,9 @@ class Work:
             # once are then seen again, and so small a network learns something in the time.
             "data.max-rows": "30000",
             "task.max-tokens": "32",
-            "task.short-tokens": "0",
+            "training.peak-lr": "1e-3",
+            "training.betas": ["0.9", "0.98"],
+            "training.warmup-steps": "300",
             **_length(self.tiny_tokens),
         }
         first = self.out / "tiny"
@@ -106,7 +108,7 @@ class Work:
             recipe = recipes.read(recipes.find(MINIS["BERT"]), changes)
             prepare_run(recipe).model.save(first)
         return [
-            Job(name, MINIS["BERT"], flags | {"model.path": str(first)} | changes)
+            Job(name, "domain-adapt", flags | {"model.path": str(first)} | changes)
             for name, changes in ABLATION.items()
         ]
 
@@ -123,7 +125,7 @@ class Work:
                     "model.path": str(model),
                     "training.batch-tokens": "2048",
                     "training.peak-lr": "3e-4",
-                    "training.epochs": "6",
+                    "training.epochs": "2",
                     "training.evaluate-steps": "50",
                 },
             )

@@ -106,8 +106,8 @@ def test_the_loss_falls_on_a_learnable_toy(key, architecture):
     assert np.mean(losses[-10:]) < 0.1 * losses[0]
     model.body.eval()
     answers = model.predict(rows)
-    wanted = [row.get("target", row.get("label")) for row in rows]
-    if isinstance(wanted[0], str):
+    wanted = [gold_answer(row) for row in rows]
+    if wanted[0] is not None and not isinstance(wanted[0], float):
         right = sum(a["prediction"] == w for a, w in zip(answers, wanted, strict=True))
         assert right >= 0.9 * len(rows)
 
@@ -132,13 +132,20 @@ def test_answers_do_not_depend_on_neighbours(key, architecture):
         assert model.predict([row])[0]["prediction"] == answer["prediction"]
 
 
+def gold_answer(row: dict):
+    """Give what a perfect model would say of a row."""
+    if "answers" in row:
+        return row["answers"][0]["text"]
+    return next((row[key] for key in ("target", "label", "tags") if key in row), None)
+
+
 @pytest.mark.parametrize(("key", "architecture"), CASES)
 def test_gold_answers_score_perfectly_and_survive_json(key, architecture):
     model = make(key, architecture)
     rows = [{"source": "x", "target": f"one two three four five {i}"} for i in range(5)]
     if "target" not in model.task.columns:
         rows = rows_of(model.task)
-    gold = [{"prediction": row.get("target", row.get("label", row.get("tags")))} for row in rows]
+    gold = [{"prediction": gold_answer(row)} for row in rows]
     gold = json.loads(json.dumps(gold))
     for item in model.task.statistics(gold, rows):
         assert item.value() == pytest.approx(0.0 if item.name.endswith("error") else 100.0)

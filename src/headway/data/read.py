@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from headway.data.corpora import read_conll, squad_rows
 from headway.data.lines import STDIN, find_damage, is_blank, label_file, read_lines
 from headway.data.records import (
     RECIPE_FLAGS,
@@ -54,8 +55,8 @@ def read_records(
     The suffix (before .gz) tells the format: .jsonl, .ndjson and .json hold a JSON object on each
     line (or, .json, one array), .tsv a header and fields between tabs without quoting, .csv a
     header and quoted fields, .conll a word and its tag on each line and a blank line between
-    sentences, and anything else is plain text. As many plain text files as there
-    are columns are parallel: line i of each makes record i.
+    sentences, .json may be SQuAD's, and anything else is plain text. As many plain text files as
+    there are columns are parallel: line i of each makes record i.
 
     Args:
         paths: Files; "-" is standard input, whose format is told by its first line.
@@ -174,6 +175,10 @@ def _read_json_lines(file: DataFile, sink: Sink) -> None:
 def _read_json(file: DataFile, sink: Sink) -> None:
     lines = list(file.lines)
     first = next((line for line in lines if not is_blank(line)), "")
+    if first.lstrip().startswith("{") and (found := squad_rows("\n".join(lines))) is not None:
+        for place, row in found:
+            _add_value(sink, (f"{file.label}, question", place), row, escapes=True)
+        return
     if not first.lstrip().startswith("["):
         _read_json_lines(DataFile(label=file.label, kind="jsonl", lines=lines), sink)
         return
@@ -210,44 +215,11 @@ def _reject_constant(name: str) -> None:
 _DECODER = json.JSONDecoder(parse_constant=_reject_constant)
 
 
-def _read_conll(file: DataFile, sink: Sink) -> None:
-    """Read a word a line, its tag in the last column, and a blank line between sentences."""
-    label = f"{file.label}, line"
-    words: list[str] = []
-    tags: list[str] = []
-    first, problem = 1, ""
-
-    def finish() -> None:
-        nonlocal problem
-        if problem:
-            sink.reject((label, first), problem)
-        elif words:
-            sink.add((label, first), {"words": [*words], **({"tags": [*tags]} if tags else {})})
-        words.clear()
-        tags.clear()
-        problem = ""
-
-    for number, line in enumerate(file.lines, 1):
-        if is_blank(line) or line.startswith("-DOCSTART-"):
-            finish()
-            continue
-        if not words:
-            first = number
-        fields = line.split("\t") if "\t" in line else line.split()
-        words.append(fields[0].strip())
-        if len(fields) > 1:
-            tags.append(fields[-1].strip())
-        if not problem and tags and len(tags) != len(words):
-            problem = f"line {number} has {len(fields)} columns, unlike the lines before it"
-        problem = problem or find_damage(line) or ""
-    finish()
-
-
 _READERS: dict[str, Callable[[DataFile, Sink], None]] = {
     "jsonl": _read_json_lines,
     "json": _read_json,
     "tsv": read_tsv,
     "csv": read_csv,
-    "conll": _read_conll,
+    "conll": read_conll,
     "text": _read_plain,
 }

@@ -21,7 +21,7 @@ def first_places(documents: Tensor) -> Tensor:
     return ((documents != before) & (documents > 0)).flatten().nonzero().squeeze(1)
 
 
-def _members(documents: Tensor) -> Tensor:
+def members_of(documents: Tensor) -> Tensor:
     """Say which tokens belong to which document.
 
     Args:
@@ -52,7 +52,7 @@ def mean_of_documents(hidden: Tensor, documents: Tensor) -> Tensor:
     Returns:
         pooled: (N, D) float. One row for each document, in the order of the batch.
     """
-    members = _members(documents)
+    members = members_of(documents)
     counts = members.sum(-1)
     # (B, N, T) x (B, T, D) -> (B, N, D)
     means = members.to(hidden.dtype) @ hidden / counts.clamp(min=1)[..., None]
@@ -85,7 +85,7 @@ class AttentionPooler(nn.Module):
             weights: (B, N, T) float32. Sum to 1 over T; all zero where a row has no such document.
         """
         scores = (torch.tanh(self.dense(hidden)) @ self.query.to(hidden.dtype)).float()
-        members = _members(documents)
+        members = members_of(documents)
         masked = scores[:, None, :].masked_fill(~members, -torch.inf)
         return masked.softmax(-1).nan_to_num(0.0)
 
@@ -93,7 +93,7 @@ class AttentionPooler(nn.Module):
         """Pool every document, (N, D) float."""
         weights = self.weights(memory.hidden, memory.documents)
         pooled = (weights.to(memory.hidden.dtype) @ memory.hidden).flatten(0, 1)
-        exists = _members(memory.documents).any(-1).flatten().nonzero().squeeze(1)
+        exists = members_of(memory.documents).any(-1).flatten().nonzero().squeeze(1)
         return pooled.index_select(0, exists)
 
 

@@ -15,7 +15,6 @@ from headway.data.order import inference_batches
 from headway.errors import nearest
 from headway.layers.heads import PooledHead
 from headway.layers.pooling import AttentionPooler, mean_pool, published_pool
-from headway.layers.side import Side
 from headway.memory import keep_freed_memory
 from headway.tasks._task import Body, Encoded, Progress, Record, Setting
 from headway.text.tokenizer import Tokenizer
@@ -189,40 +188,33 @@ def score_texts(
         device: Where `score` computes.
         progress: Told how far it is.
     """
-    keep_freed_memory()
-    lengths = encoded.lengths[:, 0].tolist()
-    done = 0
-    for chosen in inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=_BATCH_ROWS):
-        batch = collate_texts([[encoded.examples[index]] for index in chosen], setting)
+    for places, batch in batches_of(encoded.examples, setting, device, progress):
         with torch.inference_mode():
-            logits = score(batch.to(device)).float().cpu()
-        yield Scored([encoded.examples[index].index for index in chosen], logits)
-        done += len(chosen)
-        if progress is not None:
-            progress(Progress(done=done, total=len(lengths)))
+            logits = score(batch).float().cpu()
+        yield Scored([encoded.examples[place].index for place in places], logits)
 
 
 def batches_of(
-    ids: Sequence[list[int]],
-    tokenizer: Tokenizer,
+    examples: Sequence[Example],
+    setting: Setting,
     device: torch.device,
     progress: Callable[[Progress], None] | None = None,
-) -> Iterator[tuple[list[int], Side]]:
-    """Give texts batch by batch, those of like length together.
+) -> Iterator[tuple[list[int], Batch]]:
+    """Give examples batch by batch, those of like length together.
 
     Yields:
-        places, side: Which texts, and the texts, (B, T).
+        places, batch: Which examples, and the examples, one a row.
     """
     keep_freed_memory()
-    lengths = list(map(len, ids))
+    lengths = [len(example.input_ids) for example in examples]
     done = 0
     for chosen in inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=_BATCH_ROWS):
         places = chosen.tolist()
-        side = Side.padded([ids[place] for place in places], pad_id=tokenizer.pad_id)
-        yield places, side.to(device)
+        batch = collate_texts([[examples[place]] for place in places], setting)
+        yield places, batch.to(device)
         done += len(places)
         if progress is not None:
-            progress(Progress(done=done, total=len(ids)))
+            progress(Progress(done=done, total=len(lengths)))
 
 
 def was_cut(encoded: Encoded) -> np.ndarray:

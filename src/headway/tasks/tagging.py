@@ -214,11 +214,10 @@ class Tagging:
         sentences = read_sentences(rows, setting.tokenizer)
         windows = self._windows(sentences, setting)
         tags = [["O"] * len(sentence.words) for sentence in sentences]
-        ids = [window.ids for window in windows]
-        device = device_of(body)
-        for chosen, side in batches_of(ids, setting.tokenizer, device, progress):
+        examples = [Example(place, window.ids) for place, window in enumerate(windows)]
+        for chosen, batch in batches_of(examples, setting, device_of(body), progress):
             with torch.inference_mode():
-                best = head(body.encode(side).hidden).float().argmax(-1).cpu().numpy()
+                best = head(body.encode(batch.source).hidden).float().argmax(-1).cpu().numpy()
             for place, row in zip(chosen, best, strict=True):
                 window = windows[place]
                 sentence = sentences[window.sentence]

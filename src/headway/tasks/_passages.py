@@ -1,0 +1,117 @@
+"""Questions beside their passages, long ones in windows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from headway.tasks._task import Record
+from headway.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A question and a passage as pieces.
+
+    Args:
+        text: The passage.
+        question: Pieces of the question.
+        ids: Pieces of the passage.
+        offsets: Characters [start, end) of each of them.
+    """
+
+    text: str
+    question: list[int]
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+
+    def characters_of(self, first: int, last: int) -> tuple[int, int]:
+        """Find the characters of a stretch of pieces; a space that a piece begins with is none."""
+        start, end = self.offsets[first][0], self.offsets[last][1]
+        while start < end and self.text[start].isspace():
+            start += 1
+        return start, end
+
+    def pieces_of(self, start: int, end: int) -> tuple[int, int] | None:
+        """Find the first and last piece of a stretch of characters; None if there is none."""
+        inside = [
+            place for place, (a, b) in enumerate(self.offsets) if a < end and b > start and b > a
+        ]
+        return (inside[0], inside[-1]) if inside else None
+
+
+@dataclass(frozen=True)
+class PassageWindow:
+    """A stretch of a passage with its question.
+
+    Args:
+        passage: Which passage.
+        first: Its first piece.
+        stop: The piece after its last.
+        offset: Where that first piece stands in `ids`.
+        second: First token of the second segment; None where the model knows none.
+        ids: All of it, special tokens included.
+    """
+
+    passage: int
+    first: int
+    stop: int
+    offset: int
+    second: int | None
+    ids: list[int]
+
+
+def read_passages(rows: Sequence[Record], tokenizer: Tokenizer) -> list[Passage]:
+    """Cut questions and passages into pieces.
+
+    Args:
+        rows: With "question" and "context".
+        tokenizer: Cuts texts into pieces.
+    """
+    questions = tokenizer.encode_ids([row["question"] for row in rows], bare=True)
+    contexts = [row["context"] for row in rows]
+    # Many questions share a passage.
+    unique = list(dict.fromkeys(contexts))
+    encoded = dict(zip(unique, tokenizer.encode_batch(unique), strict=True))
+    passages = []
+    for question, context in zip(questions, contexts, strict=True):
+        item = encoded[context]
+        kept = [place for place, token in enumerate(item.ids) if not tokenizer.is_special[token]]
+        ids, offsets = [item.ids[i] for i in kept], [item.offsets[i] for i in kept]
+        passages.append(Passage(context, question, ids, offsets))
+    return passages
+
+
+def cut_passages(
+    passages: Sequence[Passage], tokenizer: Tokenizer, *, longest: int, stride: int
+) -> list[PassageWindow]:
+    """Lay out question and passage; a long passage in windows.
+
+    Args:
+        passages: Any.
+        tokenizer: Knows the special tokens.
+        longest: Tokens of a window. A question may have half of it and is cut there.
+        stride: Pieces by which a window begins after the one before it.
+    """
+    windows = []
+    for number, passage in enumerate(passages):
+        question = passage.question[: longest // 2]
+        head = [tokenizer.start_id, *question, *tokenizer.between]
+        room = max(1, longest - len(head) - 1)
+        first = 0
+        while True:
+            stop = min(first + room, len(passage.ids))
+            windows.append(
+                PassageWindow(
+                    number,
+                    first,
+                    stop,
+                    len(head),
+                    len(head) if tokenizer.tells_segments else None,
+                    [*head, *passage.ids[first:stop], tokenizer.end_id],
+                )
+            )
+            if stop == len(passage.ids):
+                break
+            first += min(stride, room)
+    return windows

@@ -1,0 +1,320 @@
+"""Extractive question answering: find the stretch of a passage that answers a question.
+
+Needs: records with `question`, `context` and `answers`, a list of {"text", "start"} with the
+characters where each begins (none where the passage has no answer); or files in SQuAD's format.
+Compare: for kinds of words without a question, tagging.
+
+Example:
+    >>> Answering(max_tokens=384, stride_tokens=128).check()
+    []
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from headway.data.batch import Batch, Example
+from headway.layers.heads import TokenHead
+from headway.layers.losses import IGNORE, Loss
+from headway.layers.pooling import members_of
+from headway.metrics.answers import answer_statistics
+from headway.metrics.intervals import Statistics
+from headway.tasks._passages import Passage, cut_passages, read_passages
+from headway.tasks._task import NO_CHANCE, Body, Draw, Encoded, Head, Progress, Record, Setting
+from headway.tasks._texts import (
+    batches_of,
+    collate_texts,
+    device_of,
+    document_labels,
+    token_labels,
+)
+
+# Starts, and ends, that are tried with each other.
+_NUM_TRIED = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answering:
+    """Learn where in a passage the answer begins and where it ends."""
+
+    max_tokens: int = 384
+    """Length of an example, special tokens included; longer passages are read in windows."""
+    stride_tokens: int = 128
+    """Pieces by which a window begins after the one before it."""
+    max_answer_tokens: int = 30
+    """Longest answer, in pieces."""
+    no_answer: bool = False
+    """The passage may have no answer: then the first token is one, and "" may be given."""
+    threshold: float = 0.0
+    """With no_answer, how much better than none an answer must be, in logits."""
+    num_best: int = 1
+    """Answers given for each question."""
+    dropout: float = 0.0
+    """Rate on the hidden states; published models have none."""
+
+    columns: ClassVar[tuple[str, ...]] = ("question", "context", "answers")
+    inputs: ClassVar[tuple[str, ...]] = ("question", "context")
+    optional: ClassVar[tuple[str, ...]] = ()
+    bodies: ClassVar[tuple[str, ...]] = ("encoder",)
+    heads: ClassVar[tuple[str, ...]] = ("span",)
+    reads_corpus: ClassVar[bool] = False
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the scores, the one that chooses the best model first."""
+        return ("answer_f1", "exact_match")
+
+    @property
+    def head(self) -> str:
+        """A published layer of two results over every token."""
+        return "span"
+
+    @staticmethod
+    def settings_of(
+        kind: str, architecture: str, num_labels: int, problem: str
+    ) -> dict[str, Any] | None:
+        """Work with a published model as it is."""
+        return {}
+
+    def make_head(self, body: Body, labels: Sequence[str]) -> Head:
+        """Build a layer of two results: begins here, ends here."""
+        head = TokenHead(body.config.hidden_size, 2, dropout=self.dropout)
+        head.init_weights(getattr(body.config, "initializer_range", 0.02))
+        return head
+
+    def check(self) -> list[str]:
+        """Return every problem of the settings."""
+        problems = []
+        least = {"max_tokens": 16, "stride_tokens": 1, "max_answer_tokens": 1, "num_best": 1}
+        for name, bound in least.items():
+            if getattr(self, name) < bound:
+                value = getattr(self, name)
+                problems.append(f"{name} is {value}, but at least {bound} is needed")
+        if not 0 <= self.dropout < 1:
+            problems.append(f"dropout is {self.dropout}, but must be from 0 to below 1")
+        return problems
+
+    def texts(self, rows: Sequence[Record]) -> list[str]:
+        """Give the texts that a tokenizer is trained on."""
+        return [text for row in rows for text in (row["question"], row["context"])]
+
+    def find_labels(self, rows: Sequence[Record]) -> tuple[str, ...]:
+        """There are no classes."""
+        return ()
+
+    def check_row(self, row: Record, labels: Sequence[str] | None) -> str | None:
+        """Say what is wrong with a row's answers; None if nothing is."""
+        for name in ("question", "context"):
+            if not isinstance(row[name], str):
+                return f"{name} is no text"
+        answers = row["answers"]
+        if not isinstance(answers, list) or not all(isinstance(a, dict) for a in answers):
+            return "answers must be a list of objects with text and start"
+        if not answers and not self.no_answer:
+            return "there is no answer; with task.no-answer true that is allowed"
+        for answer in answers:
+            text, start = answer.get("text"), answer.get("start")
+            if not isinstance(text, str) or not text.strip():
+                return "an answer has no text"
+            if isinstance(start, bool) or not isinstance(start, int) or start < 0:
+                return f"the answer {text!r} has no start: the place of its first character"
+            if row["context"][start : start + len(text)] != text:
+                return f"the answer {text!r} is not at character {start} of the context"
+        return None
+
+    def encode(self, rows: Sequence[Record], setting: Setting) -> Encoded:
+        """Turn records into examples, a window of a passage each."""
+        passages = read_passages(rows, setting.tokenizer)
+        windows = self._windows(passages, setting)
+        lost, found, examples = 0, set(), []
+        spans: list[tuple[int, int] | None] = []
+        for row, passage in zip(rows, passages, strict=True):
+            answers = row.get("answers") or []
+            span = None
+            if answers:
+                first = answers[0]
+                span = passage.pieces_of(first["start"], first["start"] + len(first["text"]))
+                lost += span is None
+            spans.append(span)
+        for place, window in enumerate(windows):
+            span = spans[window.passage]
+            start = end = 0
+            if span is not None and window.first <= span[0] and span[1] < window.stop:
+                start, end = (window.offset + piece - window.first for piece in span)
+                found.add(window.passage)
+            allowed = np.full(len(window.ids), IGNORE)
+            allowed[0] = 1
+            allowed[window.offset : window.offset + window.stop - window.first] = 1
+            examples.append(
+                Example(
+                    place,
+                    window.ids,
+                    second=window.second,
+                    classes=(start, end),
+                    token_labels=allowed.tolist(),
+                )
+            )
+        answered = sum(span is not None for span in spans)
+        lengths = np.array([len(example.input_ids) for example in examples], np.int64)
+        return Encoded(
+            examples=examples,
+            lengths=lengths[:, None],
+            full_lengths={"context": lengths},
+            limits={"context": self._longest(setting)},
+            unknown={"context": 0},
+            notes={
+                "answers that no token stands for, never learned": lost,
+                "answers longer than any window, never learned": answered - len(found),
+            },
+        )
+
+    def _longest(self, setting: Setting) -> int:
+        return min(self.max_tokens, setting.max_tokens)
+
+    def _windows(self, passages: Sequence[Passage], setting: Setting):
+        return cut_passages(
+            passages, setting.tokenizer, longest=self._longest(setting), stride=self.stride_tokens
+        )
+
+    def collate(
+        self, rows: Sequence[Sequence[Example]], setting: Setting, draw: Draw = NO_CHANCE
+    ) -> Batch:
+        """Lay windows out in rows, with the tokens that may answer and those that do."""
+        batch = collate_texts(rows, setting)
+        examples = [example for row in rows for example in row]
+        allowed = torch.full_like(batch.source.ids, IGNORE)
+        flat = [label for example in examples for label in example.token_labels or ()]
+        allowed[batch.source.documents > 0] = torch.tensor(flat)
+        spans = torch.tensor([example.classes for example in examples])
+        return replace(batch, labels=allowed, document_labels=spans)
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        """Count the windows, once for where they begin and once for where they end."""
+        count = float(len(document_labels(batch)))
+        return {"start": count, "end": count}
+
+    def losses(self, body: Body, head: Head, batch: Batch) -> tuple[Loss, ...]:
+        """Sum the cross-entropy of both ends over the tokens that may answer, in nats.
+
+        Paper: Devlin et al. 2019 (arXiv 1810.04805), section 4.2: each end has half the weight.
+        """
+        log_probs = self._log_probs(body, head, batch)  # (N, T, 2)
+        spans, starts = document_labels(batch), _first_columns(batch)
+        losses = []
+        for side, name in enumerate(("start", "end")):
+            places = (starts + spans[:, side])[:, None]
+            total = -log_probs[..., side].gather(1, places).sum()
+            losses.append(Loss(name=name, total=total, count=float(len(spans)), weight=0.5))
+        return tuple(losses)
+
+    def _log_probs(self, body: Body, head: Head, batch: Batch) -> Tensor:
+        """Score every token of each window's row, -inf where it may not answer."""
+        members = members_of(batch.source.documents)  # (B, N, T)
+        allowed = members & (token_labels(batch) != IGNORE)[:, None]
+        logits = head(body.encode(batch.source).hidden).float()[:, None]  # (B, 1, T, 2)
+        masked = logits.masked_fill(~allowed[..., None], -torch.inf)
+        exists = members.any(-1).flatten().nonzero().squeeze(1)
+        return masked.flatten(0, 1).index_select(0, exists).log_softmax(1)
+
+    def predict(
+        self,
+        body: Body,
+        head: Head,
+        rows: Sequence[Record],
+        setting: Setting,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Answer questions.
+
+        Returns:
+            answers: For each record "prediction", the text of the best answer ("" for none),
+                its characters "start" and "end" in the context (0 and 0 for none), and "score",
+                in logits; with num_best above 1 all of them as "n_best".
+        """
+        passages = read_passages(rows, setting.tokenizer)
+        windows = self._windows(passages, setting)
+        examples = [
+            Example(place, window.ids, second=window.second) for place, window in enumerate(windows)
+        ]
+        found: list[list[tuple[float, int, int]]] = [[] for _ in rows]
+        none = [float("inf")] * len(rows)
+        device = device_of(body)
+        for chosen, batch in batches_of(examples, setting, device, progress):
+            with torch.inference_mode():
+                logits = head(body.encode(batch.source).hidden).float().cpu().numpy()
+            for place, scores in zip(chosen, logits, strict=True):
+                window = windows[place]
+                index = window.passage
+                none[index] = min(none[index], float(scores[0].sum()))
+                span = scores[window.offset : window.offset + window.stop - window.first]
+                found[index] += [
+                    (score, window.first + start, window.first + end)
+                    for score, start, end in self._best_spans(span)
+                ]
+        return [
+            self._answer(passage, spans, empty)
+            for passage, spans, empty in zip(passages, found, none, strict=True)
+        ]
+
+    def _best_spans(self, scores: np.ndarray) -> list[tuple[float, int, int]]:
+        """Find the best pairs of start and end, (T, 2) float -> score, start, end."""
+        starts, ends = (np.argsort(-scores[:, side])[:_NUM_TRIED] for side in (0, 1))
+        lengths = ends[None] - starts[:, None]
+        allowed = (lengths >= 0) & (lengths < self.max_answer_tokens)
+        sums = scores[starts, 0][:, None] + scores[ends, 1][None]
+        return [(float(sums[i, j]), int(starts[i]), int(ends[j])) for i, j in np.argwhere(allowed)]
+
+    def _answer(
+        self, passage: Passage, spans: list[tuple[float, int, int]], none: float
+    ) -> dict[str, Any]:
+        best: dict[tuple[int, int], float] = {}
+        for score, first, last in spans:
+            place = passage.characters_of(first, last)
+            best[place] = max(score, best.get(place, score))
+        ranked = [
+            {"text": passage.text[a:b], "start": a, "end": b, "score": round(score, 4)}
+            for (a, b), score in sorted(best.items(), key=lambda item: (-item[1], item[0]))
+        ]
+        nothing = {"text": "", "start": 0, "end": 0, "score": round(none, 4)}
+        if not ranked or (self.no_answer and none + self.threshold > ranked[0]["score"]):
+            ranked.insert(0, nothing if none < float("inf") else {**nothing, "score": 0.0})
+        first = ranked[0]
+        answer = {"prediction": first["text"], **{k: first[k] for k in ("start", "end", "score")}}
+        if self.num_best > 1:
+            answer["n_best"] = ranked[: self.num_best]
+        return answer
+
+    def generation(self, setting: Setting) -> None:
+        """Nothing is decoded."""
+
+    def statistics(
+        self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]
+    ) -> list[Statistics]:
+        """Compare answers as SQuAD does: F1 of words, exact match."""
+        said = [str(answer["prediction"]) for answer in predictions]
+        return answer_statistics(said, [[a["text"] for a in row["answers"]] for row in rows])
+
+    @staticmethod
+    def tiny_rows() -> list[dict[str, Any]]:
+        """Give passages where the answer is always the same two words."""
+        words = ("one", "two", "three")
+        rows = []
+        for i in range(48):
+            before = " ".join(words[: i % 3] + ("two",))
+            context = f"{before} ada byron {words[i % 3]}"
+            answers = [{"text": "ada byron", "start": len(before) + 1}]
+            rows.append({"question": "who", "context": context, "answers": answers})
+        return rows
+
+
+def _first_columns(batch: Batch) -> Tensor:
+    """Give the column of each document's first token, (N) int64."""
+    members = members_of(batch.source.documents)
+    exists = members.any(-1).flatten().nonzero().squeeze(1)
+    return members.int().argmax(-1).flatten().index_select(0, exists)
