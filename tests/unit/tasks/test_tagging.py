@@ -1,0 +1,218 @@
+"""Tags of words and answers in passages: windows, characters, files, and transformers."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from encoders import make_encoder, make_tokenizer
+from headway.data.read import read_records
+from headway.errors import DataError
+from headway.files.folder import make_body
+from headway.layers.losses import IGNORE
+from headway.metrics.answers import answer_f1, answer_statistics, normalize_answer
+from headway.tasks._load import load
+from headway.tasks._model import Model
+from headway.tasks._task import Setting
+from headway.tasks._words import cut_windows, read_sentences
+from headway.tasks.answering import Answering
+from headway.tasks.tagging import Tagging
+
+FAMILIES = ("bert", "roberta", "albert", "distilbert")
+WORDS = ["the", "cat", "sat", "on", "the", "mat", "unhappy", "dogs"]
+LABELS = ("O", "B-A", "I-A")
+
+
+def make(architecture: str, task, labels=()) -> Model:
+    base = make_encoder(architecture)
+    torch.manual_seed(3)
+    body = make_body(architecture, base.body.config, task.head).eval()
+    head = task.make_head(body, labels).eval()
+    with torch.no_grad():
+        for parameter in [*body.parameters(), *head.parameters()]:
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    name = type(task).__name__.lower()
+    return Model(
+        body,
+        base.tokenizer,
+        task,
+        task_name=name,
+        architecture=architecture,
+        head=head,
+        labels=labels,
+    )
+
+
+@pytest.mark.parametrize("architecture", FAMILIES)
+def test_transformers_tags_alike(architecture, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    model = make(architecture, Tagging(), LABELS)
+    model.save(tmp_path / "model")
+    theirs = transformers.AutoModelForTokenClassification.from_pretrained(tmp_path / "model")
+    ids = model.tokenizer.encode(" ".join(WORDS)).ids
+    with torch.no_grad():
+        best = theirs.eval()(torch.tensor([ids])).logits[0].argmax(-1).tolist()
+    (sentence,) = read_sentences([{"words": WORDS}], model.tokenizer)
+    raw = [theirs.config.id2label[best[1 + pieces[0]]] for pieces in sentence.pieces]
+    (answer,) = model.predict([{"words": WORDS}])
+    # The same tags, but that a span's first is written as one.
+    assert [tag[2:] for tag in raw] == [tag[2:] for tag in answer["prediction"]]
+    assert load(tmp_path / "model").predict([{"words": WORDS}]) == [answer]
+
+
+@pytest.mark.parametrize("architecture", FAMILIES)
+def test_transformers_answers_alike(architecture, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    model = make(architecture, Answering(max_tokens=48))
+    model.save(tmp_path / "model")
+    theirs = transformers.AutoModelForQuestionAnswering.from_pretrained(tmp_path / "model")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
+    row = {"question": "a bird", "context": " ".join(WORDS)}
+    batch = tokenizer(row["question"], row["context"], return_tensors="pt")
+    with torch.no_grad():
+        found = theirs.eval()(**batch)
+    (answer,) = model.predict([row])
+    offset = batch.sequence_ids(0).index(1)
+    count = batch.sequence_ids(0).count(1)
+    start, end = (x[0, offset : offset + count] for x in (found.start_logits, found.end_logits))
+    best = max(float(start[i] + end[j]) for i in range(count) for j in range(i, min(count, i + 30)))
+    assert answer["score"] == pytest.approx(best, abs=1e-3)
+    assert row["context"][answer["start"] : answer["end"]] == answer["prediction"]
+
+
+@pytest.mark.parametrize("longest", [8, 9, 12, 40])
+def test_each_word_is_answered_by_one_window_that_holds_it(longest):
+    tokenizer = make_tokenizer("bert")
+    sentences = read_sentences([{"words": WORDS * 4}, {"words": ["cat"]}], tokenizer)
+    windows = cut_windows(sentences, tokenizer, longest=longest, overlap=2)
+    for number, sentence in enumerate(sentences):
+        counted = [word for w in windows if w.sentence == number for word in w.counted]
+        assert sorted(counted) == list(range(len(sentence.words)))
+    for window in windows:
+        assert len(window.ids) <= longest
+        assert set(window.counted) <= set(window.words)
+        sentence = sentences[window.sentence]
+        for word, places in sentence.pieces_in(window):
+            pieces = [sentence.ids[piece] for piece in sentence.pieces[word]]
+            assert [window.ids[place] for place in places] == pieces
+
+
+def test_labels_stand_on_the_first_piece_or_on_all():
+    tokenizer = make_tokenizer("bert")
+    setting = Setting(tokenizer=tokenizer, max_tokens=64, labels=LABELS)
+    rows = [{"words": ["unhappy", "dogs"], "tags": ["B-A", "O"]}]
+    (sentence,) = read_sentences(rows, tokenizer)
+    assert len(sentence.pieces[0]) > 1
+    for pieces, count in (("first", 2), ("all", len(sentence.ids))):
+        (example,) = Tagging(pieces=pieces).encode(rows, setting).examples
+        asked = [label for label in example.token_labels or () if label != IGNORE]
+        assert len(asked) == count
+        assert asked[0] == 1
+
+
+def test_entities_are_characters_of_the_text():
+    model = make("bert", Tagging(), LABELS)
+    text = "The cat, sat  on   the mat."
+    (answer,) = model.predict([{"words": text}])
+    assert len(answer["prediction"]) == 8
+    for entity in answer["entities"]:
+        assert text[entity["start"] : entity["end"]] == entity["text"]
+
+
+def test_conll_files_are_read(tmp_path):
+    path = tmp_path / "a.conll"
+    path.write_text("-DOCSTART- -X- O\n\nAda NNP B-PER\nslept VBD O\n\n\nBob\tNNP\tB-PER\n")
+    rows = read_records([path], columns=("words", "tags")).rows
+    assert rows == [
+        {"words": ["Ada", "slept"], "tags": ["B-PER", "O"]},
+        {"words": ["Bob"], "tags": ["B-PER"]},
+    ]
+
+
+def test_a_line_with_too_few_columns_is_named(tmp_path):
+    path = tmp_path / "a.conll"
+    path.write_text("Ada B-PER\nslept\n\nBob B-PER\n")
+    with pytest.raises(DataError, match=r"a\.conll, line 1: line 2 has 1 columns"):
+        read_records([path], columns=("words", "tags"))
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ({"words": ["a"], "tags": ["O", "O"]}, "1 words, but 2 tags"),
+        ({"words": [], "tags": []}, "there are no words"),
+        ({"words": "a", "tags": ["O"]}, "must be lists"),
+        ({"words": ["a"], "tags": ["PER"]}, "is no tag"),
+        ({"words": ["a"], "tags": ["B-X"]}, "none of the kinds in training"),
+    ],
+)
+def test_bad_tags_are_named(row, problem):
+    assert problem in (Tagging().check_row(row, LABELS) or "")
+
+
+CONTEXT = "The cat sat on the mat."
+
+
+@pytest.mark.parametrize(
+    ("answers", "problem"),
+    [
+        ([{"text": "dog", "start": 4}], "is not at character 4"),
+        ([{"text": "cat", "start": 5}], "is not at character 5"),
+        ([{"text": "cat", "start": "4"}], "has no start"),
+        ([{"text": "cat", "start": True}], "has no start"),
+        ([{"text": " ", "start": 3}], "has no text"),
+        ([], "there is no answer"),
+        ("cat", "must be a list"),
+    ],
+)
+def test_bad_answers_are_named(answers, problem):
+    row = {"question": "who", "context": CONTEXT, "answers": answers}
+    assert problem in (Answering().check_row(row, None) or "")
+
+
+def test_an_answer_of_a_long_passage_lies_in_some_window():
+    tokenizer = make_tokenizer("bert")
+    setting = Setting(tokenizer=tokenizer, max_tokens=64)
+    context = " ".join([*WORDS * 6, "a bird", *WORDS * 6])
+    row = {
+        "question": "the cat",
+        "context": context,
+        "answers": [{"text": "a bird", "start": context.index("a bird")}],
+    }
+    task = Answering(max_tokens=24, stride_tokens=6)
+    encoded = task.encode([row], setting)
+    marked = [example for example in encoded.examples if example.classes != (0, 0)]
+    assert marked
+    assert len(marked) < len(encoded.examples)
+    for example in marked:
+        start, end = example.classes
+        assert tokenizer.decode(example.input_ids[start : end + 1]) == "a bird"
+    assert encoded.notes["answers longer than any window, never learned"] == 0
+
+
+def test_squad_files_are_read(tmp_path):
+    asked = {"id": "x", "question": "Who?", "answers": [{"text": "cat", "answer_start": 4}]}
+    data = [{"title": "t", "paragraphs": [{"context": CONTEXT, "qas": [asked]}]}]
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"version": "1.1", "data": data}))
+    rows = read_records([path], columns=("question", "context", "answers")).rows
+    assert rows == [
+        {
+            "id": "x",
+            "question": "Who?",
+            "context": CONTEXT,
+            "answers": [{"text": "cat", "start": 4}],
+        }
+    ]
+    assert Answering().check_row(rows[0], None) is None
+
+
+def test_answers_are_compared_as_squad_does():
+    assert normalize_answer("The  Cat's, mat!") == "cats mat"
+    assert answer_f1("the black cat", "a cat") == pytest.approx(2 / 3)
+    assert answer_f1("", "cat") == 0
+    assert answer_f1("", "") == 1
+    f1, exact = answer_statistics(["a cat", "", "dog"], [["mat", "cat"], [], ["cat"]])
+    assert (f1.value(), exact.value()) == pytest.approx((200 / 3, 200 / 3))
