@@ -29,7 +29,7 @@ import torch
 
 import headway
 from _corpora import prepare
-from _jobs import Job, train, training_minutes
+from _jobs import Job, train
 from headway import recipe as recipes
 from headway.data.store import open_store
 from headway.tasks._embedding import embed
@@ -165,11 +165,12 @@ class Work:
         if model is None:
             return None
         folder = self.out / name.replace(",", "").replace(" ", "-")
-        metrics = [json.loads(line) for line in (folder / "metrics.jsonl").open(encoding="utf-8")]
+        last = sorted((folder / "checkpoints").glob("step-*/state.json"))[-1]
+        state = json.loads(last.read_text(encoding="utf-8"))
         row: dict[str, Any] = {
             "name": name,
-            "tokens": metrics[-1]["tokens"],
-            "minutes": training_minutes(folder),
+            "tokens": state["tokens"],
+            "minutes": state["seconds"] / 60,
         }
         for corpus in corpora:
             row[corpus] = self.score(model, corpus, pair="none")
