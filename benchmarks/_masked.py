@@ -20,7 +20,7 @@ from headway.data.lines import is_blank, read_text
 from headway.data.store import store_of_texts
 from headway.layers.dropout import Dropout
 from headway.models.bert import PRESETS, Bert, BertConfig
-from headway.recipe import Training
+from headway.sections import Training
 from headway.tasks._model import Model
 from headway.tasks.masked_lm import MaskedLm
 from headway.text.specials import SPECIALS

@@ -20,7 +20,7 @@ import headway
 from _data import parallel_files, read_pairs
 from _worker import Files
 from headway import recipe as recipes
-from headway.recipe import Recipe
+from headway.sections import Recipe
 from headway.tasks._model import Model
 from headway.tasks._task import Encoded
 from headway.text.tokenizer import Tokenizer

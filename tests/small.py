@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from headway import recipe as recipes
-from headway.recipe import Recipe
+from headway.sections import Recipe
 
 COLORS = {"red": "rot", "green": "gruen", "blue": "blau", "black": "schwarz", "white": "weiss"}
 

@@ -14,8 +14,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from headway.recipe import Recipe
     from headway.recipe import read as read_recipe
+    from headway.sections import Recipe
     from headway.tasks._load import load
     from headway.tasks._model import Model
     from headway.train.run import resume as resume_run
@@ -27,7 +27,7 @@ __all__ = ["Model", "Recipe", "load", "read_recipe", "resume_run", "run_recipe"]
 
 _HOMES = {
     "Model": ("headway.tasks._model", "Model"),
-    "Recipe": ("headway.recipe", "Recipe"),
+    "Recipe": ("headway.sections", "Recipe"),
     "load": ("headway.tasks._load", "load"),
     "read_recipe": ("headway.recipe", "read"),
     "resume_run": ("headway.train.run", "resume"),

@@ -17,7 +17,7 @@ import torch
 import headway
 from headway import recipe as recipes
 from headway.cli._main import main
-from headway.recipe import Training
+from headway.sections import Training
 from headway.train import loop
 from headway.train.events import Evaluated, Finished, Report, Started
 from headway.train.loop import Trainer

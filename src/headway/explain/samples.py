@@ -18,7 +18,7 @@ from headway.errors import DataError
 from headway.explain.alignment import check_writes_text
 from headway.explain.svg import escape
 from headway.metrics.generated import chrf_statistics
-from headway.recipe import Recipe
+from headway.sections import Recipe
 from headway.tasks._model import Model
 
 # Larger files are left alone: reading them would take longer than drawing everything else.

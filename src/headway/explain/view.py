@@ -12,8 +12,8 @@ from headway.errors import DataError, FileError
 from headway.explain.alignment import Alignment, align
 from headway.explain.samples import Sample, predict_samples, read_valid, spread
 from headway.files.manifest import read_json
-from headway.recipe import Recipe
 from headway.recipe import read as read_recipe
+from headway.sections import Recipe
 from headway.tasks._load import load
 from headway.tasks._model import Model
 from headway.train.log import read_jsonl

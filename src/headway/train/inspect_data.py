@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from headway.data.order import plan_epoch
 from headway.data.read import Records
 from headway.data.report import DataReport, build_report, describe_split, padding_ratio
-from headway.recipe import Recipe
+from headway.sections import Recipe
 from headway.tasks._task import Encoded
 
 

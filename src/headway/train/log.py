@@ -17,7 +17,8 @@ import torch
 
 from headway.errors import FileError
 from headway.files.manifest import read_json, write_text
-from headway.recipe import Recipe, identify
+from headway.recipe import identify
+from headway.sections import Recipe
 
 
 def append_line(path: Path, line: str) -> None:

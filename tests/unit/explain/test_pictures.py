@@ -26,7 +26,7 @@ from headway.explain.heatmap import (
     draw_positions,
 )
 from headway.layers.positions import sinusoid
-from headway.recipe import SCHEDULES, Training
+from headway.sections import SCHEDULES, Training
 from headway.train.schedules import learning_rate
 
 

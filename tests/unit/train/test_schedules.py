@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.recipe import SCHEDULES as NAMES
-from headway.recipe import Training
+from headway.sections import SCHEDULES as NAMES
+from headway.sections import Training
 from headway.train.schedules import SCHEDULES, learning_rate
 
 

@@ -1,0 +1,327 @@
+"""The sections of a recipe: every setting, what it means, and what it may be.
+
+Sections `model` and `task` also carry the settings of the chosen architecture and task; those are
+kept as plain mappings here and checked where their types are known.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from headway.errors import ConfigError, nearest
+
+CLASS_WEIGHTS = ("none", "balanced")
+# In the order of `train/schedules.py`, which draws them.
+SCHEDULES = (
+    "constant",
+    "step",
+    "exponential",
+    "cyclical",
+    "one-cycle",
+    "linear",
+    "cosine",
+    "inverse-sqrt",
+    "slanted-triangular",
+)
+
+
+def dash(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def at_least(section: str, values: Any, least: Mapping[str, float]) -> list[str]:
+    return [
+        f"{section}.{dash(name)} is {getattr(values, name)}, but at least {bound} is needed"
+        for name, bound in least.items()
+        if getattr(values, name) < bound
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Where the records come from."""
+
+    train: tuple[str, ...] = ()
+    """Training files: one TSV, CSV or JSONL, or two parallel text files (gz too)."""
+    valid: tuple[str, ...] = ()
+    """Files that the best model is chosen on."""
+    columns: tuple[str, ...] = ()
+    """Names for files without a header, or ours=theirs to rename columns."""
+    skip_bad: bool = False
+    """Leave rows out that cannot be used, and count them, instead of stopping."""
+    max_rows: int | None = None
+    """Use only the first rows of the training files."""
+    weights: tuple[float, ...] = ()
+    """Passes over each training file in an epoch, for tasks that read running text; none: 1."""
+
+    def check(self) -> list[str]:
+        """Return every problem of this section."""
+        problems = [] if self.max_rows is None else at_least("data", self, {"max_rows": 1})
+        is_fit = len(self.weights) == len(self.train) and any(self.weights)
+        if self.weights and not (is_fit and all(0 <= weight <= 1000 for weight in self.weights)):
+            problems.append(
+                f"data.weights is {list(self.weights)}, but a number from 0 to 1000 is needed for "
+                f"each of the {len(self.train)} files of data.train, one of them above 0"
+            )
+        return problems
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """How text becomes token ids."""
+
+    tokenizer: str = "bpe"
+    """character, word, bpe, byte-bpe, wordpiece or unigram."""
+    vocab_size: int = 8000
+    """Entries of the vocabulary, special tokens included."""
+    lowercase: bool = False
+    """Fold case before anything else."""
+    add_words: int = 0
+    """Words of the training text to add to the vocabulary of model.path, at most."""
+
+    def check(self) -> list[str]:
+        """Return every problem of this section."""
+        return at_least("text", self, {"vocab_size": 8, "add_words": 0})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSection:
+    """Which architecture, from which sizes or which folder."""
+
+    architecture: str = "transformer"
+    """Key of a file in models/."""
+    preset: str | None = None
+    """Published size to start from, such as base."""
+    path: str | None = None
+    """Model folder to start from in place of fresh weights; brings its tokenizer."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Sizes and choices of the architecture."""
+
+    def check(self) -> list[str]:
+        """Return every problem of this section."""
+        return []
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSection:
+    """What the model learns to do."""
+
+    name: str = "translation"
+    """Key of a file in tasks/."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the task."""
+
+    def check(self) -> list[str]:
+        """Return every problem of this section."""
+        return []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How the weights are found."""
+
+    seed: int = 0
+    """Of weights, order, dropout; but WordPiece and Unigram vocabularies differ each time."""
+    epochs: float = 10.0
+    """Passes over the training rows."""
+    steps: int | None = None
+    """Updates in all, in place of epochs."""
+    batch_tokens: int | None = 8192
+    """Real tokens in an update, both sides counted. Give this or batch_rows."""
+    batch_rows: int | None = None
+    """Rows in an update."""
+    micro_batch_tokens: int = 16384
+    """Cells (padding counted) of a forward pass, at most; bounds the memory."""
+    layout: str = "sorted"
+    """sorted (rows of like length together), packed (several examples a row) or shuffled."""
+    optimizer: str = "adamw"
+    """adamw (decay apart from the gradient) or adam (decay in the gradient)."""
+    peak_lr: float = 1e-3
+    """Highest learning rate."""
+    schedule: str = "inverse-sqrt"
+    """constant, step, exponential, cyclical, one-cycle, linear, cosine, inverse-sqrt or
+    slanted-triangular."""
+    warmup_steps: int = 400
+    """Updates in which the rate rises from 0 (schedules linear, cosine, inverse-sqrt, constant)."""
+    warmup_ratio: float = 0.0
+    """Share of the run in which it rises, in place of warmup-steps; slanted-triangular has 0.1."""
+    cycle_steps: int = 1000
+    """Updates of a cycle (cyclical) or between two drops (step)."""
+    decay_ratio: float = 0.5
+    """Factor of a drop (step), or of the rate over the whole run (exponential)."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    """Decay of Adam's two moments."""
+    epsilon: float = 1e-9
+    """Added to Adam's denominator."""
+    weight_decay: float = 0.01
+    """Decay of matrices; biases and norms are never decayed."""
+    clip_norm: float = 1.0
+    """Longest gradient; 0 leaves it as it is."""
+    precision: str = "auto"
+    """fp32, bf16, or auto: bf16 where the hardware multiplies it."""
+    evaluate_steps: int | None = None
+    """Updates between evaluations, each with a checkpoint; none means once an epoch."""
+
+    def check(self) -> list[str]:
+        """Return every problem of this section."""
+        least = {"micro_batch_tokens": 1, "warmup_steps": 0, "cycle_steps": 1, "weight_decay": 0}
+        least["clip_norm"] = 0
+        for name in ("steps", "batch_tokens", "batch_rows", "evaluate_steps"):
+            if getattr(self, name) is not None:
+                least[name] = 1
+        problems = at_least("training", self, least)
+        if not 0 <= self.seed < 2**63:
+            problems.append(f"training.seed is {self.seed}, but must be from 0 to below 2^63")
+        for name in ("epochs", "peak_lr", "epsilon", "decay_ratio"):
+            if not 0 < getattr(self, name) < float("inf"):
+                problems.append(
+                    f"training.{dash(name)} is {getattr(self, name)}, but must be above 0"
+                )
+        if not 0 <= self.warmup_ratio < 1:
+            problems.append(
+                f"training.warmup-ratio is {self.warmup_ratio}, but must be from 0 to below 1"
+            )
+        if not all(0 <= beta < 1 for beta in self.betas):
+            problems.append(f"training.betas is {self.betas}, but both must be from 0 to below 1")
+        if (self.batch_tokens is None) == (self.batch_rows is None):
+            problems.append("give exactly one of training.batch-tokens and training.batch-rows")
+        choices = {
+            "layout": ("sorted", "packed", "shuffled"),
+            "optimizer": ("adamw", "adam"),
+            "precision": ("auto", "fp32", "bf16"),
+            "schedule": SCHEDULES,
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                value = getattr(self, name)
+                problems.append(f"training.{name} is {value!r}; {nearest(value, allowed)}")
+        return problems
+
+
+@dataclass(frozen=True, kw_only=True)
+class Playbook:
+    """The craft around the loop.
+
+    A body has stages from the input up: the embeddings, then each layer. What is above them, the
+    head and its pooling, is the top.
+    """
+
+    patience: int | None = None
+    """Evaluations without a better score after which training stops early."""
+    choose_by: str = "auto"
+    """Score that chooses the best model: auto (the task's first), loss, or a score's name."""
+    valid_beams: int = 1
+    """Beams of the decoding that scores while training."""
+    class_weights: str = "none"
+    """none, or balanced: every class counts the same in the loss, however rare it is."""
+    freeze: tuple[str, ...] = ()
+    """Parts that never learn, by name: embeddings, encoder.layers.0, *.norm.bias."""
+    unfreeze_epochs: tuple[float, ...] = ()
+    """Gradual unfreezing: passes with the top alone, then with one stage more, and so on from the
+    top down; the last number goes on holding. None: all learn from the start."""
+    unfreeze_steps: tuple[int, ...] = ()
+    """The same in updates, in place of passes."""
+    unfreeze_stages: int = 1
+    """Stages that join at once."""
+    cache_megabytes: int = 2048
+    """Memory for what frozen stages give, computed once; beyond it, a file. 0 computes it again
+    and again."""
+    layer_decay: float = 1.0
+    """Factor from each stage's rate to that of the one below; the top has the full rate."""
+    stage_rates: tuple[float, ...] = ()
+    """Shares of the rate for as many equal groups of stages, from the embeddings up, in place of
+    layer-decay."""
+    reinit_layers: int = 0
+    """Uppermost layers of model.path, with its pooler, that are drawn anew."""
+    swa_start: float | None = None
+    """Stochastic weight averaging: share of the run, such as 0.75, after which the rate is constant
+    and the mean of the weights is the model."""
+    swa_rate: float = 0.5
+    """That constant rate as a share of peak-lr; the rate does not fall below it before, either."""
+    swa_steps: int | None = None
+    """Updates between two weights that enter the mean; none spreads twenty over the rest."""
+    ema_decay: float | None = None
+    """Exponential averaging: share, such as 0.999, that the mean of the weights keeps an update."""
+    average_checkpoints: int = 1
+    """Last checkpoints whose mean is tried as the final model; 1 is off."""
+
+    def check(self) -> list[str]:
+        """Return every problem of this section."""
+        least = {"average_checkpoints": 1, "valid_beams": 1, "unfreeze_stages": 1}
+        least |= {"reinit_layers": 0, "cache_megabytes": 0}
+        for name in ("patience", "swa_steps"):
+            if getattr(self, name) is not None:
+                least[name] = 1
+        problems = at_least("playbook", self, least)
+        if self.class_weights not in CLASS_WEIGHTS:
+            hint = nearest(self.class_weights, CLASS_WEIGHTS)
+            problems.append(f"playbook.class-weights is {self.class_weights!r}; {hint}")
+        shares: dict[str, tuple[float | None, ...]] = {
+            "layer_decay": (self.layer_decay,),
+            "stage_rates": self.stage_rates,
+            "swa_rate": (self.swa_rate,),
+        }
+        for name, values in shares.items():
+            if not all(value is not None and 0 < value <= 1 for value in values):
+                shown = ", ".join(map(str, values))
+                problems.append(f"playbook.{dash(name)} is {shown}, but must be above 0, at most 1")
+        for name in ("swa_start", "ema_decay"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < 1:
+                problems.append(f"playbook.{dash(name)} is {value}, but must be between 0 and 1")
+        for name in ("unfreeze_epochs", "unfreeze_steps"):
+            if not all(value > 0 for value in getattr(self, name)):
+                problems.append(f"playbook.{dash(name)} must be above 0")
+        return problems + self._conflicts()
+
+    def _conflicts(self) -> list[str]:
+        pairs = (
+            ("unfreeze_epochs", "unfreeze_steps", self.unfreeze_epochs and self.unfreeze_steps),
+            ("layer_decay", "stage_rates", self.layer_decay != 1 and self.stage_rates),
+            ("swa_start", "ema_decay", self.swa_start is not None and self.ema_decay is not None),
+            ("swa_start", "average_checkpoints", self.swa_start and self.average_checkpoints > 1),
+            ("ema_decay", "average_checkpoints", self.ema_decay and self.average_checkpoints > 1),
+        )
+        return [
+            f"playbook.{dash(one)} and playbook.{dash(other)} do the same: give one of them"
+            for one, other, is_both in pairs
+            if is_both
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything a run needs."""
+
+    data: Data = field(default_factory=Data)
+    text: Text = field(default_factory=Text)
+    model: ModelSection = field(default_factory=ModelSection)
+    task: TaskSection = field(default_factory=TaskSection)
+    training: Training = field(default_factory=Training)
+    playbook: Playbook = field(default_factory=Playbook)
+
+    def check(self) -> None:
+        """Check every section.
+
+        Raises:
+            ConfigError: naming all problems together.
+        """
+        sections = (self.data, self.text, self.model, self.task, self.training, self.playbook)
+        if problems := [problem for section in sections for problem in section.check()]:
+            raise ConfigError("; ".join(problems))
+
+
+SECTIONS: Mapping[str, type] = types.MappingProxyType(
+    {
+        "data": Data,
+        "text": Text,
+        "model": ModelSection,
+        "task": TaskSection,
+        "training": Training,
+        "playbook": Playbook,
+    }
+)
+OPEN_SECTIONS = ("model", "task")
