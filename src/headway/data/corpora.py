@@ -38,7 +38,7 @@ def read_conll(file: DataFile, sink: Sink) -> None:
         if len(fields) > 1:
             tags.append(fields[-1].strip())
         if not problem and tags and len(tags) != len(words):
-            problem = f"line {number} has {len(fields)} columns, unlike the lines before it"
+            problem = f"columns of line {number}: {len(fields)}, unlike the lines before it"
         problem = problem or find_damage(line) or ""
     finish()
 
@@ -60,12 +60,12 @@ def squad_rows(text: str) -> list[tuple[int, dict[str, Any]]] | None:
 
 
 def _questions(articles: list[Any]) -> Iterator[dict[str, Any]]:
-    for article in articles:
-        for paragraph in article.get("paragraphs", ()):
-            for asked in paragraph.get("qas", ()):
+    for article in _objects(articles):
+        for paragraph in _objects(article.get("paragraphs")):
+            for asked in _objects(paragraph.get("qas")):
                 answers = [
                     {"text": answer.get("text"), "start": answer.get("answer_start")}
-                    for answer in asked.get("answers", ())
+                    for answer in _objects(asked.get("answers"))
                 ]
                 yield {
                     "id": asked.get("id"),
@@ -73,3 +73,8 @@ def _questions(articles: list[Any]) -> Iterator[dict[str, Any]]:
                     "context": paragraph.get("context"),
                     "answers": answers,
                 }
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    """Give a list's objects; what is something else has no questions in it."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

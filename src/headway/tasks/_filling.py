@@ -8,17 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from headway.data.batch import Example, lay_out
-from headway.data.order import inference_batches
+from headway.data.batch import Batch, Example
 from headway.errors import RequestError
-from headway.layers.side import Side
 from headway.tasks._task import Body, Head, Record, Setting
+from headway.tasks._texts import batches_of, device_of, encode_texts, score_texts, was_cut
 from headway.text.specials import ROLES
 from headway.text.tokenizer import Tokenizer
-
-# Cells and rows of a batch.
-_BATCH_TOKENS = 8192
-_BATCH_ROWS = 128
 
 
 def fill_masks(
@@ -45,15 +40,14 @@ def fill_masks(
     texts = [_with_mask(rows[place]["text"], own) for place in places]
     whole = tokenizer.encode_batch(texts, special=True)
     encoded = [item.cut(setting.max_tokens) for item in whole]
-    lengths = [len(item.ids) for item in encoded]
-    for batch in inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=_BATCH_ROWS):
-        ids = [encoded[i].ids for i in batch]
-        side = Side.padded(ids, pad_id=tokenizer.pad_id)
+    examples = [Example(index, item.ids) for index, item in enumerate(encoded)]
+    for chosen, batch in batches_of(examples, setting, device_of(body)):
         with torch.inference_mode():
-            hidden = body.encode(side.to(body.embeddings.token.weight.device)).hidden
+            hidden = body.encode(batch.source).hidden
         answered = []
-        for number, index in enumerate(batch):
-            spots = [spot for spot, token in enumerate(ids[number]) if token == mask_id]
+        for number, index in enumerate(chosen):
+            ids = encoded[index].ids
+            spots = [spot for spot, token in enumerate(ids) if token == mask_id]
             best = _fill(body, hidden[number, spots], tokenizer, num_best)
             offsets = [encoded[index].offsets[spot] for spot in spots]
             answer = _answer(texts[index], offsets, best)
@@ -95,38 +89,25 @@ def tell_pairs(
     """
     if places and (head is None or names is None):
         raise RequestError("this model has no head that tells pairs of texts apart")
-    tokenizer = setting.tokenizer
-    sides = [
-        tokenizer.encode_ids([rows[place][column] for place in places], bare=True)
-        for column in ("text", "text_pair")
-    ]
-    budget = setting.max_tokens - 3
-    examples = [
-        pair_example(place, *_shorten(first, second, budget), tokenizer)
-        for place, first, second in zip(places, *sides, strict=True)
-    ]
-    cut = {
-        place
-        for place, first, second in zip(places, *sides, strict=True)
-        if len(first) + len(second) > budget
-    }
-    lengths = [example.num_tokens for example in examples]
-    for batch in inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=_BATCH_ROWS):
-        chosen = [examples[index] for index in batch]
-        side = lay_out([[e] for e in chosen], pad_id=tokenizer.pad_id, start_id=0).source
-        with torch.inference_mode():
-            memory = body.encode(side.to(body.embeddings.token.weight.device))
-            logits = head(body.pooler(memory.hidden, memory.documents)).float()
+    asked = [rows[place] for place in places]
+    encoded = encode_texts(asked, setting, max_tokens=setting.max_tokens, keep="head")
+    cut = was_cut(encoded)
+
+    def score(batch: Batch) -> Tensor:
+        memory = body.encode(batch.source)
+        return head(body.pooler(memory.hidden, memory.documents))
+
+    for scored in score_texts(encoded, score, setting, device_of(body)):
         answered = []
-        for example, probs in zip(chosen, logits.softmax(-1).tolist(), strict=True):
+        for index, probs in zip(scored.places, scored.logits.softmax(-1).tolist(), strict=True):
             named = dict(zip(names or (), (round(p, 6) for p in probs), strict=True))
             answer: dict[str, Any] = {
                 "prediction": max(named, key=named.__getitem__),
                 "probabilities": named,
             }
-            if example.index in cut:
+            if cut[index]:
                 answer["cut"] = ["source"]
-            answered.append((example.index, answer))
+            answered.append((places[index], answer))
         yield answered
 
 
@@ -146,22 +127,6 @@ def _fill(
         ]
         for values, numbers in zip(best.tolist(), ids.tolist(), strict=True)
     ]
-
-
-def pair_example(index: int, first: list[int], second: list[int], tokenizer: Tokenizer) -> Example:
-    """Lay two texts out as one example: start, first text, end, second text, end."""
-    start, end = tokenizer.start_id, tokenizer.end_id
-    ids = [start, *first, end, *second, end]
-    return Example(index, ids, second=len(first) + 2)
-
-
-def _shorten(first: list[int], second: list[int], budget: int) -> tuple[list[int], list[int]]:
-    """Cut the ends of both texts, the longer one first, until they fit."""
-    half = budget // 2
-    if len(first) + len(second) <= budget:
-        return first, second
-    kept = max(half, budget - len(second)) if len(first) > half else len(first)
-    return first[:kept], second[: budget - min(kept, len(first))]
 
 
 def _answer(text: str, offsets: Sequence[tuple[int, int]], found: list) -> dict[str, Any]:

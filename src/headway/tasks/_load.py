@@ -64,10 +64,10 @@ def load(
                 f"{found.kind}"
             )
         task_name, task = fitting
-    saved = own.labels or _result_names(found)
+    saved = _result_names(found) if own.task is None else own.labels
     head, is_loaded = _make_head(found, task, labels, saved)
     if found.head and not is_loaded:
-        more.append(f"{path} tells other classes apart: its head is newly initialized")
+        more.append(f"{path} has a head for other results or classes: it is newly initialized")
     model = Model(
         found.body,
         tokenizer,

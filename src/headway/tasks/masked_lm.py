@@ -24,7 +24,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from headway.data.batch import Batch, Example, lay_out
 from headway.data.corrupt import Masking, mask_tokens
@@ -35,7 +34,7 @@ from headway.errors import ConfigError, DataError, RequestError, nearest
 from headway.layers.heads import LinearHead
 from headway.layers.losses import IGNORE, Loss, count_correct, linear_cross_entropy
 from headway.metrics.intervals import Statistics
-from headway.tasks._filling import fill_masks, pair_example, tell_pairs
+from headway.tasks._filling import fill_masks, tell_pairs
 from headway.tasks._task import (
     NO_CHANCE,
     Body,
@@ -46,6 +45,7 @@ from headway.tasks._task import (
     Record,
     Setting,
 )
+from headway.tasks._texts import pair_example, start_head, token_labels
 from headway.text.tokenizer import Tokenizer
 
 _MASKINGS = ("dynamic", "static")
@@ -111,9 +111,7 @@ class MaskedLm:
                 f"task.pair is {self.pair!r}, but the model tells no segments apart",
                 hint="model.type-vocab-size 2 is needed",
             )
-        head = LinearHead(body.config.hidden_size, 2)
-        head.init_weights(body.config.initializer_range)
-        return head
+        return start_head(LinearHead(body.config.hidden_size, 2), body)
 
     def check(self) -> list[str]:
         """Return every problem of the settings."""
@@ -187,12 +185,14 @@ class MaskedLm:
         if has_short and epoch < self.short_epochs:
             longest = min(longest, self.short_tokens)
         if self.pair == "none":
-            plan = plan_texts(store, budget=longest - 2)
+            specials = 2
+            plan = plan_texts(store, budget=longest - specials)
         else:
+            specials = 2 + len(setting.tokenizer.between)
             # Where masks are static, so are pairs.
             drawn = epoch if self.masking == "dynamic" else 0
-            plan = plan_pairs(store, budget=longest - 3, kind=self.pair, seed=seed, epoch=drawn)
-        specials = 2 if self.pair == "none" else 3
+            budget = longest - specials
+            plan = plan_pairs(store, budget=budget, kind=self.pair, seed=seed, epoch=drawn)
         lengths = plan.lengths + specials
         next_plan = None
         if has_short or (self.pair != "none" and self.masking == "dynamic"):
@@ -244,7 +244,7 @@ class MaskedLm:
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Count the hidden tokens, and the pairs."""
-        counts = {"masked_lm": float((_labels(batch) != IGNORE).sum())}
+        counts = {"masked_lm": float((token_labels(batch) != IGNORE).sum())}
         if batch.document_labels is not None:
             counts["pair"] = float(len(batch.document_labels))
         return counts
@@ -254,7 +254,7 @@ class MaskedLm:
         if body.masked_lm is None:
             raise RequestError("this model has no masked-LM head, and so no loss of masked words")
         memory = body.encode(batch.source)
-        labels = _labels(batch).flatten()
+        labels = token_labels(batch).flatten()
         # Logits only where there is something to say.
         places = (labels != IGNORE).nonzero().squeeze(1)
         hidden = body.masked_lm.prepare(memory.hidden.flatten(0, 1).index_select(0, places))
@@ -346,9 +346,3 @@ class _Examples(Sequence[Example]):
             return Example(int(index), [self.tokenizer.start_id, *a, self.tokenizer.end_id])
         example = pair_example(int(index), a, b, self.tokenizer)
         return replace(example, label=int(self.plan.labels[index]))
-
-
-def _labels(batch: Batch) -> Tensor:
-    if batch.labels is None:
-        raise TypeError("a masked-LM loss needs labels")
-    return batch.labels

@@ -134,7 +134,7 @@ def test_conll_files_are_read(tmp_path):
 def test_a_line_with_too_few_columns_is_named(tmp_path):
     path = tmp_path / "a.conll"
     path.write_text("Ada B-PER\nslept\n\nBob B-PER\n")
-    with pytest.raises(DataError, match=r"a\.conll, line 1: line 2 has 1 columns"):
+    with pytest.raises(DataError, match=r"a\.conll, line 1: columns of line 2: 1"):
         read_records([path], columns=("words", "tags"))
 
 
@@ -189,7 +189,7 @@ def test_an_answer_of_a_long_passage_lies_in_some_window():
     for example in marked:
         start, end = example.classes
         assert tokenizer.decode(example.input_ids[start : end + 1]) == "a bird"
-    assert encoded.notes["answers longer than any window, never learned"] == 0
+    assert encoded.notes["answers that no window holds whole, never learned"] == 0
 
 
 def test_squad_files_are_read(tmp_path):
