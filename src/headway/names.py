@@ -6,6 +6,7 @@ directions. `{}` stands for a layer number and matches digits only.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -133,3 +134,24 @@ class Layout:
         if self.prefix and prefixed:
             body = tuple(replace(entry, published=self.prefix + entry.published) for entry in body)
         return (*head.renames, *body)
+
+
+def part_of(name: str, pattern: str) -> str | None:
+    """Say which part of a network a parameter belongs to: itself, or the module it lies in.
+
+    Args:
+        name: Of a parameter, in our words.
+        pattern: Names of parts; `{}` stands for a layer number, `*` for anything.
+    Returns:
+        part: The pattern with its number filled in; None: the parameter is not in any such part.
+
+    >>> part_of("encoder.layers.11.attention.key.bias", "encoder.layers.{}")
+    'encoder.layers.11'
+    >>> part_of("encoder.layers.11.attention.key.bias", "encoder.layers.1") is None
+    True
+    """
+    expression = re.escape(pattern).replace(r"\{\}", r"(\d+)").replace(r"\*", ".*")
+    found = re.fullmatch(expression + r"(?:\..*)?", name)
+    if found is None:
+        return None
+    return pattern.replace("{}", found[1]) if "{}" in pattern else pattern

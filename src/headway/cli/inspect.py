@@ -165,6 +165,7 @@ def _recipe(options: Options) -> tuple[dict[str, Any], list[str]]:
 
     from headway.explain.curves import draw_schedule, schedule_values, terminal_plot
     from headway.files.folder import make_body, read_config
+    from headway.train.freezing import freeze_by_name
     from headway.train.groups import make_groups
     from headway.train.prepare import model_config, resolve_settings, resolve_task
 
@@ -178,12 +179,16 @@ def _recipe(options: Options) -> tuple[dict[str, Any], list[str]]:
     else:
         key, config, _ = read_config(Path(recipe.model.path))
     with torch.device("meta"):
-        body = make_body(key, config, task.head)
-    groups = make_groups(body, training)
-    parameters = dict(body.named_parameters())
+        modules = torch.nn.ModuleDict({"body": make_body(key, config, task.head)})
+        # How many classes there are only the data knows.
+        if (head := task.make_head(modules["body"], ("?", "?"))) is not None:
+            modules["head"] = head
+    freeze_by_name(modules, recipe.playbook.freeze)
+    groups = make_groups(modules, training, recipe.playbook)
+    parameters = dict(modules.named_parameters())
     # Without data the number of updates is not known; the shape of the curve is.
     total = training.steps or 10 * max(training.warmup_steps, training.cycle_steps, 100)
-    rates = schedule_values(training, total, count=200)
+    rates = schedule_values(training, total, playbook=recipe.playbook, count=200)
     table = [
         {
             "group": group.name,
@@ -200,9 +205,9 @@ def _recipe(options: Options) -> tuple[dict[str, Any], list[str]]:
     lines += ["every key of [task]:"]
     settings = dataclasses.asdict(task)  # pyright: ignore
     lines += [f"  {key} = {value}" for key, value in settings.items()]
-    lines += ["", f"{'group':<18}{'tensors':>8}{'parameters':>12}{'peak lr':>10}{'decay':>8}"]
+    lines += ["", f"{'group':<36}{'tensors':>8}{'parameters':>12}{'peak lr':>10}{'decay':>8}"]
     lines += [
-        f"{row['group']:<18}{row['tensors']:>8}{row['parameters']:>12,}{row['peak_lr']:>10.2g}"
+        f"{row['group']:<36}{row['tensors']:>8}{row['parameters']:>12,}{row['peak_lr']:>10.2g}"
         f"{row['weight_decay']:>8.2g}"
         for row in table
     ]
@@ -212,6 +217,6 @@ def _recipe(options: Options) -> tuple[dict[str, Any], list[str]]:
     if options.picture is not None:
         from headway.files.manifest import write_text
 
-        write_text(options.picture, draw_schedule(training, total))
+        write_text(options.picture, draw_schedule(training, total, recipe.playbook))
         lines.append(f"picture: {options.picture}")
     return {"recipe": recipes.write(recipe), "groups": table, "learning_rate": rates}, lines

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from headway.explain.svg import line, number, picture, rectangle, text, ticks, width_of
-from headway.recipe import Training
+from headway.sections import Playbook, Training
 from headway.train.schedules import learning_rate
 
+_PLAIN = Playbook()
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 14.0, 46.0, 34.0
 # Points drawn of one curve; a screen shows no more.
 _MOST_POINTS = 400
@@ -189,21 +190,24 @@ def _labelled(count: int) -> set[int]:
     return set(np.linspace(0, count - 1, min(count, 6)).round().astype(int).tolist())
 
 
-def schedule_values(training: Training, total_steps: int, *, count: int = 400) -> list[float]:
+def schedule_values(
+    training: Training, total_steps: int, *, playbook: Playbook = _PLAIN, count: int = 400
+) -> list[float]:
     """Compute the learning rate at evenly spread steps of a run.
 
     Args:
         training: The recipe's section.
+        playbook: The recipe's section.
         total_steps: Updates of the whole run.
         count: Values at most.
     """
     steps = np.linspace(0, max(0, total_steps - 1), min(count, max(1, total_steps)))
-    return [learning_rate(round(step), total_steps, training) for step in steps.tolist()]
+    return [learning_rate(round(step), total_steps, training, playbook) for step in steps.tolist()]
 
 
-def draw_schedule(training: Training, total_steps: int) -> str:
+def draw_schedule(training: Training, total_steps: int, playbook: Playbook = _PLAIN) -> str:
     """Draw the learning rate of a recipe over a whole run."""
-    values = schedule_values(training, total_steps)
+    values = schedule_values(training, total_steps, playbook=playbook)
     points = list(zip(np.linspace(1, max(1, total_steps), len(values)), values, strict=True))
     title = f"Learning rate: {training.schedule}"
     return draw_curves([Curve(name="learning rate", points=points)], title=title, from_zero=True)

@@ -10,6 +10,23 @@ import torch
 from torch import Tensor
 
 
+@dataclass(frozen=True)
+class Start:
+    """Hidden states that were computed before, from which a body goes on.
+
+    Args:
+        hidden: (B, T, D) float.
+        depth: Which hidden state of the body they are; 0 enters the first layer.
+    """
+
+    hidden: Tensor
+    depth: int
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Start:
+        """Move the states to a device."""
+        return Start(self.hidden.to(device, non_blocking=non_blocking), self.depth)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Side:
     """Rows of tokens with the documents they belong to.
@@ -23,6 +40,7 @@ class Side:
         input_ids: (B, T) int64. Token ids.
         token_type_ids: (B, T) int64. Segment of each token, where the model has segments.
         features: (B, T, E) float. Frames, image regions or patches, in place of `input_ids`.
+        start: Hidden states to go on from; then tokens are not looked at.
     """
 
     documents: Tensor
@@ -30,6 +48,7 @@ class Side:
     input_ids: Tensor | None = None
     token_type_ids: Tensor | None = None
     features: Tensor | None = None
+    start: Start | None = None
 
     @property
     def ids(self) -> Tensor:

@@ -25,10 +25,10 @@ class EncoderLayers(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(blocks)
 
-    def states(self, hidden: Tensor, mask: Tensor | None) -> Iterator[Tensor]:
-        """Give what enters, (B, T, D) float, and then what leaves each block."""
+    def states(self, hidden: Tensor, mask: Tensor | None, *, first: int = 0) -> Iterator[Tensor]:
+        """Give what enters block `first`, (B, T, D) float, and then what leaves each from there."""
         yield hidden
-        for layer in self.layers:
+        for layer in self.layers[first:]:
             hidden = layer(hidden, mask)
             yield hidden
 

@@ -15,7 +15,7 @@ from headway.layers.embeddings import InputEmbeddings
 from headway.layers.heads import MaskedLmHead
 from headway.layers.masks import document_mask
 from headway.layers.pooling import FirstTokenPooler
-from headway.layers.side import Memory, Side
+from headway.layers.side import Memory, Side, Start
 
 # Optional parts of an encoder; which of them a published class has is in its layout.
 PARTS = ("pooler", "masked_lm")
@@ -80,6 +80,8 @@ class Encoder(nn.Module):
     """
 
     kind = "encoder"
+    # Parts that training can freeze or slow down by themselves, from the input up.
+    stages = ("embeddings", "encoder.layers.{}")
 
     def __init__(
         self,
@@ -139,9 +141,13 @@ class Encoder(nn.Module):
                     layer.token.weight[config.pad_token_id].zero_()
 
     def hidden_states(self, source: Side) -> Iterator[Tensor]:
-        """Give what enters the blocks, (B, T, D) float, and then what leaves each of them."""
+        """Give what enters the blocks, (B, T, D) float, and then what leaves each of them.
+
+        Where the side brings hidden states along, those and what leaves the blocks above them.
+        """
         mask = document_mask(source.documents, source.documents)[:, None]
-        return self.encoder.states(self.embeddings(source), mask)  # pyright: ignore
+        start = source.start or Start(self.embeddings(source), 0)
+        return self.encoder.states(start.hidden, mask, first=start.depth)  # pyright: ignore
 
     def encode(self, source: Side) -> Memory:
         """Read a text.
@@ -152,3 +158,7 @@ class Encoder(nn.Module):
             memory: (B, S, D) float.
         """
         return Memory.from_states(self.hidden_states(source), source)
+
+    def depth_of(self, num_stages: int) -> int | None:
+        """Say which hidden state the lowest stages complete; None where it is none."""
+        return num_stages - 1 if num_stages else None

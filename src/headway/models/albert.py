@@ -140,11 +140,15 @@ class SharedLayers(nn.Module):
             for _ in range(config.num_hidden_groups)
         )
 
-    def states(self, hidden: Tensor, mask: Tensor) -> Iterator[Tensor]:
-        """Give the projected embeddings, (B, T, D) float, and then what leaves each layer."""
-        hidden = self.project(hidden)
+    def states(self, hidden: Tensor, mask: Tensor, *, first: int = 0) -> Iterator[Tensor]:
+        """Give the projected embeddings, (B, T, D) float, and then what leaves each layer.
+
+        With `first`, `hidden` is what leaves so many layers, and what leaves the rest follows.
+        """
+        if not first:
+            hidden = self.project(hidden)
         yield hidden
-        for number in range(self.num_layers):
+        for number in range(first, self.num_layers):
             group = self.groups[number * len(self.groups) // self.num_layers]
             for block in group.children():
                 hidden = block(hidden, mask)
@@ -160,6 +164,9 @@ class Albert(Encoder):
     Raises:
         ConfigError: if the sizes do not fit each other.
     """
+
+    # All layers share their weights.
+    stages = ("embeddings", "encoder")
 
     def __init__(self, config: AlbertConfig, parts: tuple[str, ...] = PARTS) -> None:
         check_encoder(config, parts)
@@ -178,6 +185,10 @@ class Albert(Encoder):
             width=config.embedding_size,
             guessed=config.activation,
         )
+
+    def depth_of(self, num_stages: int) -> int | None:
+        """Say which hidden state the lowest stages complete; None where it is none."""
+        return self.config.num_hidden_layers if num_stages == len(self.stages) else None
 
     @staticmethod
     def tiny() -> AlbertConfig:

@@ -13,9 +13,8 @@ of the source is what the papers differ in:
   feeding (Luong, Pham, Manning 2015, arXiv 1508.04025: `wiring = "luong"`).
 
 Differs from the papers: readouts are one tanh layer of the embeddings' width (Bahdanau's has a
-maxout), so that the output layer can share the embeddings; Sutskever's reversed source is left to
-the data; every layer of the decoder starts from a bridge tanh(W h) of the encoder's last state,
-and in an LSTM from W' c of its last cell.
+maxout), so that the output layer can share the embeddings; reversing the source is left to the
+data; each decoder layer starts from tanh(W h) of the encoder's last state, an LSTM from W' c too.
 """
 
 from __future__ import annotations
@@ -208,6 +207,7 @@ class Seq2seq(nn.Module):
     """
 
     kind = "encoder_decoder"
+    stages = ("embeddings", "encoder.rnn.*_l{}*", "*bridge", "decoder")
 
     def __init__(self, config: Seq2seqConfig) -> None:
         super().__init__()

@@ -146,11 +146,11 @@ class Transformer(nn.Module):
     """
 
     kind = "encoder_decoder"
+    stages = ("embeddings", "encoder.layers.{}", "decoder.layers.{}")
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        problems = config.check()
-        if problems:
+        if problems := config.check():
             raise ConfigError("model: " + "; ".join(problems))
         self.config = config
         self.embeddings = nn.Embedding(config.vocab_size, config.hidden_size)

@@ -1,13 +1,18 @@
-"""Parameter groups and the optimizer: matrices decay, biases and norms do not."""
+"""Parameter groups and the optimizer: which weights decay, and how fast each stage learns."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from headway.recipe import Training
+from headway.errors import ConfigError
+from headway.names import part_of
+from headway.sections import Playbook, Training
+
+_PLAIN = Playbook()
 
 
 @dataclass(frozen=True)
@@ -27,16 +32,88 @@ class Group:
     lr_ratio: float = 1.0
 
 
-def make_groups(modules: nn.Module, options: Training) -> list[Group]:
-    """Divide the trained parameters into those that decay and those that do not."""
-    trained = {name: value for name, value in modules.named_parameters() if value.requires_grad}
-    matrices = tuple(name for name, value in trained.items() if value.dim() > 1)
-    others = tuple(name for name, value in trained.items() if value.dim() <= 1)
-    groups = [
-        Group("matrices", matrices, options.weight_decay),
-        Group("biases and norms", others, 0.0),
-    ]
-    return [group for group in groups if group.parameters]
+@dataclass(frozen=True)
+class Stage:
+    """A part of a model that can be frozen or slowed down by itself.
+
+    Args:
+        name: "embeddings", "encoder.layers.3"; "top" for the head and all that no stage has.
+        parameters: Names, in the order of the model.
+    """
+
+    name: str
+    parameters: tuple[str, ...]
+
+
+def own_name(name: str) -> str:
+    """Give a parameter the name that users know: the body's parts are named without "body."."""
+    return name.removeprefix("body.")
+
+
+def find_stages(modules: nn.ModuleDict) -> list[Stage]:
+    """List the stages of a model from the input up; the last one is the top.
+
+    Args:
+        modules: With "body", which lists its stages, and perhaps "head".
+    """
+    body = modules["body"]
+    patterns: Sequence[str] = getattr(body, "stages", ())
+    found: dict[str, list[str]] = {}
+    top: list[str] = []
+    names = [name for name, _ in modules.named_parameters()]
+    for pattern in patterns:
+        for name in names:
+            part = part_of(own_name(name), pattern)
+            if part is not None and not name.startswith("head."):
+                found.setdefault(part, []).append(name)
+    covered = {name for part in found.values() for name in part}
+    top = [name for name in names if name not in covered]
+    stages = [Stage(name, tuple(parameters)) for name, parameters in found.items()]
+    return [*stages, Stage("top", tuple(top))]
+
+
+def rate_ratios(stages: Sequence[Stage], playbook: Playbook) -> list[float]:
+    """Give each stage's share of the learning rate, that of the top, which is 1, last.
+
+    Papers: Howard and Ruder 2018 (arXiv 1801.06146), section 3.2; Clark et al. 2020
+        (arXiv 2003.10555), appendix B, for one factor from the top down.
+    """
+    count, rates = len(stages) - 1, playbook.stage_rates
+    if len(rates) > max(1, count):
+        raise ConfigError(
+            f"playbook.stage-rates has {len(rates)} numbers, but the model has {count} stages "
+            f"below its head"
+        )
+    if rates:
+        return [*(rates[number * len(rates) // count] for number in range(count)), 1.0]
+    return [playbook.layer_decay ** (count - number) for number in range(count + 1)]
+
+
+def make_groups(
+    modules: nn.ModuleDict, options: Training, playbook: Playbook = _PLAIN
+) -> list[Group]:
+    """Divide the trained parameters by their stage's rate, and by whether they decay.
+
+    Matrices decay, biases and norms do not.
+    """
+    parameters = dict(modules.named_parameters())
+    stages = find_stages(modules)
+    ratios = rate_ratios(stages, playbook)
+    if all(ratio == 1 for ratio in ratios):
+        whole = tuple(parameters)
+        stages, ratios = [Stage("", whole)], [1.0]
+    groups = []
+    for stage, ratio in zip(stages, ratios, strict=True):
+        trained = [name for name in stage.parameters if parameters[name].requires_grad]
+        prefix = f"{stage.name}: " if stage.name else ""
+        for kind, decay, chosen in (
+            ("matrices", options.weight_decay, lambda value: value.dim() > 1),
+            ("biases and norms", 0.0, lambda value: value.dim() <= 1),
+        ):
+            names = tuple(name for name in trained if chosen(parameters[name]))
+            if names:
+                groups.append(Group(prefix + kind, names, decay, ratio))
+    return groups
 
 
 def make_optimizer(

@@ -12,7 +12,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,12 +24,17 @@ from headway.data.batch import Batch, pack_rows, pad_rows
 from headway.data.order import generator, plan_epoch, split_micro_batches
 from headway.errors import DataError, TrainError
 from headway.layers.packed import has_fast_bf16
-from headway.recipe import Training
+from headway.sections import Playbook, Training
 from headway.tasks._model import Model
 from headway.tasks._task import Draw, Encoded
+from headway.train.average import WeightAverage
+from headway.train.features import Features, Interrupted
+from headway.train.freezing import Freezer, Phase, freeze_by_name, plan_phases
 from headway.train.groups import make_groups, make_optimizer
 from headway.train.schedules import learning_rate
 from headway.train.state import TrainState
+
+_PLAIN = Playbook()
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,14 @@ class StepDropped(Exception):
     """A signal came so long ago that the running step is given up; nothing was changed."""
 
 
+def modules_of(model: Model) -> nn.ModuleDict:
+    """Give body and head as one module, with the names that checkpoints have."""
+    modules = nn.ModuleDict({"body": model.body})
+    if model.head is not None:
+        modules["head"] = model.head
+    return modules
+
+
 def resolve_precision(precision: str, device: torch.device) -> str:
     """Spell "auto" out: bf16 where the hardware multiplies it."""
     if precision != "auto":
@@ -67,9 +82,13 @@ class Trainer:
         model: Trained in place.
         examples: From the model's task.
         options: The recipe's training section.
+        playbook: The recipe's playbook section.
+        work_dir: For large things that a run needs for a while; None: the system's folder.
+        rates: Learning rate of each update, in place of the recipe's schedule.
         must_drop: Asked between micro-batches; True gives the step up.
     Raises:
         DataError: if there is nothing to train on.
+        ConfigError: if the playbook does not fit the model or the length of the run.
     """
 
     def __init__(
@@ -78,25 +97,41 @@ class Trainer:
         examples: Encoded,
         options: Training,
         *,
+        playbook: Playbook = _PLAIN,
+        work_dir: Path | None = None,
+        rates: Callable[[int], float] | None = None,
         must_drop: Callable[[], bool] = lambda: False,
     ) -> None:
         if not examples.examples:
             raise DataError("there is no training example")
-        self.model, self.options = model, options
+        self.model, self.options, self.playbook = model, options, playbook
         self.source, self.examples = examples, examples
-        self.modules = nn.ModuleDict({"body": model.body})
-        if model.head is not None:
-            self.modules["head"] = model.head
+        self.modules = modules_of(model)
         self.device = next(model.body.parameters()).device
         self.precision = resolve_precision(options.precision, self.device)
-        self.groups = make_groups(self.modules, options)
+        freeze_by_name(self.modules, playbook.freeze)
+        self.groups = make_groups(self.modules, options, playbook)
         self.optimizer = make_optimizer(self.modules, self.groups, options)
         self.state = TrainState()
-        self._must_drop = must_drop
+        self._must_drop, self._work_dir, self._rates = must_drop, work_dir, rates
         self._plan: list[np.ndarray] = []
         self._planned_epoch = -1
         self.total_steps = options.steps or self._count_steps(options.epochs)
         self.steps_per_epoch = len(self._plan_of(0))
+        self.freezer = Freezer(
+            self.modules,
+            plan_phases(
+                self.modules,
+                playbook,
+                steps_per_epoch=self.steps_per_epoch,
+                total_steps=self.total_steps,
+            ),
+        )
+        self._features: Features | None = None
+        self._depth = 0
+        self.average: WeightAverage | None = None
+        if playbook.swa_start is not None or playbook.ema_decay is not None:
+            self.average = WeightAverage(self.modules, playbook, total_steps=self.total_steps)
 
     @property
     def epoch(self) -> float:
@@ -141,8 +176,10 @@ class Trainer:
                 longest = max(self.examples.limits.values())
                 rows = pack_rows(chosen, row_tokens=longest)
             draw = Draw(self.options.seed, self.state.epoch)
-            batch = self.model.task.collate(rows, self.model.setting, draw)
-            batches.append(batch.to(self.device))
+            batch = self.model.task.collate(rows, self.model.setting, draw).to(self.device)
+            if self._features is not None:
+                batch = self._features.attach(batch, self._depth)
+            batches.append(batch)
         return batches
 
     def take_step(self) -> Update:
@@ -156,8 +193,9 @@ class Trainer:
         state, options = self.state, self.options
         plan = self._plan_of(state.epoch)
         indices = plan[state.step_in_epoch]
+        if self.freezer.enter(state.step):
+            self._keep_features()
         batches = self.micro_batches(indices)
-        self.modules.train()
         torch.manual_seed(int(generator(options.seed, state.step, 1).integers(1 << 62)))
         try:
             losses = self._accumulate(batches, indices)
@@ -165,7 +203,7 @@ class Trainer:
         except BaseException:
             self.optimizer.zero_grad()
             raise
-        rate = learning_rate(state.step, self.total_steps, options)
+        rate = self.rate_at(state.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_ratio"]
         self.optimizer.step()
@@ -173,7 +211,54 @@ class Trainer:
         num_tokens = sum(batch.num_tokens for batch in batches)
         seconds = time.perf_counter() - started
         self._count(len(plan), num_tokens, seconds)
+        if self.average is not None:
+            self.average.update(state.step)
+            state.averaged_weights = self.average.count
         return Update(losses, num_tokens, seconds, rate, norm)
+
+    def rate_at(self, step: int) -> float:
+        """Give the learning rate of an update."""
+        if self._rates is not None:
+            return self._rates(step)
+        return learning_rate(step, self.total_steps, self.options, self.playbook)
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Put the mean of the weights in place for a while, where one goes along."""
+        return nullcontext() if self.average is None else self.average.in_place()
+
+    def _keep_features(self) -> None:
+        """Compute what frozen layers give, where it is the same in every pass and pays."""
+        is_fixed = self.source.plan is None and not self.model.task.reads_corpus
+        depths = [self._depth_of(phase) for phase in self.freezer.phases]
+        self._depth = self._depth_of(self.freezer.phase_at(self.state.step))
+        thaws = [phase.first_step for phase in self.freezer.phases if not self._depth_of(phase)]
+        # One pass of frozen layers is what computing them for all examples costs.
+        is_worth_it = min(thaws, default=self.total_steps) > self.steps_per_epoch
+        if not (self._depth and is_fixed and is_worth_it and self.playbook.cache_megabytes):
+            self._features, self._depth = None, 0
+        elif self._features is not None:
+            self._features.drop_above(self._depth)
+        else:
+            try:
+                self._features = Features(
+                    self.model,
+                    self.source,
+                    sorted({depth for depth in depths if 0 < depth <= self._depth}),
+                    precision=self.precision,
+                    budget_bytes=self.playbook.cache_megabytes * 1_000_000,
+                    folder=self._work_dir,
+                    stopping=self._must_drop,
+                )
+            except Interrupted:
+                raise StepDropped from None
+            self.freezer.restore_modes()
+
+    def _depth_of(self, phase: Phase) -> int:
+        """Say how many layers can be left out in a phase."""
+        body = self.model.body
+        if not hasattr(body, "depth_of"):
+            return 0
+        return body.depth_of(phase.num_frozen_stages) or 0
 
     def _accumulate(self, batches: Sequence[Batch], indices: np.ndarray) -> dict[str, float]:
         """Add up gradients; each loss is divided by its own count over the whole step."""

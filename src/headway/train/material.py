@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -13,7 +14,7 @@ from headway.data.read import Records, read_records
 from headway.data.report import DataReport, build_report, describe_corpus
 from headway.data.store import Store, open_store, read_corpus
 from headway.errors import ConfigError
-from headway.recipe import Recipe
+from headway.sections import Recipe
 from headway.tasks._model import Model
 from headway.tasks._task import Encoded, Task
 from headway.train.inspect_data import padding_ratios, report_data
@@ -107,6 +108,8 @@ class _Rows:
 
     def encode(self, model: Model) -> Examples:
         train = self.task.encode(self.train.rows, model.setting)
+        if self.recipe.playbook.class_weights == "balanced":
+            train = balance_classes(train)
         encoded, records = {"train": train}, {"train": self.train}
         valid = None
         if self.valid is not None:
@@ -114,6 +117,25 @@ class _Rows:
             encoded["valid"], records["valid"] = valid, self.valid
         report = report_data(records, encoded, self.recipe, columns=self.task.columns)
         return Examples(train=train, valid=valid, rows=self.valid, report=report)
+
+
+def balance_classes(encoded: Encoded) -> Encoded:
+    """Let every class count the same in the loss: an example weighs N / (classes * its class).
+
+    Raises:
+        ConfigError: if examples have no class, or several.
+    """
+    labels = [example.label for example in encoded.examples]
+    counts = Counter(labels)
+    if None in counts:
+        raise ConfigError(
+            "playbook.class-weights is for tasks with one class for each row", hint="leave it out"
+        )
+    examples = [
+        dataclasses.replace(example, weight=len(labels) / (len(counts) * counts[label]))
+        for example, label in zip(encoded.examples, labels, strict=True)
+    ]
+    return dataclasses.replace(encoded, examples=examples)
 
 
 class _Corpus:

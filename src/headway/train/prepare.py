@@ -16,7 +16,8 @@ from headway.data.lines import STDIN, fingerprint
 from headway.errors import ConfigError, FileError, nearest
 from headway.files.folder import check_sizes, list_files, make_body
 from headway.layers.dropout import Dropout
-from headway.recipe import Recipe, convert_settings
+from headway.recipe import convert_settings
+from headway.sections import Recipe
 from headway.tasks._load import load
 from headway.tasks._model import Model, make_task
 from headway.tasks._task import Task
@@ -24,7 +25,8 @@ from headway.tasks._vocabulary import add_words, pick_words
 from headway.text.specials import SPECIALS
 from headway.text.tokenizer import Tokenizer
 from headway.text.train import check_kind, train_tokenizer
-from headway.train.loop import resolve_precision
+from headway.train.groups import find_stages
+from headway.train.loop import modules_of, resolve_precision
 from headway.train.material import Examples, Material, find_material
 
 # What may differ from the folder that model.path names.
@@ -168,6 +170,8 @@ def check_model_section(recipe: Recipe) -> None:
     if recipe.model.path is None:
         check_kind(recipe.text.tokenizer)
         model_config(recipe)
+        if recipe.playbook.reinit_layers:
+            raise ConfigError("playbook.reinit-layers needs model.path: without it all is new")
         if recipe.text.add_words:
             raise ConfigError(
                 "text.add-words adds to the vocabulary of model.path, but there is none",
@@ -209,6 +213,8 @@ def _make_model(
     if section.path is not None:
         model = load(section.path, task=task, task_name=name, labels=material.labels)
         _change_dropout(model, section.settings)
+        if recipe.playbook.reinit_layers:
+            _draw_anew(model, recipe.playbook.reinit_layers)
         if recipe.text.add_words:
             if tokenizer_file is None:
                 words = pick_words(material.texts(), model.tokenizer, recipe.text.add_words)
@@ -261,6 +267,23 @@ def _change_dropout(model: Model, settings: Mapping[str, Any]) -> None:
     for layer in model.body.modules():
         if isinstance(layer, Dropout):
             layer.rate = rate
+
+
+def _draw_anew(model: Model, count: int) -> None:
+    """Forget what the uppermost layers learned, and the pooler (Zhang et al. 2021, 2006.05987)."""
+    body = model.body
+    layers = [stage.name for stage in find_stages(modules_of(model))[:-1]][1:]
+    if body.kind != "encoder":
+        raise ConfigError(f"playbook.reinit-layers is for encoders, not for {model.architecture}")
+    if count > len(layers):
+        raise ConfigError(
+            f"playbook.reinit-layers is {count}, but the model has {len(layers)} layers with "
+            "weights of their own"
+        )
+    for name in layers[len(layers) - count :]:
+        body.init_weights(name)
+    if body.pooler is not None:
+        body.init_weights("pooler")
 
 
 def _length_notes(recipe: Recipe, model: Model) -> list[str]:

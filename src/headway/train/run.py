@@ -15,14 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from headway import recipe as recipes
-from headway.data.read import Records
 from headway.errors import FileError
 from headway.files.manifest import read_json, write_json, write_text
 from headway.memory import keep_freed_memory
-from headway.recipe import Recipe
-from headway.tasks._task import Encoded
+from headway.sections import Recipe
 from headway.train.average import average_checkpoints
-from headway.train.evaluate import Evaluation, Interrupted, evaluate
+from headway.train.evaluate import Evaluation, Interrupted
 from headway.train.events import Evaluated, Event, Finished, Note, Report, Started
 from headway.train.guard import (
     Stopped,
@@ -45,9 +43,11 @@ from headway.train.state import (
     load_checkpoint,
     newest_checkpoint,
     prune_checkpoints,
+    read_average,
     save_checkpoint,
     step_of,
 )
+from headway.train.validate import FALLING, Validation
 
 # Reports in metrics.jsonl over a whole run, about.
 _NUM_REPORTS = 200
@@ -118,16 +118,25 @@ class _Run:
         self.recipe, self.run_dir, self.stop = prepared.recipe, run_dir, stop
         self.model, self.report = prepared.model, prepared.examples.report
         self.passes = prepared.examples.passes
-        self.valid_rows: Records | None = prepared.examples.rows
-        self.valid: Encoded | None = prepared.examples.valid
         self.trainer = Trainer(
             prepared.model,
             prepared.examples.train,
             prepared.recipe.training,
+            playbook=prepared.recipe.playbook,
+            work_dir=run_dir,
             must_drop=lambda: stop.is_urgent,
         )
         self.checkpoints = run_dir / "checkpoints"
-        self.score_name, self.decoding = prepared.score_name, prepared.decoding
+        self.score_name = prepared.score_name
+        self.validation = Validation(
+            model=prepared.model,
+            examples=prepared.examples.valid,
+            rows=prepared.examples.rows,
+            score_name=prepared.score_name,
+            decoding=prepared.decoding,
+            precision=self.trainer.precision,
+            stopping=lambda: stop.is_set,
+        )
         every = prepared.recipe.training.evaluate_steps
         self.evaluate_steps = every or self.trainer.steps_per_epoch
         self.report_steps = max(1, self.trainer.total_steps // _NUM_REPORTS)
@@ -147,6 +156,8 @@ class _Run:
         else:
             modules, optimizer = self.trainer.modules, self.trainer.optimizer
             self.trainer.state = load_checkpoint(path, modules, optimizer)
+            if self.trainer.average is not None:
+                self.trainer.average.restore(read_average(path), self.state.averaged_weights)
             self._recall_best()
             yield Note(text=f"going on from step {self.state.step}")
         # The mean of the checkpoints is taken after the last one, so a run that is over does it
@@ -173,7 +184,7 @@ class _Run:
         score = summary["valid"].get(self.score_name)
         if score is None:
             return
-        value = -score if self.score_name in ("loss", "perplexity") else score
+        value = -score if self.score_name in FALLING else score
         if value >= self.state.best_score:
             self.state.best_score, self.state.best_step = value, summary["step"]
 
@@ -192,7 +203,7 @@ class _Run:
         )
         if not self.state.step:
             yield from (Note(text=note) for note in self.model.notes)
-            if self.valid is None:
+            if self.validation.examples is None:
                 yield Note(text="no data.valid: nothing is scored, and the last model is kept")
         while True:
             if self._is_due():
@@ -219,9 +230,7 @@ class _Run:
         return is_stale or self.state.step >= self.trainer.total_steps
 
     def _save_and_stop(self) -> None:
-        path = save_checkpoint(
-            self.checkpoints, self.trainer.modules, self.trainer.optimizer, self.state
-        )
+        path = self._save_checkpoint()
         log_line(self.run_dir, f"stopped by a signal at step {self.state.step}")
         raise Stopped(
             f"stopped at step {self.state.step}; saved {path}",
@@ -256,44 +265,24 @@ class _Run:
 
     def _evaluate_and_save(self) -> Iterator[Event]:
         started = time.perf_counter()
-        if self.valid is not None:
+        if self.validation.examples is not None:
             try:
-                result = self._score()
+                with self.trainer.averaged():
+                    result = self.validation.score()
+                    event = self._take_note(result, started)
             except Interrupted:
                 self._save_and_stop()
                 return
-            yield self._take_note(result, started)
+            yield event
         else:
             self.state.evaluated_step = self.state.step
         self._checkpoint()
-
-    def _score(self) -> Evaluation:
-        rows = self.valid_rows.rows if self.valid_rows is not None else []
-        wants_predictions = self.score_name not in ("loss", "perplexity")
-        fast = self.model
-        if wants_predictions:
-            fast = self.model.to_precision(self.trainer.precision)
-        return evaluate(
-            fast,
-            rows,
-            examples=self.valid,
-            scorer=self.model,
-            predicting=wants_predictions,
-            settings=self.decoding,
-            stopping=lambda: self.stop.is_set,
-        )
-
-    def _value(self, result: Evaluation) -> float:
-        if self.score_name == "loss":
-            return -sum(result.losses.values())
-        value = result.scores[self.score_name]
-        return -value if self.score_name == "perplexity" else value
 
     def _take_note(
         self, result: Evaluation, started: float, *, averaged: int | None = None
     ) -> Evaluated:
         """Keep the model if it is the best so far, and write the scores down."""
-        state, value = self.state, self._value(result)
+        state, value = self.state, self.validation.value(result)
         # A mean of checkpoints that is as good as the best single one is the safer choice.
         is_best = (
             state.best_score is None
@@ -338,8 +327,18 @@ class _Run:
         }
         self.model.save(self.run_dir / "model")
 
+    def _save_checkpoint(self) -> Path:
+        average = self.trainer.average
+        return save_checkpoint(
+            self.checkpoints,
+            self.trainer.modules,
+            self.trainer.optimizer,
+            self.state,
+            average=None if average is None else average.weights,
+        )
+
     def _checkpoint(self) -> None:
-        save_checkpoint(self.checkpoints, self.trainer.modules, self.trainer.optimizer, self.state)
+        self._save_checkpoint()
         count = max(2, self.recipe.playbook.average_checkpoints)
         prune_checkpoints(self.checkpoints, keep=self._regular_checkpoints()[-count:])
 
@@ -361,10 +360,12 @@ class _Run:
         is_averaging = count > 1 and len(paths) > 1
         if is_averaging:
             yield from self._try_average(paths)
-        if self.valid is None:
-            self._save_model({}, **({"averaged_checkpoints": len(paths)} if is_averaging else {}))
+        if self.validation.examples is None:
+            with self.trainer.averaged():
+                more = {"averaged_checkpoints": len(paths)} if is_averaging else {}
+                self._save_model({}, **more)
         best = self.state.best_score
-        if best is not None and self.score_name in ("loss", "perplexity"):
+        if best is not None and self.score_name in FALLING:
             best = -best
         for file, weight in self.passes.items():
             yield Note(text=f"{file}: {weight * self.trainer.epoch:.2f} passes")
@@ -381,12 +382,12 @@ class _Run:
     def _try_average(self, paths: list[Path]) -> Iterator[Event]:
         """Take the mean of the last checkpoints as the model, if it is no worse than the best."""
         average_checkpoints(paths, self.trainer.modules)
-        if self.valid is None:
+        if self.validation.examples is None:
             yield Note(text=f"the model is the mean of the last {len(paths)} checkpoints")
             return
         started = time.perf_counter()
         try:
-            result = self._score()
+            result = self.validation.score()
         except Interrupted as error:
             # The last checkpoint is saved: resuming comes back to this point.
             raise Stopped(

@@ -10,23 +10,30 @@ import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from headway.recipe import Training
+from headway.sections import Playbook, Training
+
+_PLAIN = Playbook()
 
 
-def _warm_up(step: int, options: Training) -> float:
+def _warm_up(step: int, total: int, options: Training) -> float:
     """Rise linearly from 0: the first update already has a share of the rate."""
-    return min(1.0, (step + 1) / (options.warmup_steps + 1))
+    return min(1.0, (step + 1) / (_warm_up_steps(total, options) + 1))
+
+
+def _warm_up_steps(total: int, options: Training) -> int:
+    """Count the updates in which the rate rises."""
+    return round(options.warmup_ratio * total) if options.warmup_ratio else options.warmup_steps
 
 
 def _after_warm_up(step: int, total: int, options: Training) -> float:
     """Give how much of the run after warm-up has passed, 0 to 1."""
-    rest = max(1, total - options.warmup_steps)
-    return min(1.0, max(0.0, (step - options.warmup_steps) / rest))
+    start = _warm_up_steps(total, options)
+    return min(1.0, max(0.0, (step - start) / max(1, total - start)))
 
 
 def constant(step: int, total: int, options: Training) -> float:
     """Stay at the highest rate after warm-up."""
-    return _warm_up(step, options)
+    return _warm_up(step, total, options)
 
 
 def step_decay(step: int, total: int, options: Training) -> float:
@@ -56,19 +63,30 @@ def one_cycle(step: int, total: int, options: Training) -> float:
 
 def linear(step: int, total: int, options: Training) -> float:
     """Fall in a straight line to 0 after warm-up (Devlin et al. 2019)."""
-    return _warm_up(step, options) * (1 - _after_warm_up(step, total, options))
+    return _warm_up(step, total, options) * (1 - _after_warm_up(step, total, options))
 
 
 def cosine(step: int, total: int, options: Training) -> float:
     """Fall along half a cosine to 0 after warm-up (Loshchilov and Hutter 2017, 1608.03983)."""
     share = _after_warm_up(step, total, options)
-    return _warm_up(step, options) * (1 + math.cos(math.pi * share)) / 2
+    return _warm_up(step, total, options) * (1 + math.cos(math.pi * share)) / 2
 
 
 def inverse_sqrt(step: int, total: int, options: Training) -> float:
     """Fall with the square root of the step after warm-up (Vaswani et al. 2017, section 5.3)."""
-    start = options.warmup_steps + 1
+    start = _warm_up_steps(total, options) + 1
     return min((step + 1) / start, math.sqrt(start / (step + 1)))
+
+
+def slanted_triangular(step: int, total: int, options: Training) -> float:
+    """Rise for a tenth of the run (or warmup_ratio) from 1/32, fall to it again in a straight line.
+
+    Howard and Ruder 2018 (arXiv 1801.06146), equation 3; T is `total`, t counts from 0.
+    """
+    lowest = 1 / 32
+    peak = max(1.0, (options.warmup_ratio or 0.1) * total)
+    share = step / peak if step < peak else 1 - (step - peak) / max(1.0, total - peak)
+    return lowest + (1 - lowest) * max(0.0, share)
 
 
 SCHEDULES: Mapping[str, Callable[[int, int, Training], float]] = MappingProxyType(
@@ -81,16 +99,30 @@ SCHEDULES: Mapping[str, Callable[[int, int, Training], float]] = MappingProxyTyp
         "linear": linear,
         "cosine": cosine,
         "inverse-sqrt": inverse_sqrt,
+        "slanted-triangular": slanted_triangular,
     }
 )
 
 
-def learning_rate(step: int, total: int, options: Training) -> float:
+def learning_rate(step: int, total: int, options: Training, playbook: Playbook = _PLAIN) -> float:
     """Give the rate of an update.
+
+    With stochastic weight averaging the schedule is that of the time before it, and the rate never
+    falls below the constant one that follows (Izmailov et al. 2018, arXiv 1803.05407, section 3.2).
 
     Args:
         step: Updates before this one.
         total: Updates of the whole run.
         options: The recipe's training section.
+        playbook: The recipe's playbook section.
     """
-    return options.peak_lr * SCHEDULES[options.schedule](step, total, options)
+    schedule = SCHEDULES[options.schedule]
+    if playbook.swa_start is None:
+        return options.peak_lr * schedule(step, total, options)
+    before = max(1, round(playbook.swa_start * total))
+    if step >= before:
+        return options.peak_lr * playbook.swa_rate
+    # Warm-up may be below that rate.
+    share = schedule(step, before, options)
+    is_rising = share < playbook.swa_rate and schedule(step + 1, before, options) > share
+    return options.peak_lr * (share if is_rising else max(share, playbook.swa_rate))

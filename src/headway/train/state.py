@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from headway.errors import FileError, join_problems
 from headway.files.manifest import check_folder, read_json, write_folder, write_json
 
+_AVERAGE = "average.safetensors"
 _STEP_FOLDER = re.compile(r"step-(\d{8})")
 
 
@@ -53,6 +54,8 @@ class TrainState:
     """Real tokens since the last report."""
     report_seconds: float = 0.0
     """Time since the last report."""
+    averaged_weights: int = 0
+    """Weights in the mean that goes along."""
 
 
 def _named_moments(
@@ -63,7 +66,12 @@ def _named_moments(
 
 
 def save_checkpoint(
-    folder: Path, modules: nn.Module, optimizer: torch.optim.Optimizer, state: TrainState
+    folder: Path,
+    modules: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: TrainState,
+    *,
+    average: Mapping[str, Tensor] | None = None,
 ) -> Path:
     """Write a checkpoint, whole or not at all; it counts once its manifest is there.
 
@@ -72,6 +80,7 @@ def save_checkpoint(
         modules: Body and head.
         optimizer: Adam or AdamW.
         state: Where the run is.
+        average: Mean of the weights that goes along, if there is one.
     Returns:
         path: The checkpoint's folder, `step-00000500`.
     Raises:
@@ -89,6 +98,8 @@ def save_checkpoint(
         try:
             save_file(weights, draft / "model.safetensors")
             save_file(moments, draft / "optimizer.safetensors")
+            if average:
+                save_file(dict(average), draft / _AVERAGE)
         except SafetensorError as error:
             raise OSError(str(error)) from error
         write_json(draft / "state.json", dataclasses.asdict(state))
@@ -162,6 +173,12 @@ def load_weights(path: Path, modules: nn.Module) -> None:
     with torch.no_grad():
         for name, value in own.items():
             value.copy_(weights[name])
+
+
+def read_average(path: Path) -> dict[str, Tensor]:
+    """Read the mean of the weights that a checkpoint kept; empty if it has none."""
+    file = path / _AVERAGE
+    return read_weights(file) if file.is_file() else {}
 
 
 def load_checkpoint(path: Path, modules: nn.Module, optimizer: torch.optim.Optimizer) -> TrainState:

@@ -1,0 +1,146 @@
+"""One recipe with several seeds: how far chance moves the result, and the best model kept.
+
+    for run_dir, events in train_seeds(recipe, Path("run"), count=5):
+        ...
+    summary = summarize(Path("run"))
+
+Each seed is a run of its own, in `seed-0`, `seed-1`, ... below the directory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from headway import recipe as recipes
+from headway.errors import FileError
+from headway.files.manifest import MANIFEST, read_json, write_folder, write_json, write_text
+from headway.metrics.intervals import MeanInterval, mean_interval
+from headway.sections import Recipe
+from headway.train.events import Event
+from headway.train.guard import run_lock
+from headway.train.run import resume, train
+from headway.train.validate import FALLING
+
+_LIST = "seeds.json"
+_MOST_SEEDS = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedSummary:
+    """What several seeds of a recipe came to.
+
+    Args:
+        score_name: What the best seed was chosen by.
+        best_seed: Whose model is kept.
+        seeds: Seed -> score name -> value, on the validation data.
+        scores: Score name -> mean, spread and interval over the seeds.
+    """
+
+    score_name: str
+    best_seed: int
+    seeds: dict[int, dict[str, float]]
+    scores: dict[str, MeanInterval]
+
+
+def is_seeds(run_dir: Path) -> bool:
+    """Say whether a directory holds the runs of several seeds."""
+    return (run_dir / _LIST).is_file()
+
+
+def train_seeds(
+    recipe: Recipe, run_dir: Path, *, count: int
+) -> Iterator[tuple[Path, Iterator[Event]]]:
+    """Run a recipe with `training.seed` and the seeds after it.
+
+    Yields:
+        run_dir, events: Of each seed; its events must be consumed before the next one is asked for.
+    Raises:
+        FileError: if the directory is not empty, or cannot be written.
+    """
+    if not 2 <= count <= _MOST_SEEDS:
+        raise FileError(f"--seeds is {count}, but must be from 2 to {_MOST_SEEDS:,}")
+    if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
+        raise FileError(
+            f"{run_dir} is not empty, and a run is never overwritten",
+            hint=f"choose another --out, or go on with: headway train --resume {run_dir}",
+        )
+    if not recipe.data.valid:
+        raise FileError(
+            "several seeds are compared on validation data, but there is none",
+            hint="name it with --data.valid",
+        )
+    first = recipe.training.seed
+    for number in range(count):
+        seed = first + number
+        own = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, seed=seed))
+        seed_dir = run_dir / f"seed-{seed}"
+        events = train(own, seed_dir)
+        yield seed_dir, events if number else _begin(events, run_dir, recipe, count)
+
+
+def _begin(events: Iterator[Event], run_dir: Path, recipe: Recipe, count: int) -> Iterator[Event]:
+    """Write the list of seeds down once the first of them runs: bad input leaves nothing behind."""
+    for number, event in enumerate(events):
+        if not number:
+            first = recipe.training.seed
+            write_text(run_dir / "recipe.toml", recipes.write(recipe))
+            write_json(run_dir / _LIST, {"seeds": list(range(first, first + count))})
+        yield event
+
+
+def resume_seeds(run_dir: Path) -> Iterator[tuple[Path, Iterator[Event]]]:
+    """Go on where several seeds were stopped; what is finished is left as it is."""
+    if "best_seed" in read_json(run_dir / _LIST):
+        return
+    for seed in _seeds(run_dir):
+        seed_dir = run_dir / f"seed-{seed}"
+        if (seed_dir / "recipe.toml").is_file():
+            yield seed_dir, resume(seed_dir)
+            continue
+        recipe = recipes.read(run_dir / "recipe.toml", {"training": {"seed": seed}})
+        yield seed_dir, train(recipe, seed_dir)
+
+
+def _seeds(run_dir: Path) -> list[int]:
+    seeds = read_json(run_dir / _LIST).get("seeds")
+    if not isinstance(seeds, list) or not all(type(seed) is int for seed in seeds):
+        raise FileError(f"{_LIST} is damaged", where=str(run_dir))
+    return seeds
+
+
+def summarize(run_dir: Path) -> SeedSummary:
+    """Compare the seeds, keep the best model as `model/`, and write the summary down."""
+    with run_lock(run_dir):
+        found: dict[int, dict[str, float]] = {}
+        name = ""
+        for seed in _seeds(run_dir):
+            seed_dir = run_dir / f"seed-{seed}"
+            training = read_json(seed_dir / "model" / "headway.json").get("training") or {}
+            found[seed] = training["valid"]
+            name = recipes.read(seed_dir / "recipe.toml").playbook.choose_by
+        sign = -1 if name in FALLING else 1
+        best = max(found, key=lambda seed: (sign * found[seed][name], -seed))
+        scores = {
+            score: mean_interval([values[score] for values in found.values()])
+            for score in found[best]
+        }
+        source = run_dir / f"seed-{best}" / "model"
+        write_folder(run_dir / "model", lambda draft: _copy(source, draft))
+        summary = SeedSummary(score_name=name, best_seed=best, seeds=found, scores=scores)
+        values = dataclasses.asdict(summary)
+        values["by_seed"] = values.pop("seeds")
+        write_json(run_dir / _LIST, {"seeds": list(found), **values})
+        for seed in found:
+            # What a finished run does not need any more is most of what it takes on the disk.
+            shutil.rmtree(run_dir / f"seed-{seed}" / "checkpoints", ignore_errors=True)
+    return summary
+
+
+def _copy(source: Path, target: Path) -> None:
+    for file in source.iterdir():
+        if file.name != MANIFEST:
+            shutil.copyfile(file, target / file.name)
