@@ -22,12 +22,13 @@ from torch import Tensor
 
 import headway
 from bodies import CASES, batch_of, examples, logits_of, make
-from headway.data.batch import pad_rows
+from headway.data.batch import Batch, pad_rows
 from headway.decode.beam import BeamOptions, beam_search
-from headway.layers import dropout, pooling, positions
-from headway.layers.losses import IGNORE, linear_cross_entropy
+from headway.layers import dropout, heads, pooling, positions
+from headway.layers.losses import IGNORE, linear_cross_entropy, pair_log_probs
 from headway.layers.packed import pack
 from headway.layers.side import Memory, Side
+from headway.tasks._texts import mean_of_groups
 
 PACKAGES = ("layers", "models", "decode", "data")
 LINE = re.compile(
@@ -241,6 +242,22 @@ def pool_documents() -> None:
     pooling.FirstTokenPooler(4)(memory.hidden, documents)
 
 
+def mark_spans() -> None:
+    """Score documents by their marked spans, and pairs of start and end."""
+    documents = torch.tensor([[1, 1, 2, 2, 0], [1, 1, 1, 1, 1]])
+    memory = Memory(hidden=torch.randn(2, 5, 4), documents=documents, lengths=torch.tensor([4, 5]))
+    marks = torch.tensor([[1, 2, 0, 3, 0], [0, 1, 2, 2, 0]])
+    assert heads.SpanHead(4, 3, num_spans=2, dropout=0.0)(memory, marks).shape == (3, 3)
+    firsts, places = torch.tensor([0, 0]), torch.tensor([[1, 2], [3, 3]])
+    pair_log_probs(torch.randn(2, 5, 2), firsts, places, 3)
+    batch = Batch(source=Side.padded([[1], [2], [3]]), groups=torch.tensor([0, 0, 1]))
+    assert mean_of_groups(torch.randn(3, 4), batch).shape == (2, 4)
+
+
+def test_marked_spans_have_the_documented_shape():
+    assert sorted(watched(mark_spans).problems) == []
+
+
 def test_pooled_documents_have_the_documented_shape():
     assert sorted(watched(pool_documents).problems) == []
 
@@ -252,6 +269,7 @@ def test_nearly_every_line_is_held_against_something():
     seen |= watched(lambda: positions.sinusoid(5, 4)).seen
     seen |= watched(lambda: dropout.Dropout(0.5).train()(torch.ones(2, 3, 4))).seen
     seen |= watched(pool_documents).seen
+    seen |= watched(mark_spans).seen
     said = {
         (name, claim.name)
         for name, claims in FUNCTIONS.values()

@@ -13,7 +13,7 @@ import torch
 from headway import registry
 from headway.data.batch import pad_rows
 from headway.files.folder import make_body
-from headway.recipe import Training
+from headway.sections import Training
 from headway.tasks._model import Model, make_task
 from headway.text.specials import SPECIALS
 from headway.text.train import train_tokenizer
@@ -95,7 +95,7 @@ def test_the_loss_falls_on_a_learnable_toy(key, architecture):
         batch_rows=24,
         batch_tokens=None,
         # Poolers saturate at rates that others like.
-        peak_lr=3e-3 if "sequence" in model.task.heads else 1e-2,
+        peak_lr=3e-3 if {"sequence", "choice"} & {*model.task.heads} else 1e-2,
         schedule="constant",
         warmup_steps=10,
         steps=200,

@@ -24,7 +24,7 @@ def read(
     names: Sequence[str] = (),
     skip_bad: bool,
     keep_blank: bool = False,
-    problem: Callable[[dict[str, Any]], str | None] = lambda row: None,
+    problem: Callable[[dict[str, Any]], str | None] | None = None,
 ) -> Records:
     """Read records, "-" standing for standard input."""
     return read_records(
@@ -34,7 +34,7 @@ def read(
         names=names,
         skip_bad=skip_bad,
         keep_blank=keep_blank,
-        problem=problem,
+        problem=problem or (lambda row: None),
         flags=_FLAGS,
     )
 

@@ -45,6 +45,7 @@ class Options:
 def run(options: Options) -> int:
     """Predict and print, part by part."""
     from headway.cli import _records
+    from headway.tasks._task import ChecksRequests
 
     model = _records.open_model(options.model, precision=options.precision)
     records = _records.read(
@@ -54,6 +55,7 @@ def run(options: Options) -> int:
         names=options.columns,
         skip_bad=options.skip_bad,
         keep_blank=True,
+        problem=model.task.check_request if isinstance(model.task, ChecksRequests) else None,
     )
     settings: dict[str, Any] = {}
     if options.num_beams is not None:

@@ -27,6 +27,8 @@ class Example:
         value: A number that stands for it, where that is learned.
         weight: What it counts in the loss of the whole example.
         token_labels: Class of each token, IGNORE where nothing is asked; None where none has one.
+        parts: Documents that it is made of, such as the choices of a question; their tokens, one
+            after the other, are `input_ids`. () where it is one document.
     """
 
     index: int
@@ -38,6 +40,7 @@ class Example:
     value: float = 0.0
     weight: float = 1.0
     token_labels: list[int] | None = None
+    parts: tuple[Example, ...] = ()
 
     @property
     def num_tokens(self) -> int:
@@ -56,6 +59,8 @@ class Batch:
         document_labels: What each document is labelled with, row by row: (N) int64, its class;
             (N, Y) float, 1 for each of its classes; or (N) float, its number.
         document_weights: (N) float. What each document counts; None: all the same.
+        groups: (N) int64. Which example, counted in the batch, each document is a part of; None
+            where each is one by itself.
         indices: Which examples are in the batch, row by row.
     """
 
@@ -64,6 +69,7 @@ class Batch:
     labels: Tensor | None = None
     document_labels: Tensor | None = None
     document_weights: Tensor | None = None
+    groups: Tensor | None = None
     indices: tuple[int, ...] = ()
 
     @property
@@ -138,6 +144,24 @@ def lay_out(rows: Sequence[Sequence[Example]], *, pad_id: int, start_id: int) ->
     target = _side(shifted, pad_id)
     labels = torch.from_numpy(_lay_out(targets, IGNORE)[0])
     return Batch(source=source, target=target, labels=labels, indices=indices)
+
+
+def lay_out_parts(rows: Sequence[Sequence[Example]], *, pad_id: int) -> Batch:
+    """Lay examples of several documents out, each document in a row of its own.
+
+    Args:
+        rows: Examples, with parts or without.
+        pad_id: Id that fills the rest of a row.
+    """
+    examples = [example for row in rows for example in row]
+    parts = [example.parts or (example,) for example in examples]
+    batch = lay_out([[part] for found in parts for part in found], pad_id=pad_id, start_id=0)
+    numbers = [number for number, found in enumerate(parts) for _ in found]
+    return replace(
+        batch,
+        groups=torch.tensor(numbers),
+        indices=tuple(example.index for example in examples),
+    )
 
 
 def pad_rows(examples: Sequence[Example]) -> list[list[Example]]:

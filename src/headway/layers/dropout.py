@@ -44,7 +44,7 @@ class Dropout(nn.Module):
         self.rate = rate
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Map (B, T, D) float to (B, T, D) float."""
+        """Map a float tensor of any shape to one of that shape."""
         if not self.training or self.rate == 0:
             return hidden
         if hidden.device.type != "cpu":

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from headway.layers.dropout import Dropout
+from headway.layers.pooling import first_places, members_of
 from headway.layers.side import Memory
 
 
@@ -50,7 +52,7 @@ class TokenHead(LinearHead):
         return super().forward(self.dropout(hidden))
 
 
-class PooledHead(nn.Module):
+class PooledHead(LinearHead):
     """One vector of each document, and results of that.
 
     Args:
@@ -68,19 +70,52 @@ class PooledHead(nn.Module):
         pool: Callable[[nn.Module, Memory], Tensor],
         dropout: float,
     ) -> None:
-        super().__init__()
+        super().__init__(hidden_size, num_labels)
         self.pool = pool
         self.dropout = Dropout(dropout)
-        self.output = nn.Linear(hidden_size, num_labels)
-
-    def init_weights(self, deviation: float) -> None:
-        """Draw the classifier from a normal distribution; biases are 0."""
-        nn.init.normal_(self.output.weight, std=deviation)
-        nn.init.zeros_(self.output.bias)
 
     def forward(self, body: nn.Module, memory: Memory) -> Tensor:
         """Score every document, (N, Y) float."""
-        return self.output(self.dropout(self.pool(body, memory)))
+        return super().forward(self.dropout(self.pool(body, memory)))
+
+
+class SpanHead(LinearHead):
+    """One vector of each marked span and of the whole document, and results of them together.
+
+    The spans' vectors are the means of their hidden states; the first token's stands for the rest.
+
+    Args:
+        hidden_size: Width D.
+        num_labels: Results Y.
+        num_spans: Spans of each document.
+        dropout: Rate on the vectors.
+    """
+
+    def __init__(
+        self, hidden_size: int, num_labels: int, *, num_spans: int, dropout: float
+    ) -> None:
+        super().__init__((num_spans + 1) * hidden_size, num_labels)
+        self.num_spans = num_spans
+        self.dropout = Dropout(dropout)
+
+    def forward(self, memory: Memory, marks: Tensor) -> Tensor:
+        """Score every document.
+
+        Args:
+            memory: (B, T, D) float.
+            marks: (B, T) int64. Bit n is set where a token is in span n.
+        Returns:
+            logits: (N, Y) float. A span without a token counts as zeros.
+        """
+        hidden, documents = memory.hidden, memory.documents
+        members = members_of(documents)  # (B, N, T)
+        exists = members.any(-1).flatten().nonzero().squeeze(1)
+        vectors = [hidden.flatten(0, 1).index_select(0, first_places(documents))]
+        for number in range(self.num_spans):
+            inside = members & (marks >> number & 1).bool()[:, None]
+            means = inside.to(hidden.dtype) @ hidden / inside.sum(-1).clamp(min=1)[..., None]
+            vectors.append(means.flatten(0, 1).index_select(0, exists))
+        return super().forward(self.dropout(torch.cat(vectors, dim=-1)))
 
 
 class MaskedLmHead(nn.Module):

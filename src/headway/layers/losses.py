@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 # A target that no loss looks at.
@@ -201,3 +202,39 @@ def count_correct(hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) 
         logits = torch.nn.functional.linear(hidden[rows], weight, bias)
         correct += int((logits.argmax(-1) == labels[rows]).sum())
     return float(correct)
+
+
+def pair_log_probs(
+    scores: Tensor, firsts: Tensor, places: Tensor, max_answer_tokens: int
+) -> Tensor:
+    """Give the log probability of a pair of start and end among all valid pairs.
+
+    A pair is valid if its end is not before its start and at most `max_answer_tokens` tokens are in
+    it; a document's first token, which stands for no answer, pairs with itself only.
+
+    Args:
+        scores: (N, T, 2) float. Of starts and ends, -inf where none may be.
+        firsts: (N) int64. Column of each document's first token.
+        places: (N, 2) int64. Columns of the wanted start and end.
+        max_answer_tokens: Longest answer.
+    Returns:
+        log_probs: (N) float. -inf for a wanted pair that is not valid.
+    """
+    starts, ends = scores.unbind(-1)
+    padded = F.pad(ends, (0, max_answer_tokens - 1), value=-torch.inf)
+    # For each start the ends that it may have, without a table of all pairs.
+    reach = _logsumexp(padded.unfold(1, max_answer_tokens, 1))  # (N, T, W) -> (N, T)
+    reach = reach.scatter(1, firsts[:, None], ends.gather(1, firsts[:, None]))
+    every = _logsumexp(starts + reach)
+    pair = starts.gather(1, places[:, :1]) + ends.gather(1, places[:, 1:])
+    length = places[:, 1] - places[:, 0]
+    is_valid = (length >= 0) & (length < max_answer_tokens)
+    return torch.where(is_valid, pair.squeeze(1) - every, -torch.inf)
+
+
+def _logsumexp(values: Tensor) -> Tensor:
+    """Sum exponentials over the last axis; rows of nothing but -inf give -inf, and no gradient."""
+    highest = values.amax(-1, keepdim=True).detach()
+    highest = torch.where(highest.isfinite(), highest, 0.0)
+    total = (values - highest).exp().sum(-1)
+    return total.clamp(min=1e-38).log() + highest.squeeze(-1)

@@ -18,7 +18,7 @@ from headway.files.manifest import write_folder, write_json
 from headway.layers.packed import has_fast_bf16, pack
 from headway.memory import keep_freed_memory
 from headway.recipe import convert_settings
-from headway.tasks._task import Body, Head, Progress, Record, Setting, Task
+from headway.tasks._task import Body, ChecksRequests, Head, Progress, Record, Setting, Task
 from headway.text.tokenizer import Tokenizer
 
 FORMAT = 1
@@ -34,6 +34,9 @@ _ENCODER_ROLES = MappingProxyType(
     }
 )
 PRECISIONS = ("fp32", "bf16")
+# Columns that may hold a list of texts, and those that hold none.
+_LISTS = ("words", "choices")
+_NO_TEXTS = ("spans",)
 
 
 def make_task(name: str, settings: Mapping[str, Any], *, where: str = "") -> Task:
@@ -61,7 +64,7 @@ def _has(record: Any, column: str) -> bool:
 def _texts_in(record: Any, column: str) -> list[str] | None:
     """Give the text, or the list of words, in a column; None if there is neither."""
     value = record.get(column) if isinstance(record, Mapping) else None
-    values: list[Any] = value if isinstance(value, list) and column == "words" else [value]
+    values: list[Any] = value if isinstance(value, list) and column in _LISTS else [value]
     return values if values and all(isinstance(text, str) for text in values) else None
 
 
@@ -139,6 +142,8 @@ class Model:
         for number, record in enumerate(records, 1):
             given = [name for name in self.task.optional if _has(record, name)]
             for column in (*self.task.inputs, *given):
+                if column in _NO_TEXTS and _has(record, column):
+                    continue
                 texts = _texts_in(record, column)
                 if texts is None:
                     raise RequestError(
@@ -147,6 +152,10 @@ class Model:
                     )
                 if damage := next(filter(None, map(find_damage, texts)), None):
                     raise RequestError(f"{column} of record {number} is {damage}")
+            if isinstance(self.task, ChecksRequests):
+                problem = self.task.check_request(record)
+                if problem is not None:
+                    raise RequestError(f"record {number}: {problem}")
         if not records:
             return []
         keep_freed_memory()

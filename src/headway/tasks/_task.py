@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -205,3 +205,46 @@ class Task(Protocol):
     def tiny_rows() -> list[dict[str, Any]]:
         """Give records for the contract tests, learned in seconds."""
         ...
+
+
+# What some tasks can do beside; `isinstance` asks for it.
+
+
+@runtime_checkable
+class ChecksRequests(Protocol):
+    """A task whose records can be wrong in more ways than having no text."""
+
+    def check_request(self, row: Record) -> str | None:
+        """Say what is wrong with a row that is to be answered; None if nothing is."""
+        ...
+
+
+@runtime_checkable
+class Tunable(Protocol):
+    """A task with a setting that is best chosen on data that was not learned from."""
+
+    def tuned(self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]) -> Task:
+        """Give the task with the setting that would have made these answers best."""
+        ...
+
+
+@runtime_checkable
+class HasBaseline(Protocol):
+    """A task that knows a simple method which a network should beat."""
+
+    def baseline(self, train: Sequence[Record], rows: Sequence[Record]) -> Baseline:
+        """Learn from some rows without a network, and answer others."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """A simple method and its answers.
+
+    Args:
+        name: For tables.
+        predictions: One for each row, each with "prediction".
+    """
+
+    name: str
+    predictions: list[dict[str, Any]]

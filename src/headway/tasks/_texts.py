@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from types import MappingProxyType
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from headway.data.batch import Batch, Example, lay_out
+from headway.data.batch import Batch, Example, lay_out, lay_out_parts
 from headway.data.order import inference_batches
 from headway.errors import nearest
-from headway.layers.heads import PooledHead
+from headway.layers.heads import LinearHead, PooledHead, TokenHead
 from headway.layers.pooling import AttentionPooler, mean_pool, published_pool
 from headway.memory import keep_freed_memory
 from headway.tasks._task import Body, Encoded, Progress, Record, Setting
@@ -23,7 +25,8 @@ from headway.text.tokenizer import Tokenizer
 _BATCH_TOKENS = 8192
 _BATCH_ROWS = 256
 
-KEEPS = ("head", "head-tail")
+_Head = TypeVar("_Head", bound=LinearHead)
+KEEPS = ("head", "head-tail", "windows")
 # Name -> what makes the function, or the module, that makes one vector of each document.
 _POOLINGS: Mapping[str, Callable[[int], Callable]] = MappingProxyType(
     {
@@ -44,8 +47,9 @@ def encode_texts(
         rows: With "text", and "text_pair" where there are two.
         setting: Tokenizer and limits.
         max_tokens: Length of an example, special tokens included.
-        keep: What stays of a text that is too long: "head", or "head-tail": its first quarter
-            and the rest from its end (Sun et al. 2019, arXiv 1905.05583, section 5.3.1).
+        keep: What stays of a text that is too long: "head"; "head-tail": its first quarter and the
+            rest from its end; or all of it as "windows", parts of the example (Sun et al. 2019,
+            arXiv 1905.05583, section 5.3). Of pairs, both are cut at their ends.
     """
     tokenizer = setting.tokenizer
     longest = min(max_tokens, setting.max_tokens)
@@ -57,6 +61,9 @@ def encode_texts(
     for index, first in enumerate(firsts):
         second = seconds.get(index)
         full[index] = len(first) + 2
+        if second is None and keep == "windows" and len(first) > longest - 2:
+            examples.append(_windows(index, first, longest - 2, tokenizer))
+            continue
         if second is None:
             kept = _shorten(first, longest - 2, keep)
             examples.append(Example(index, [tokenizer.start_id, *kept, tokenizer.end_id]))
@@ -65,24 +72,60 @@ def encode_texts(
         full[index] += len(second) + specials - 2
         one, two = _room(len(first), len(second), longest - specials)
         kept = _shorten(first, one, keep), _shorten(second, two, keep)
-        examples.append(_pair(index, *kept, tokenizer))
-    lengths = np.array([[len(example.input_ids)] for example in examples], np.int64)
+        examples.append(pair_example(index, *kept, tokenizer))
+    return describe_examples("text", examples, tokenizer, limit=longest, full=full)
+
+
+def describe_examples(
+    column: str,
+    examples: Sequence[Example],
+    tokenizer: Tokenizer,
+    *,
+    limit: int,
+    full: np.ndarray | None = None,
+    notes: Mapping[str, int] | None = None,
+) -> Encoded:
+    """Say of examples how long they are and what the vocabulary does not cover.
+
+    Args:
+        column: What they are made of, for the data report.
+        examples: Any.
+        tokenizer: That they were made with.
+        limit: Longest that is used.
+        full: (N,) int64. Tokens before cutting; None where nothing is cut.
+        notes: What else was lost or mended -> how often.
+    """
+    lengths = np.array([len(example.input_ids) for example in examples], np.int64)
     unknown = tokenizer.unknown_id
+    count = 0
+    if unknown is not None:
+        count = sum(example.input_ids.count(unknown) for example in examples)
     return Encoded(
         examples=examples,
-        lengths=lengths.reshape(-1, 1),
-        full_lengths={"text": full},
-        limits={"text": longest},
-        unknown={"text": sum(example.input_ids.count(unknown) for example in examples)}
-        if unknown is not None
-        else {"text": 0},
+        lengths=lengths[:, None],
+        full_lengths={column: lengths if full is None else full},
+        limits={column: limit},
+        unknown={column: count},
+        notes=notes or {},
     )
 
 
-def _pair(index: int, first: list[int], second: list[int], tokenizer: Tokenizer) -> Example:
+def pair_example(index: int, first: list[int], second: list[int], tokenizer: Tokenizer) -> Example:
+    """Lay two texts out as one example, with the tokens that this family puts between them."""
     head = [tokenizer.start_id, *first, *tokenizer.between]
     ids = [*head, *second, tokenizer.end_id]
     return Example(index, ids, second=len(head) if tokenizer.tells_segments else None)
+
+
+def _windows(index: int, ids: list[int], room: int, tokenizer: Tokenizer) -> Example:
+    """Cut a text into as few windows as hold it, of equal length as far as that goes."""
+    count = -(-len(ids) // room)
+    ends = [round(len(ids) * number / count) for number in range(count + 1)]
+    parts = tuple(
+        Example(index, [tokenizer.start_id, *ids[start:end], tokenizer.end_id])
+        for start, end in pairwise(ends)
+    )
+    return Example(index, [token for part in parts for token in part.input_ids], parts=parts)
 
 
 def _room(first: int, second: int, room: int) -> tuple[int, int]:
@@ -100,7 +143,7 @@ def _room(first: int, second: int, room: int) -> tuple[int, int]:
 def _shorten(ids: list[int], room: int, keep: str) -> list[int]:
     if len(ids) <= room:
         return ids
-    if keep == "head":
+    if keep != "head-tail":
         return ids[:room]
     front = max(1, room // 4)
     return [*ids[:front], *ids[len(ids) - (room - front) :]]
@@ -108,7 +151,10 @@ def _shorten(ids: list[int], room: int, keep: str) -> list[int]:
 
 def collate_texts(rows: Sequence[Sequence[Example]], setting: Setting) -> Batch:
     """Lay texts out in rows."""
-    return lay_out(rows, pad_id=setting.tokenizer.pad_id, start_id=0)
+    pad_id = setting.tokenizer.pad_id
+    if any(example.parts for row in rows for example in row):
+        return lay_out_parts(rows, pad_id=pad_id)
+    return lay_out(rows, pad_id=pad_id, start_id=0)
 
 
 def text_problems(pooling: str, dropout: float, max_tokens: int, keep: str) -> list[str]:
@@ -117,11 +163,7 @@ def text_problems(pooling: str, dropout: float, max_tokens: int, keep: str) -> l
     for name, value, allowed in (("pooling", pooling, _POOLINGS), ("keep", keep, KEEPS)):
         if value not in allowed:
             problems.append(f"{name} is {value!r}; {nearest(value, allowed)}")
-    if not 0 <= dropout < 1:
-        problems.append(f"dropout is {dropout}, but must be from 0 to below 1")
-    if max_tokens < 8:
-        problems.append(f"max_tokens is {max_tokens}, but at least 8 is needed")
-    return problems
+    return problems + length_problems(max_tokens, dropout)
 
 
 def texts_of(rows: Sequence[Record]) -> list[str]:
@@ -132,9 +174,36 @@ def texts_of(rows: Sequence[Record]) -> list[str]:
 def make_pooled_head(body: Body, num_labels: int, *, pooling: str, dropout: float) -> PooledHead:
     """Build what makes one vector of a text, and results of that."""
     width = body.config.hidden_size
-    head = PooledHead(width, num_labels, pool=_POOLINGS[pooling](width), dropout=dropout)
+    return start_head(
+        PooledHead(width, num_labels, pool=_POOLINGS[pooling](width), dropout=dropout), body
+    )
+
+
+def make_token_head(body: Body, num_labels: int, *, dropout: float) -> TokenHead:
+    """Build a layer of results over every token."""
+    return start_head(TokenHead(body.config.hidden_size, num_labels, dropout=dropout), body)
+
+
+def start_head(head: _Head, body: Body) -> _Head:
+    """Draw a head's weights as the body's own were drawn."""
     head.init_weights(getattr(body.config, "initializer_range", 0.02))
     return head
+
+
+def mean_of_groups(logits: Tensor, batch: Batch) -> Tensor:
+    """Average what is said of the documents that make up an example.
+
+    Args:
+        logits: (N, Y) float. One row for each document.
+        batch: Knows which example they belong to.
+    Returns:
+        logits: (B, Y) float. One row for each example.
+    """
+    if batch.groups is None:
+        return logits
+    counts = batch.groups.bincount()
+    sums = logits.new_zeros(len(counts), logits.shape[1]).index_add(0, batch.groups, logits)
+    return sums / counts[:, None]
 
 
 def document_labels(batch: Batch) -> Tensor:
@@ -199,9 +268,17 @@ def batches_of(
     setting: Setting,
     device: torch.device,
     progress: Callable[[Progress], None] | None = None,
+    *,
+    collate: Callable[[Sequence[Sequence[Example]], Setting], Batch] = collate_texts,
 ) -> Iterator[tuple[list[int], Batch]]:
     """Give examples batch by batch, those of like length together.
 
+    Args:
+        examples: Any.
+        setting: Tokenizer and limits.
+        device: Where the batches shall lie.
+        progress: Told how far it is.
+        collate: Lays examples out.
     Yields:
         places, batch: Which examples, and the examples, one a row.
     """
@@ -210,7 +287,7 @@ def batches_of(
     done = 0
     for chosen in inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=_BATCH_ROWS):
         places = chosen.tolist()
-        batch = collate_texts([[examples[place]] for place in places], setting)
+        batch = collate([[examples[place]] for place in places], setting)
         yield places, batch.to(device)
         done += len(places)
         if progress is not None:
@@ -220,6 +297,16 @@ def batches_of(
 def was_cut(encoded: Encoded) -> np.ndarray:
     """Say of each row whether something of it was left out, (N) bool."""
     return encoded.full_lengths["text"] > encoded.lengths[:, 0]
+
+
+def length_problems(max_tokens: int, dropout: float) -> list[str]:
+    """Return every problem of the settings that tasks on encoders share."""
+    problems = []
+    if not 0 <= dropout < 1:
+        problems.append(f"dropout is {dropout}, but must be from 0 to below 1")
+    if max_tokens < 8:
+        problems.append(f"max_tokens is {max_tokens}, but at least 8 is needed")
+    return problems
 
 
 def device_of(body: Body) -> torch.device:

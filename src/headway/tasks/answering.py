@@ -11,6 +11,7 @@ Example:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -20,8 +21,8 @@ import torch
 from torch import Tensor
 
 from headway.data.batch import Batch, Example
-from headway.layers.heads import TokenHead
-from headway.layers.losses import IGNORE, Loss
+from headway.errors import nearest
+from headway.layers.losses import IGNORE, Loss, pair_log_probs
 from headway.layers.pooling import members_of
 from headway.metrics.answers import answer_statistics
 from headway.metrics.intervals import Statistics
@@ -30,13 +31,16 @@ from headway.tasks._task import NO_CHANCE, Body, Draw, Encoded, Head, Progress, 
 from headway.tasks._texts import (
     batches_of,
     collate_texts,
+    describe_examples,
     device_of,
     document_labels,
+    make_token_head,
     token_labels,
 )
 
 # Starts, and ends, that are tried with each other.
 _NUM_TRIED = 20
+_LOSSES = ("separate", "joint")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +56,10 @@ class Answering:
     no_answer: bool = False
     """The passage may have no answer: then the first token is one, and "" may be given."""
     threshold: float = 0.0
-    """With no_answer, how much better than none an answer must be, in logits."""
+    """With no_answer, how much better than none an answer must be, in logits; training chooses it
+    on the validation data."""
+    loss: str = "separate"
+    """separate (start and end each among all tokens) or joint (the pair among all valid pairs)."""
     num_best: int = 1
     """Answers given for each question."""
     dropout: float = 0.0
@@ -84,9 +91,7 @@ class Answering:
 
     def make_head(self, body: Body, labels: Sequence[str]) -> Head:
         """Build a layer of two results: begins here, ends here."""
-        head = TokenHead(body.config.hidden_size, 2, dropout=self.dropout)
-        head.init_weights(getattr(body.config, "initializer_range", 0.02))
-        return head
+        return make_token_head(body, 2, dropout=self.dropout)
 
     def check(self) -> list[str]:
         """Return every problem of the settings."""
@@ -96,6 +101,8 @@ class Answering:
             if getattr(self, name) < bound:
                 value = getattr(self, name)
                 problems.append(f"{name} is {value}, but at least {bound} is needed")
+        if self.loss not in _LOSSES:
+            problems.append(f"loss is {self.loss!r}; {nearest(self.loss, _LOSSES)}")
         if not 0 <= self.dropout < 1:
             problems.append(f"dropout is {self.dropout}, but must be from 0 to below 1")
         return problems
@@ -161,16 +168,16 @@ class Answering:
                 )
             )
         answered = sum(span is not None for span in spans)
-        lengths = np.array([len(example.input_ids) for example in examples], np.int64)
-        return Encoded(
-            examples=examples,
-            lengths=lengths[:, None],
-            full_lengths={"context": lengths},
-            limits={"context": self._longest(setting)},
-            unknown={"context": 0},
+        room = self._longest(setting) // 2
+        return describe_examples(
+            "context",
+            examples,
+            setting.tokenizer,
+            limit=self._longest(setting),
             notes={
                 "answers that no token stands for, never learned": lost,
-                "answers longer than any window, never learned": answered - len(found),
+                "answers that no window holds whole, never learned": answered - len(found),
+                "questions cut at half of a window": sum(len(p.question) > room for p in passages),
             },
         )
 
@@ -196,16 +203,31 @@ class Answering:
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Count the windows, once for where they begin and once for where they end."""
+        if self.loss == "joint":
+            return {"pair": float(self._is_short(document_labels(batch)).sum())}
         count = float(len(document_labels(batch)))
         return {"start": count, "end": count}
+
+    def _is_short(self, spans: Tensor) -> Tensor:
+        """Say which answers may be given: longer ones are no valid pairs."""
+        return spans[:, 1] - spans[:, 0] < self.max_answer_tokens
 
     def losses(self, body: Body, head: Head, batch: Batch) -> tuple[Loss, ...]:
         """Sum the cross-entropy of both ends over the tokens that may answer, in nats.
 
-        Paper: Devlin et al. 2019 (arXiv 1810.04805), section 4.2: each end has half the weight.
+        Papers: Devlin et al. 2019 (arXiv 1810.04805), section 4.2: each end has half the weight.
+            The joint loss: Fajcik et al. 2021, "Rethinking the Objectives of Extractive Question
+            Answering" (arXiv 2008.12804), section 2, where p(start, end) is a softmax over pairs.
         """
-        log_probs = self._log_probs(body, head, batch)  # (N, T, 2)
+        scores = self._scores(body, head, batch)  # (N, T, 2)
         spans, starts = document_labels(batch), _first_columns(batch)
+        if self.loss == "joint":
+            kept = self._is_short(spans).nonzero().squeeze(1)
+            scores, starts, spans = (x.index_select(0, kept) for x in (scores, starts, spans))
+            places = starts[:, None] + spans
+            total = -pair_log_probs(scores, starts, places, self.max_answer_tokens).sum()
+            return (Loss(name="pair", total=total, count=float(len(kept))),)
+        log_probs = scores.log_softmax(1)
         losses = []
         for side, name in enumerate(("start", "end")):
             places = (starts + spans[:, side])[:, None]
@@ -213,14 +235,14 @@ class Answering:
             losses.append(Loss(name=name, total=total, count=float(len(spans)), weight=0.5))
         return tuple(losses)
 
-    def _log_probs(self, body: Body, head: Head, batch: Batch) -> Tensor:
+    def _scores(self, body: Body, head: Head, batch: Batch) -> Tensor:
         """Score every token of each window's row, -inf where it may not answer."""
         members = members_of(batch.source.documents)  # (B, N, T)
         allowed = members & (token_labels(batch) != IGNORE)[:, None]
         logits = head(body.encode(batch.source).hidden).float()[:, None]  # (B, 1, T, 2)
         masked = logits.masked_fill(~allowed[..., None], -torch.inf)
         exists = members.any(-1).flatten().nonzero().squeeze(1)
-        return masked.flatten(0, 1).index_select(0, exists).log_softmax(1)
+        return masked.flatten(0, 1).index_select(0, exists)
 
     def predict(
         self,
@@ -235,7 +257,8 @@ class Answering:
         Returns:
             answers: For each record "prediction", the text of the best answer ("" for none),
                 its characters "start" and "end" in the context (0 and 0 for none), and "score",
-                in logits; with num_best above 1 all of them as "n_best".
+                in logits; with num_best above 1 all of them as "n_best". With no_answer also
+                "none_margin": how much better the best answer is than none.
         """
         passages = read_passages(rows, setting.tokenizer)
         windows = self._windows(passages, setting)
@@ -281,14 +304,39 @@ class Answering:
             {"text": passage.text[a:b], "start": a, "end": b, "score": round(score, 4)}
             for (a, b), score in sorted(best.items(), key=lambda item: (-item[1], item[0]))
         ]
-        nothing = {"text": "", "start": 0, "end": 0, "score": round(none, 4)}
-        if not ranked or (self.no_answer and none + self.threshold > ranked[0]["score"]):
-            ranked.insert(0, nothing if none < float("inf") else {**nothing, "score": 0.0})
+        none = none if math.isfinite(none) else 0.0
+        # A passage without a token has no answer whatever the settings.
+        margin = ranked[0]["score"] - none if ranked else 0.0
+        best_text = ranked[0]["text"] if ranked else ""
+        if not ranked or (self.no_answer and margin < self.threshold):
+            ranked.insert(0, {"text": "", "start": 0, "end": 0, "score": round(none, 4)})
         first = ranked[0]
         answer = {"prediction": first["text"], **{k: first[k] for k in ("start", "end", "score")}}
+        if self.no_answer:
+            answer |= {"none_margin": round(margin, 4), "best_text": best_text}
         if self.num_best > 1:
             answer["n_best"] = ranked[: self.num_best]
         return answer
+
+    def tuned(self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]) -> Answering:
+        """Choose the threshold between an answer and none that gives the highest F1."""
+        if not self.no_answer:
+            return self
+        wanted = [[a["text"] for a in row["answers"]] for row in rows]
+        answered = _f1_of_rows([str(answer["best_text"]) for answer in predictions], wanted)
+        silent = _f1_of_rows([""] * len(rows), wanted)
+        margins = np.array([answer["none_margin"] for answer in predictions], np.float64)
+        order = np.argsort(-margins, kind="stable")
+        # Of the k best margins the answer is given, of the rest none.
+        gains = np.concatenate([[0.0], np.cumsum((answered - silent)[order])])
+        best = int(np.argmax(gains))
+        if best == 0:
+            threshold = float(margins[order[0]]) + 1.0
+        elif best == len(order):
+            threshold = float(margins[order[-1]]) - 1.0
+        else:
+            threshold = float(margins[order[best - 1]] + margins[order[best]]) / 2
+        return replace(self, threshold=round(threshold, 4) if math.isfinite(threshold) else 0.0)
 
     def generation(self, setting: Setting) -> None:
         """Nothing is decoded."""
@@ -311,6 +359,11 @@ class Answering:
             answers = [{"text": "ada byron", "start": len(before) + 1}]
             rows.append({"question": "who", "context": context, "answers": answers})
         return rows
+
+
+def _f1_of_rows(said: Sequence[str], wanted: Sequence[Sequence[str]]) -> np.ndarray:
+    """Give SQuAD's F1 of each row, (N,) float."""
+    return answer_statistics(said, wanted)[0].rows[:, 0]
 
 
 def _first_columns(batch: Batch) -> Tensor:

@@ -34,6 +34,7 @@ from headway.tasks._texts import (
     document_labels,
     encode_texts,
     make_pooled_head,
+    mean_of_groups,
     score_texts,
     text_problems,
     texts_of,
@@ -55,7 +56,8 @@ class Classification:
     max_tokens: int = 512
     """Length of an example, special tokens included."""
     keep: str = "head"
-    """What stays of a longer text: head, or head-tail (its first quarter and its end)."""
+    """What stays of a longer text: head; head-tail (its first quarter and its end); or all of it in
+    windows, whose results are averaged."""
     threshold: float = 0.5
     """With multi-label, the probability from which a class is given."""
 
@@ -115,8 +117,9 @@ class Classification:
             names = self._names(row)
         except ValueError as error:
             return str(error)
-        unknown = [name for name in names if labels is not None and name not in labels]
-        if labels is not None and unknown:
+        if labels is None:
+            return None
+        if unknown := [name for name in names if name not in labels]:
             shown = ", ".join(labels[:8]) + (", ..." if len(labels) > 8 else "")
             return f"label {unknown[0]!r} is none of the classes in training ({shown})"
         return None
@@ -174,7 +177,7 @@ class Classification:
         return (Loss(name="class", total=total, count=float(weights.sum())),)
 
     def _logits(self, body: Body, head: Head, batch: Batch) -> Tensor:
-        return head(body, body.encode(batch.source)).float()
+        return mean_of_groups(head(body, body.encode(batch.source)).float(), batch)
 
     def predict(
         self,

@@ -30,6 +30,7 @@ from headway.tasks._texts import (
     document_labels,
     encode_texts,
     make_pooled_head,
+    mean_of_groups,
     score_texts,
     text_problems,
     texts_of,
@@ -52,7 +53,8 @@ class Regression:
     max_tokens: int = 512
     """Length of an example, special tokens included."""
     keep: str = "head"
-    """What stays of a longer text: head, or head-tail (its first quarter and its end)."""
+    """What stays of a longer text: head; head-tail (its first quarter and its end); or all of it in
+    windows, whose results are averaged."""
 
     columns: ClassVar[tuple[str, ...]] = ("text", "label")
     inputs: ClassVar[tuple[str, ...]] = ("text",)
@@ -60,6 +62,7 @@ class Regression:
     bodies: ClassVar[tuple[str, ...]] = ("encoder",)
     heads: ClassVar[tuple[str, ...]] = ("sequence", "body")
     reads_corpus: ClassVar[bool] = False
+    problem_type: ClassVar[str] = "regression"
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -78,8 +81,6 @@ class Regression:
         """Work with a published head of one result as it is."""
         is_number = num_labels == 1 and problem in ("", "regression")
         return {} if kind == "sequence" and is_number else None
-
-    problem_type: ClassVar[str] = "regression"
 
     def make_head(self, body: Body, labels: Sequence[str]) -> Head:
         """Build pooling and a layer of one result."""
@@ -134,9 +135,12 @@ class Regression:
 
     def losses(self, body: Body, head: Head, batch: Batch) -> tuple[Loss, ...]:
         """Sum the squared errors."""
-        values, labels = head(body, body.encode(batch.source)).float()[:, 0], document_labels(batch)
+        values, labels = self._values(body, head, batch)[:, 0], document_labels(batch)
         total = (values - labels).square().sum()
         return (Loss(name="squared_error", total=total, count=float(len(labels))),)
+
+    def _values(self, body: Body, head: Head, batch: Batch) -> torch.Tensor:
+        return mean_of_groups(head(body, body.encode(batch.source)).float(), batch)
 
     def predict(
         self,
@@ -155,24 +159,25 @@ class Regression:
         cut = was_cut(encoded)
         answers: list[dict[str, Any]] = [{} for _ in rows]
 
-        def score(batch: Batch) -> torch.Tensor:
-            return head(body, body.encode(batch.source))
-
-        for scored in score_texts(encoded, score, setting, device_of(body), progress):
-            values = (
-                scored.logits[:, 0].clamp(self.low, self.high)
-                if self._bounded
-                else (scored.logits[:, 0])
-            )
+        found = score_texts(
+            encoded,
+            lambda batch: self._values(body, head, batch),
+            setting,
+            device_of(body),
+            progress,
+        )
+        for scored in found:
+            values = self._into_range(scored.logits[:, 0])
             for place, value in zip(scored.places, values.tolist(), strict=True):
                 answers[place] = {"prediction": round(value, 6)}
                 if cut[place]:
                     answers[place]["cut"] = ["source"]
         return answers
 
-    @property
-    def _bounded(self) -> bool:
-        return self.low is not None or self.high is not None
+    def _into_range(self, values: torch.Tensor) -> torch.Tensor:
+        low = -math.inf if self.low is None else self.low
+        high = math.inf if self.high is None else self.high
+        return values.clamp(low, high)
 
     def generation(self, setting: Setting) -> None:
         """Nothing is decoded."""

@@ -23,12 +23,19 @@ import torch.nn.functional as F
 
 from headway.data.batch import Batch, Example
 from headway.errors import nearest
-from headway.layers.heads import TokenHead
 from headway.layers.losses import IGNORE, Loss
 from headway.metrics.classes import accuracy_statistics, span_statistics
 from headway.metrics.intervals import Statistics
 from headway.tasks._task import NO_CHANCE, Body, Draw, Encoded, Head, Progress, Record, Setting
-from headway.tasks._texts import batches_of, collate_texts, device_of, token_labels
+from headway.tasks._texts import (
+    batches_of,
+    collate_texts,
+    describe_examples,
+    device_of,
+    length_problems,
+    make_token_head,
+    token_labels,
+)
 from headway.tasks._words import Sentence, Window, cut_windows, read_sentences
 from headway.text.tags import SCHEMES, list_tags, read_spans, write_tags
 
@@ -76,9 +83,7 @@ class Tagging:
 
     def make_head(self, body: Body, labels: Sequence[str]) -> Head:
         """Build a layer over every token."""
-        head = TokenHead(body.config.hidden_size, len(labels), dropout=self.dropout)
-        head.init_weights(getattr(body.config, "initializer_range", 0.02))
-        return head
+        return make_token_head(body, len(labels), dropout=self.dropout)
 
     def check(self) -> list[str]:
         """Return every problem of the settings."""
@@ -87,10 +92,7 @@ class Tagging:
             if getattr(self, name) not in allowed:
                 value = getattr(self, name)
                 problems.append(f"{name} is {value!r}; {nearest(value, allowed)}")
-        if not 0 <= self.dropout < 1:
-            problems.append(f"dropout is {self.dropout}, but must be from 0 to below 1")
-        if self.max_tokens < 8:
-            problems.append(f"max_tokens is {self.max_tokens}, but at least 8 is needed")
+        problems += length_problems(self.max_tokens, self.dropout)
         if not 0 <= self.overlap_tokens <= self.max_tokens // 2:
             problems.append(
                 f"overlap_tokens is {self.overlap_tokens}, but must be from 0 to half of max_tokens"
@@ -145,16 +147,11 @@ class Tagging:
                 chosen = pieces if self.pieces == "all" else pieces[:1]
                 labels[chosen] = number[wanted[word]]
             examples.append(Example(place, window.ids, token_labels=labels.tolist()))
-        lengths = np.array([len(example.input_ids) for example in examples], np.int64)
-        unknown = setting.tokenizer.unknown_id
-        return Encoded(
-            examples=examples,
-            lengths=lengths[:, None],
-            full_lengths={"words": lengths},
-            limits={"words": self._longest(setting)},
-            unknown={"words": sum(sentence.ids.count(unknown) for sentence in sentences)}
-            if unknown is not None
-            else {"words": 0},
+        return describe_examples(
+            "words",
+            examples,
+            setting.tokenizer,
+            limit=self._longest(setting),
             notes={
                 "tags that begin a span without saying so, read as conlleval does": repaired,
                 "spans whose first word has no token, never learned": lost,
