@@ -29,6 +29,7 @@ _ORDER = (
     "quickstart",
     "recipes",
     "new",
+    "find-lr",
     "train",
     "evaluate",
     "predict",
@@ -51,16 +52,20 @@ Text in, a model you own out.
 """
 
 # Whose process mostly trains; see `memory`.
-_TRAINING_VERBS = ("train", "quickstart")
+_TRAINING_VERBS = ("train", "quickstart", "find-lr")
 
 
 def _verbs() -> list[str]:
-    found = registry.list_keys("cli")
+    found = [key.replace("_", "-") for key in registry.list_keys("cli")]
     return sorted(found, key=lambda verb: (_ORDER.index(verb) if verb in _ORDER else 99, verb))
 
 
+def _key(verb: str) -> str:
+    return verb.replace("-", "_")
+
+
 def _help() -> str:
-    rows = [f"  {verb:<11} {registry.summary('cli', verb)}" for verb in _verbs()]
+    rows = [f"  {verb:<11} {registry.summary('cli', _key(verb))}" for verb in _verbs()]
     tail = "\n\nheadway VERB --help says more. --debug shows the traceback of an error.\n"
     return _HEAD + "Verbs:\n" + "\n".join(rows) + tail
 
@@ -72,7 +77,7 @@ def _fail(text: str) -> None:
 
 
 def _run_verb(verb: str, arguments: list[str]) -> int:
-    module = registry.load_module("cli", verb)
+    module = registry.load_module("cli", _key(verb))
     from headway.cli._options import parse
 
     options = parse(module, verb, arguments)

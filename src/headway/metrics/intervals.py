@@ -10,7 +10,7 @@ numbers (`Statistics`): the score of any draw is a function of their sum.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,6 +75,36 @@ class PairedTest:
     """Two-sided: how often chance alone gives a difference at least this large, in (0, 1]."""
     samples: int
     """Number of draws."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeanInterval:
+    """The mean of a few values that chance moves, such as a score over several seeds."""
+
+    mean: float
+    deviation: float
+    """Standard deviation of the values."""
+    low: float
+    """Lower end of the 95 per cent interval of the mean, by Student's t."""
+    high: float
+    """Upper end of it."""
+
+
+def mean_interval(values: Sequence[float]) -> MeanInterval:
+    """Say where the mean of values lies, and how sure that is.
+
+    Args:
+        values: Two or more.
+    Raises:
+        DataError: if there are fewer.
+    """
+    from scipy.stats import t as student
+
+    if len(values) < 2:
+        raise DataError(f"{len(values)} values have no spread: two are needed")
+    mean, deviation = float(np.mean(values)), float(np.std(values, ddof=1))
+    reach = float(student.ppf(0.975, len(values) - 1)) * deviation / len(values) ** 0.5
+    return MeanInterval(mean=mean, deviation=deviation, low=mean - reach, high=mean + reach)
 
 
 def bootstrap(

@@ -1,0 +1,93 @@
+"""Find a learning rate: raise it at every update, and see where the loss falls and shoots up.
+
+headway find-lr classify --model.path MODEL --data.train train.tsv --picture rates.png
+headway find-lr my.toml --low 1e-6 --high 0.1 --num-steps 200 --json
+
+Nothing is saved but the picture. Training goes on from a copy of the model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from headway import recipe as recipes
+from headway.errors import FileError
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of `headway find-lr`."""
+
+    recipe: Annotated[str, tyro.conf.Positional]
+    """Recipe file, or the name of a shipped recipe."""
+    low: float = 1e-7
+    """First learning rate."""
+    high: float = 1.0
+    """Last learning rate, unless the loss shoots up before."""
+    num_steps: int = 100
+    """Updates."""
+    picture: Path | None = None
+    """Draw the curve to this file, .png or .svg."""
+    json: bool = False
+    """Print one JSON object."""
+    overrides: Annotated[Mapping[str, Any], tyro.conf.Suppress] = field(default_factory=dict)
+    """Keys of the recipe given as flags."""
+
+
+def run(options: Options) -> int:
+    """Test the rates, and show the curve."""
+    _check_picture(options.picture)
+    recipe = recipes.read(recipes.find(options.recipe), options.overrides)
+    from headway.cli import _records
+    from headway.train.finder import find_rate
+    from headway.train.prepare import prepare
+
+    prepared = prepare(recipe)
+    with _records.progress_bar("rates", options.num_steps) as progress:
+        test = find_rate(
+            prepared.model,
+            prepared.examples.train,
+            prepared.recipe.training,
+            playbook=prepared.recipe.playbook,
+            low=options.low,
+            high=options.high,
+            num_steps=options.num_steps,
+            progress=progress,
+        )
+    values = dataclasses.asdict(test)
+    if options.picture is not None:
+        from headway.explain.rates import draw_rates
+
+        draw_rates(test, options.picture)
+        values["picture"] = str(options.picture)
+    if test.epochs > 2:
+        sys.stderr.write(
+            f"note: the test went {test.epochs:.1f} times over the data: there is little of it, "
+            "and the curve may say more of it than of the rate\n"
+        )
+    if options.json:
+        _records.write_json(values)
+        return 0
+    from headway.explain.rates import rates_in_terminal
+
+    sys.stdout.write(rates_in_terminal(test) + "\n")
+    if options.picture is not None:
+        sys.stdout.write(f"picture            {options.picture}\n")
+    return 0
+
+
+def _check_picture(path: Path | None) -> None:
+    """Find out before the work what would fail after it."""
+    if path is None:
+        return
+    if path.suffix not in (".png", ".svg"):
+        raise FileError(f"--picture {path} is neither .png nor .svg")
+    if not path.absolute().parent.is_dir():
+        raise FileError(f"there is no folder {path.parent} for --picture")
