@@ -4,9 +4,11 @@ headway evaluate run/model --data test.de test.en
 headway evaluate run/model --data test.tsv --json
 headway evaluate run/model --data test.de test.en --compare other/model
 headway evaluate run/bert/model --data held-out.txt
+headway evaluate run/model --data test.tsv --swap he-she.tsv
 
 --compare scores a second model on the same rows and says how sure the difference is (paired
-bootstrap).
+bootstrap). --swap exchanges terms, two a line with a tab between them, in every row that has any,
+and says how often the answer changes and how far it moves.
 """
 
 from __future__ import annotations
@@ -35,6 +37,8 @@ class Options:
     """Names for a file without a header, or ours=theirs to rename columns."""
     compare: Path | None = None
     """A second model, for a paired test."""
+    swap: Path | None = None
+    """Pairs of terms to exchange, such as he and she: how much the answers depend on them."""
     samples: int = 1000
     """Draws of the bootstrap."""
     predictions: Path | None = None
@@ -63,6 +67,7 @@ def run(options: Options) -> int:
     from headway.cli import _records
     from headway.metrics.intervals import bootstrap
 
+    terms = None if options.swap is None else _read_terms(options.swap)
     scorer = _records.open_model(options.model)
     if scorer.task.reads_corpus:
         return _evaluate_corpus(scorer, options)
@@ -101,11 +106,38 @@ def run(options: Options) -> int:
     if other is not None:
         second = _evaluate(other, records.rows, options)
         values["comparison"] = _compare(result, second, samples=options.samples)
+    if terms is not None:
+        values["swap"] = _swap(scorer, terms, records.rows, options)
     if options.json:
         _records.write_json(values)
     else:
         sys.stdout.write(_table(values))
     return 0
+
+
+def _read_terms(path: Path):
+    from headway.data.lines import read_text
+    from headway.tasks._swap import read_terms
+
+    lines = [(number, line) for number, line in enumerate(read_text(path), 1) if line.strip()]
+    return read_terms([(f"{path}, line {number}", line.split("\t")) for number, line in lines])
+
+
+def _swap(scorer, terms, rows, options: Options) -> dict[str, Any]:
+    """Answer rows as they are and with their terms exchanged."""
+    from headway.metrics.intervals import bootstrap
+    from headway.tasks._swap import compare_answers
+
+    pairs = [(row, other) for row in rows if (other := terms.swap_row(row)) is not None]
+    if not pairs:
+        return {"rows": 0}
+    model = scorer.to_precision(options.precision)
+    before, after = (model.predict([pair[side] for pair in pairs]) for side in (0, 1))
+    found: dict[str, Any] = {"rows": len(pairs)}
+    for item in compare_answers(before, after):
+        interval = bootstrap(item, samples=options.samples)
+        found[item.name] = {"value": item.value(), "interval": [interval.low, interval.high]}
+    return found
 
 
 def _evaluate_corpus(scorer, options: Options) -> int:
@@ -116,6 +148,7 @@ def _evaluate_corpus(scorer, options: Options) -> int:
 
     refused = {
         "--compare": options.compare,
+        "--swap": options.swap,
         "--predictions": options.predictions,
         "--columns": options.columns,
         "--skip-bad": options.skip_bad,
@@ -184,6 +217,13 @@ def _table(values: dict[str, Any]) -> str:
             f"{test['name']:<12} {test['first']:.2f} against {test['second']:.2f}: difference "
             f"{test['difference']:+.2f} ({low:+.2f} to {high:+.2f}), p = {test['p_value']:.3f}"
         )
+    if swap := values.get("swap"):
+        lines.append(f"rows with a term to exchange: {swap['rows']}")
+        for name in ("changed", "moved"):
+            if name in swap:
+                low, high = swap[name]["interval"]
+                value = swap[name]["value"]
+                lines.append(f"{name:<12} {value:8.2f}  95 % interval {low:.2f} to {high:.2f}")
     lines.append(f"rows         {values['rows']:8d}")
     if values["skipped"]:
         lines.append(f"skipped      {values['skipped']:8d}")

@@ -3,6 +3,7 @@
 headway predict run/model questions.txt
 cat questions.txt | headway predict run/model
 headway predict run/model records.jsonl --json
+echo "I loved it" | headway predict run/model --explain
 
 A line of plain text is a record; so is a line of JSON, a row of TSV or CSV. Answers are written
 as they come, so what is there is not lost if the rest is interrupted.
@@ -11,7 +12,7 @@ as they come, so what is there is not lost if the rest is interrupted.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,6 +39,8 @@ class Options:
     """fp32, bf16, or auto: bf16 where the hardware multiplies it."""
     num_beams: int | None = None
     """Beams, where the task decodes; none takes the model's own."""
+    explain: bool = False
+    """Say which tokens a class or a number rests on (integrated gradients, attention)."""
     json: bool = False
     """Print one JSON object per record."""
 
@@ -68,6 +71,8 @@ def run(options: Options) -> int:
         with _records.progress_bar("predict", total, done=start) as progress:
             found = model.predict(asked, progress=progress, **settings)
         cut += [{"cut": answer["cut"]} for answer in found if "cut" in answer]
+        if options.explain:
+            _explain(model, asked, found)
         answers = iter(found)
         for index in part:
             bad = problems.get(index)
@@ -79,6 +84,16 @@ def run(options: Options) -> int:
     return 0
 
 
+def _explain(model, asked: Sequence[Mapping[str, Any]], found: list[dict[str, Any]]) -> None:
+    """Add to each answer what each token counted."""
+    import dataclasses
+
+    from headway.explain.saliency import explain
+
+    for row, answer in zip(asked, found, strict=True):
+        answer["explanation"] = dataclasses.asdict(explain(model, row))
+
+
 def _write(answer: Mapping[str, Any], *, as_json: bool) -> None:
     from headway.cli import _records
 
@@ -87,4 +102,13 @@ def _write(answer: Mapping[str, Any], *, as_json: bool) -> None:
         return
     # One line for each record, so that output and input run in step.
     text = answer.get("prediction", f"error: {answer.get('error')}")
-    sys.stdout.write(" ".join(str(text).split("\n")) + "\n")
+    sys.stdout.write(" ".join(str(text).split("\n")) + _tokens_of(answer) + "\n")
+
+
+def _tokens_of(answer: Mapping[str, Any]) -> str:
+    """Write an explanation behind its answer: each token with what it added."""
+    found = answer.get("explanation")
+    if found is None:
+        return ""
+    pairs = zip(found["tokens"], found["gradients"], strict=True)
+    return "\t" + " ".join(f"{token}({value:+.2f})" for token, value in pairs)

@@ -27,6 +27,7 @@ class Example:
         value: A number that stands for it, where that is learned.
         weight: What it counts in the loss of the whole example.
         token_labels: Class of each token, IGNORE where nothing is asked; None where none has one.
+        token_values: Number of each token, nan where nothing is asked; None where none has one.
         parts: Documents that it is made of, such as the choices of a question; their tokens, one
             after the other, are `input_ids`. () where it is one document.
     """
@@ -40,6 +41,7 @@ class Example:
     value: float = 0.0
     weight: float = 1.0
     token_labels: list[int] | None = None
+    token_values: list[float] | None = None
     parts: tuple[Example, ...] = ()
 
     @property
@@ -56,6 +58,7 @@ class Batch:
         source: (B, S). Input side.
         target: (B, T). What the decoder is given; position t sees what comes before it.
         labels: (B, T) int64. What it shall say at each position; IGNORE where nothing is asked.
+        token_values: (B, T) float. Number of each token; nan where nothing is asked.
         document_labels: What each document is labelled with, row by row: (N) int64, its class;
             (N, Y) float, 1 for each of its classes; or (N) float, its number.
         document_weights: (N) float. What each document counts; None: all the same.
@@ -67,6 +70,7 @@ class Batch:
     source: Side
     target: Side | None = None
     labels: Tensor | None = None
+    token_values: Tensor | None = None
     document_labels: Tensor | None = None
     document_weights: Tensor | None = None
     groups: Tensor | None = None

@@ -12,7 +12,7 @@ from typing import Any
 
 from headway import registry
 from headway.errors import FileError, HeadwayError
-from headway.explain import sections
+from headway.explain import classes, sections
 from headway.explain.alignment import align
 from headway.explain.page import Section, build_page, note, paragraph, tiles
 from headway.explain.svg import escape, number
@@ -44,15 +44,19 @@ class _Plan:
     key: str
     title: str
     draw: Callable[[RunView], str]
+    only_text: bool = False
+    """Only for models that write text from text."""
 
 
 _PLANS = (
     _Plan("training", "Training", sections.draw_training),
-    _Plan("examples", "Examples", sections.draw_examples),
-    _Plan("worst", "Worst examples", sections.draw_worst),
-    _Plan("attention", "Attention", sections.draw_attention),
-    _Plan("beams", "Beam search", sections.draw_beams),
-    _Plan("positions", "Positions and masks", sections.draw_positions_and_masks),
+    _Plan("classes", "Classes", classes.draw_classes),
+    _Plan("worst-rows", "Worst examples", classes.draw_worst_classes),
+    _Plan("examples", "Examples", sections.draw_examples, only_text=True),
+    _Plan("worst", "Worst examples", sections.draw_worst, only_text=True),
+    _Plan("attention", "Attention", sections.draw_attention, only_text=True),
+    _Plan("beams", "Beam search", sections.draw_beams, only_text=True),
+    _Plan("positions", "Positions and masks", sections.draw_positions_and_masks, only_text=True),
     _Plan("data", "Data", sections.draw_data),
     _Plan("recipe", "Recipe", sections.draw_recipe),
     _Plan("environment", "Environment", sections.draw_environment),
@@ -80,7 +84,10 @@ def write_report(run_dir: Path, *, max_rows: int = 200) -> Path:
     name = run_dir.resolve().name
     drawn: list[Section] = []
     told: set[str] = set()
+    writes_text = "target" in registry.load_class("tasks", view.recipe.task.name).columns
     for plan in _PLANS:
+        if plan.only_text and not writes_text:
+            continue
         content, problem = _attempt(plan.draw, view)
         # What keeps several sections from being drawn is said once.
         if content and problem not in told:

@@ -53,7 +53,9 @@ class Sample:
         return self.prediction.strip() == self.reference.strip()
 
 
-def read_valid(recipe: Recipe, columns: Sequence[str]) -> list[dict[str, Any]]:
+def read_valid(
+    recipe: Recipe, columns: Sequence[str], *, optional: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """Read the validation rows that a recipe names.
 
     Raises:
@@ -67,7 +69,11 @@ def read_valid(recipe: Recipe, columns: Sequence[str]) -> list[dict[str, Any]]:
     if size > _MOST_BYTES:
         raise DataError(f"the validation files have {size >> 20} MiB, too many to read again here")
     return read_records(
-        files, columns=columns, names=recipe.data.columns, skip_bad=recipe.data.skip_bad
+        files,
+        columns=columns,
+        optional=optional,
+        names=recipe.data.columns,
+        skip_bad=recipe.data.skip_bad,
     ).rows
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from headway.train.log import read_jsonl
 NUM_EXAMPLES = 10
 # Predictions stop after so long; the rows done by then are what the report is about.
 _PREDICTION_SECONDS = 5.0
+# The same where an answer takes a single pass; rows between two looks at the clock.
+_ANSWER_SECONDS = 10.0
+_ROWS_AT_ONCE = 64
 # A picture of one example is easiest to read at about this many tokens.
 _GOOD_LENGTH = 11
 
@@ -84,6 +88,23 @@ class RunView:
         rest = [place for place in chosen if place not in set(first)]
         ordered = [rows[place] for place in (*first, *rest)]
         return predict_samples(model, ordered, seconds=_PREDICTION_SECONDS)
+
+    @functools.cached_property
+    def valid_rows(self) -> list[dict[str, Any]]:
+        """Read the rows that the validation data has."""
+        task = self.model.task
+        return read_valid(self.recipe, task.columns, optional=task.optional)
+
+    @functools.cached_property
+    def answers(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """Answer validation rows, in order, until the time is over: each row with its answer."""
+        started, found = time.monotonic(), []
+        for start in range(0, len(self.valid_rows), _ROWS_AT_ONCE):
+            part = self.valid_rows[start : start + _ROWS_AT_ONCE]
+            found += zip(part, self.model.predict(part), strict=True)
+            if time.monotonic() - started > _ANSWER_SECONDS:
+                break
+        return found
 
     @functools.cached_property
     def clearest(self) -> tuple[Sample, Alignment]:

@@ -58,3 +58,22 @@ class InputEmbeddings(nn.Module):
             # Half-precision residuals halve the memory traffic between the products.
             hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
         return self.dropout(hidden)
+
+
+class TokenEmbeddings(nn.Module):
+    """Look tokens up, and drop out: what enters a recurrent encoder.
+
+    Args:
+        vocab_size: Entries V.
+        width: Columns E.
+        dropout: Rate.
+    """
+
+    def __init__(self, vocab_size: int, width: int, *, dropout: float) -> None:
+        super().__init__()
+        self.token = nn.Embedding(vocab_size, width)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, source: Side) -> Tensor:
+        """Map a side, (B, T), to (B, T, E) float."""
+        return self.dropout(F.embedding(source.ids, self.token.weight))

@@ -21,6 +21,18 @@ def first_places(documents: Tensor) -> Tensor:
     return ((documents != before) & (documents > 0)).flatten().nonzero().squeeze(1)
 
 
+def last_places(documents: Tensor) -> Tensor:
+    """Find the last token of every document, row by row.
+
+    Args:
+        documents: (B, T) int64. Document numbers, 0 on padding.
+    Returns:
+        places: (N) int64. Into the batch's tokens laid out flat; one for each document.
+    """
+    after = F.pad(documents, (0, 1))[:, 1:]
+    return ((documents != after) & (documents > 0)).flatten().nonzero().squeeze(1)
+
+
 def members_of(documents: Tensor) -> Tensor:
     """Say which tokens belong to which document.
 
@@ -122,3 +134,33 @@ class FirstTokenPooler(nn.Module):
         """
         first = hidden.flatten(0, 1).index_select(0, first_places(documents))
         return self.activation(self.dense(first))
+
+
+class EndsPooler(nn.Module):
+    """Put what each direction of a recurrent network says at its end side by side.
+
+    Args:
+        directions: 2: the first half of the width reads forwards, the second backwards; 1: all of
+            it reads forwards.
+    """
+
+    def __init__(self, directions: int) -> None:
+        super().__init__()
+        self.directions = directions
+
+    def forward(self, hidden: Tensor, documents: Tensor) -> Tensor:
+        """Pool every document.
+
+        Args:
+            hidden: (B, T, D) float.
+            documents: (B, T) int64.
+        Returns:
+            pooled: (N, D) float. One row for each document, in the order of the batch.
+        """
+        flat = hidden.flatten(0, 1)
+        last = flat.index_select(0, last_places(documents))
+        if self.directions == 1:
+            return last
+        half = hidden.shape[-1] // 2
+        first = flat.index_select(0, first_places(documents))
+        return torch.cat([last[:, :half], first[:, half:]], dim=-1)

@@ -72,7 +72,7 @@ def embed(
     whole = model.tokenizer.encode_batch(texts)
     encoded = [item.cut(model.setting.max_tokens) for item in whole]
     found: list[Embedded | None] = [None] * len(texts)
-    device = model.body.embeddings.token.weight.device
+    device = next(model.body.parameters()).device
     lengths = [len(item.ids) for item in encoded]
     done = 0
     for batch in inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=_BATCH_ROWS):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -43,3 +44,23 @@ def order_labels(names: Iterable[str]) -> tuple[str, ...]:
         return (0, int(name), name) if _NUMBER.fullmatch(name) else (1, 0, name)
 
     return tuple(sorted(set(names), key=key))
+
+
+def read_number(value: Any, name: str = "label") -> float:
+    """Read a number.
+
+    Args:
+        value: A number, or one written as text.
+        name: What it is, for messages.
+    Raises:
+        ValueError: saying what is wrong.
+    """
+    try:
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise ValueError
+        number = float(value)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{name} is {value!r}, but must be a number") from None
+    if not math.isfinite(number):
+        raise ValueError(f"{name} is {value!r}, but must be a finite number")
+    return number

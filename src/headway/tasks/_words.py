@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from headway.tasks._task import Record
 from headway.text.align import pieces_of_spans, word_spans
@@ -81,6 +82,11 @@ def read_sentences(rows: Sequence[Record], tokenizer: Tokenizer) -> list[Sentenc
         ids = [item.ids[place] for place in kept]
         sentences.append(Sentence(text, spans, ids, pieces_of_spans(spans, offsets)))
     return sentences
+
+
+def are_words(value: Any) -> bool:
+    """Say whether a value is a list of words."""
+    return isinstance(value, list) and all(isinstance(x, str) and x.strip() for x in value)
 
 
 def cut_windows(

@@ -24,10 +24,21 @@ from torch import Tensor
 
 from headway.data.batch import Batch, Example
 from headway.layers.losses import Loss
+from headway.metrics.baseline import BAG_OF_WORDS, predict_classes, predict_several
 from headway.metrics.classes import accuracy_statistics, f1_statistics, matthews_statistics
 from headway.metrics.intervals import Statistics
 from headway.tasks._labels import label_names, order_labels
-from headway.tasks._task import NO_CHANCE, Body, Draw, Encoded, Head, Progress, Record, Setting
+from headway.tasks._task import (
+    NO_CHANCE,
+    Baseline,
+    Body,
+    Draw,
+    Encoded,
+    Head,
+    Progress,
+    Record,
+    Setting,
+)
 from headway.tasks._texts import (
     collate_texts,
     device_of,
@@ -218,6 +229,17 @@ class Classification:
         if self.multi_label:
             return [name for name, p in probs.items() if p >= self.threshold]
         return max(probs, key=probs.__getitem__)
+
+    def baseline(self, train: Sequence[Record], rows: Sequence[Record]) -> Baseline:
+        """Answer rows by a bag of their words."""
+        names = [self._names(row) for row in train]
+        texts, asked = ([" ".join(texts_of([row])) for row in part] for part in (train, rows))
+        if self.multi_label:
+            found = [{"prediction": said} for said in predict_several(texts, names, asked)]
+        else:
+            wanted = [row[0] for row in names]
+            found = [{"prediction": said} for said in predict_classes(texts, wanted, asked)]
+        return Baseline(name=BAG_OF_WORDS, predictions=found)
 
     def generation(self, setting: Setting) -> None:
         """Nothing is decoded."""

@@ -23,6 +23,7 @@ from headway.data.batch import Batch, Example
 from headway.layers.losses import Loss
 from headway.metrics.classes import correlation_statistics, squared_error_statistics
 from headway.metrics.intervals import Statistics
+from headway.tasks._labels import read_number
 from headway.tasks._task import NO_CHANCE, Body, Draw, Encoded, Head, Progress, Record, Setting
 from headway.tasks._texts import (
     collate_texts,
@@ -104,7 +105,7 @@ class Regression:
     def check_row(self, row: Record, labels: Sequence[str] | None) -> str | None:
         """Say what is wrong with a row's number; None if nothing is."""
         try:
-            value = _number(row.get("label"))
+            value = read_number(row.get("label"))
         except ValueError as error:
             return str(error)
         if (self.low is not None and value < self.low) or (
@@ -117,7 +118,7 @@ class Regression:
         """Turn records into examples."""
         encoded = encode_texts(rows, setting, max_tokens=self.max_tokens, keep=self.keep)
         examples = [
-            replace(example, value=_number(row["label"])) if "label" in row else example
+            replace(example, value=read_number(row["label"])) if "label" in row else example
             for example, row in zip(encoded.examples, rows, strict=True)
         ]
         return replace(encoded, examples=examples)
@@ -187,7 +188,7 @@ class Regression:
     ) -> list[Statistics]:
         """Compare numbers: both correlations and the squared error."""
         said = [float(answer["prediction"]) for answer in predictions]
-        wanted = [_number(row["label"]) for row in rows]
+        wanted = [read_number(row["label"]) for row in rows]
         return [
             correlation_statistics(said, wanted, kind="spearman"),
             correlation_statistics(said, wanted, kind="pearson"),
@@ -201,20 +202,3 @@ class Regression:
         names = list(words)
         rows = [[names[i % 3], names[i // 3 % 3]] for i in range(48)]
         return [{"text": " ".join(row), "label": sum(words[w] for w in row)} for row in rows]
-
-
-def _number(value: Any) -> float:
-    """Read a row's number.
-
-    Raises:
-        ValueError: saying what is wrong.
-    """
-    try:
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise ValueError
-        number = float(value)
-    except ValueError:
-        raise ValueError(f"label is {value!r}, but must be a number") from None
-    if not math.isfinite(number):
-        raise ValueError(f"label is {value!r}, but must be a finite number")
-    return number

@@ -36,7 +36,7 @@ from headway.tasks._texts import (
     make_token_head,
     token_labels,
 )
-from headway.tasks._words import Sentence, Window, cut_windows, read_sentences
+from headway.tasks._words import Sentence, Window, are_words, cut_windows, read_sentences
 from headway.text.tags import SCHEMES, list_tags, read_spans, write_tags
 
 _PIECES = ("first", "all")
@@ -111,7 +111,7 @@ class Tagging:
     def check_row(self, row: Record, labels: Sequence[str] | None) -> str | None:
         """Say what is wrong with a row's words and tags; None if nothing is."""
         words, tags = row["words"], row["tags"]
-        if not _are_words(words) or not _are_words(tags):
+        if not are_words(words) or not are_words(tags):
             return "words and tags must be lists of words"
         if len(words) != len(tags):
             return f"there are {len(words)} words, but {len(tags)} tags"
@@ -206,7 +206,7 @@ class Tagging:
         Returns:
             answers: For each record "prediction", a tag in IOB2 for each word, and "entities":
                 each with "label", "text", and its characters "start" and "end" in the text, or in
-                the words with a space between them.
+                the words with a space between them; and "fields", label -> text, or texts.
         """
         sentences = read_sentences(rows, setting.tokenizer)
         windows = self._windows(sentences, setting)
@@ -261,8 +261,16 @@ def _answer(sentence: Sentence, tags: Sequence[str]) -> dict[str, Any]:
         entities.append(
             {"label": span.label, "text": sentence.text[start:end], "start": start, "end": end}
         )
-    return {"prediction": write_tags(spans, len(tags)), "entities": entities}
+    return {
+        "prediction": write_tags(spans, len(tags)),
+        "entities": entities,
+        "fields": _fields(entities),
+    }
 
 
-def _are_words(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(x, str) and x.strip() for x in value)
+def _fields(entities: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Give the text of each kind of entity; a list where there are several of a kind."""
+    found: dict[str, list[str]] = {}
+    for entity in entities:
+        found.setdefault(entity["label"], []).append(entity["text"])
+    return {label: texts[0] if len(texts) == 1 else texts for label, texts in found.items()}

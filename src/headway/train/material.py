@@ -29,6 +29,7 @@ class Examples:
         train: Training examples.
         valid: Validation examples; None where there are none.
         rows: Validation records, where the task has records.
+        train_rows: Training records, likewise.
         report: The data report.
         passes: Corpus file -> how often an epoch goes over it.
     """
@@ -36,6 +37,7 @@ class Examples:
     train: Encoded
     valid: Encoded | None
     rows: Records | None
+    train_rows: Records | None = None
     report: DataReport
     passes: Mapping[str, float] = field(default_factory=dict)
 
@@ -116,7 +118,9 @@ class _Rows:
             valid = self.task.encode(self.valid.rows, model.setting)
             encoded["valid"], records["valid"] = valid, self.valid
         report = report_data(records, encoded, self.recipe, columns=self.task.columns)
-        return Examples(train=train, valid=valid, rows=self.valid, report=report)
+        return Examples(
+            train=train, valid=valid, rows=self.valid, train_rows=self.train, report=report
+        )
 
 
 def balance_classes(encoded: Encoded) -> Encoded:

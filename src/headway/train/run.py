@@ -20,6 +20,7 @@ from headway.files.manifest import read_json, write_json, write_text
 from headway.memory import keep_freed_memory
 from headway.sections import Recipe
 from headway.train.average import average_checkpoints
+from headway.train.baseline import write_baseline
 from headway.train.evaluate import Evaluation, Interrupted
 from headway.train.events import Evaluated, Event, Finished, Note, Report, Started
 from headway.train.guard import (
@@ -118,6 +119,7 @@ class _Run:
         self.recipe, self.run_dir, self.stop = prepared.recipe, run_dir, stop
         self.model, self.report = prepared.model, prepared.examples.report
         self.passes = prepared.examples.passes
+        self._records = prepared.examples.train_rows, prepared.examples.rows
         self.trainer = Trainer(
             prepared.model,
             prepared.examples.train,
@@ -367,6 +369,8 @@ class _Run:
         best = self.state.best_score
         if best is not None and self.score_name in FALLING:
             best = -best
+        if note := write_baseline(self.model.task, *self._records, self.run_dir):
+            yield Note(text=note)
         for file, weight in self.passes.items():
             yield Note(text=f"{file}: {weight * self.trainer.epoch:.2f} passes")
         log_line(self.run_dir, f"finished at step {self.state.step}")

@@ -1,0 +1,121 @@
+"""What a model's answers owe to the group that a text speaks of: terms are exchanged, and compared.
+
+Each pair of terms, such as "he" and "she", is exchanged in both directions in every row; a row
+without any of them is left out. Counterfactual tests of this kind: Kiritchenko and Mohammad 2018,
+"Examining Gender and Race Bias in Two Hundred Sentiment Analysis Systems" (S18-2005).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from headway.errors import DataError
+from headway.metrics.intervals import Statistics
+from headway.tasks._task import Record
+
+_TEXTS = ("text", "text_pair", "source", "question", "context")
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Pairs of terms that are exchanged.
+
+    Args:
+        pairs: Of a group and of the other.
+    """
+
+    pairs: tuple[tuple[str, str], ...]
+
+    def swap(self, text: str) -> str:
+        """Exchange every term, as a whole word; a first letter keeps its case, as do all."""
+        if not self.pairs:
+            return text
+        other = {}
+        for one, two in self.pairs:
+            # Of terms that are listed twice ("her": "his", "him") the first pair counts.
+            other.setdefault(one.lower(), two)
+            other.setdefault(two.lower(), one)
+        longest_first = sorted(other, key=len, reverse=True)
+        pattern = r"\b(?:" + "|".join(map(re.escape, longest_first)) + r")\b"
+
+        def exchange(match: re.Match) -> str:
+            return _in_case_of(match[0], other[match[0].lower()])
+
+        return re.sub(pattern, exchange, text, flags=re.IGNORECASE)
+
+    def swap_row(self, row: Record) -> dict[str, Any] | None:
+        """Exchange the terms in all texts of a row; None where it has none of them."""
+        swapped = {key: self.swap(row[key]) for key in _TEXTS if isinstance(row.get(key), str)}
+        changed = {key: value for key, value in swapped.items() if value != row[key]}
+        return {**row, **changed} if changed else None
+
+
+def _in_case_of(model: str, term: str) -> str:
+    if model.isupper() and len(model) > 1:
+        return term.upper()
+    return term[:1].upper() + term[1:] if model[:1].isupper() else term
+
+
+def read_terms(rows: Sequence[tuple[str, Sequence[str]]]) -> Terms:
+    """Read pairs of terms.
+
+    Args:
+        rows: Where each stands, and its columns.
+    Raises:
+        DataError: for a row that is no pair of two terms, or if there is none.
+    """
+    pairs = []
+    for where, columns in rows:
+        terms = [column.strip() for column in columns]
+        if len(terms) != 2 or not all(terms) or terms[0].lower() == terms[1].lower():
+            raise DataError("a line must hold two terms with a tab between them", where=where)
+        pairs.append((terms[0], terms[1]))
+    if not pairs:
+        raise DataError("there is no pair of terms")
+    return Terms(tuple(pairs))
+
+
+def compare_answers(
+    before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]
+) -> list[Statistics]:
+    """Say how often an answer changed, and how far its probability or number moved.
+
+    Args:
+        before: Answers to the rows as they are.
+        after: Answers to the same rows with their terms exchanged.
+    Returns:
+        statistics: "changed", in per cent; and where answers have probabilities or are numbers,
+            "moved": the mean absolute difference of the first answer's probability (in per cent),
+            or of the number.
+    """
+    changed = [a["prediction"] != b["prediction"] for a, b in zip(before, after, strict=True)]
+    moved = [_distance(a, b) for a, b in zip(before, after, strict=True)]
+    known = [value for value in moved if value is not None]
+    found = [] if isinstance(before[0]["prediction"], float) else [_mean("changed", changed, 100.0)]
+    if len(known) == len(moved):
+        scale = 1.0 if isinstance(before[0]["prediction"], float) else 100.0
+        found.append(_mean("moved", known, scale))
+    return found
+
+
+def _distance(one: Mapping[str, Any], other: Mapping[str, Any]) -> float | None:
+    if isinstance(one["prediction"], float):
+        return abs(one["prediction"] - other["prediction"])
+    probs, name = one.get("probabilities"), one["prediction"]
+    if not isinstance(probs, Mapping) or not isinstance(name, str):
+        return None
+    return abs(probs[name] - other["probabilities"][name])
+
+
+def _mean(name: str, values: Sequence[float], scale: float) -> Statistics:
+    numbers = np.asarray(values, np.float64)
+    return Statistics(
+        name=name,
+        rows=np.stack([numbers, np.ones_like(numbers)], axis=1),
+        score=lambda sums: scale * float(sums[0] / sums[1]),
+    )
