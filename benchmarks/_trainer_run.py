@@ -103,7 +103,9 @@ def main() -> None:
         disable_tqdm=True,
         seed=options.seed,
     )
-    trainer = Trainer(model=model, args=arguments, train_dataset=examples, data_collator=collator)
+    trainer = Trainer(
+        model=model, args=arguments, train_dataset=examples, data_collator=collate(tokenizer)
+    )
     started = time.perf_counter()
     trainer.train()
     seconds = time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""Fine-tuning beside transformers' Trainer: quality and time by set, speed, frozen layers, few rows.
+"""Fine-tuning beside transformers' Trainer: quality and time, speed, frozen layers, few rows.
 
     python benchmarks/finetuning.py --data PACK --model MINILM --out WORK --part table [--sets TREC]
 
@@ -148,7 +148,7 @@ def compare_sets(options: argparse.Namespace) -> None:
     """Train every set with every seed on both sides, in turns."""
     rows = []
     for item in chosen_sets(options):
-        train, test = (f(options.data, options.out, item) for f in (training_file, test_file))
+        train, test = files_of(options, item)
         ours, theirs = [], []
         for seed in range(min(item.num_seeds, options.seeds)):
             name = f"{item.name.replace(' ', '-')}-{seed}"
@@ -191,6 +191,14 @@ def _spread(values: Sequence[float]) -> str:
 
 def _join(values: Sequence[float], form: str) -> str:
     return " / ".join(form.format(value) for value in values)
+
+
+def files_of(options: argparse.Namespace, item: DataSet) -> tuple[Path, Path]:
+    """Give the rows to learn from and those that are scored."""
+    return (
+        training_file(options.data, options.out, item),
+        test_file(options.data, options.out, item),
+    )
 
 
 def chosen_sets(options: argparse.Namespace) -> list[DataSet]:
@@ -241,7 +249,7 @@ def measure_speed(options: argparse.Namespace) -> None:
 def measure_freezing(options: argparse.Namespace) -> None:
     """Train with frozen layers computed once and computed every time, in turns."""
     item = find_set("SST-2")
-    train, test = (f(options.data, options.out, item) for f in (training_file, test_file))
+    train, test = files_of(options, item)
     lower = "embeddings encoder.layers.0 encoder.layers.1 encoder.layers.2"
     schedules = {
         "frozen body, 10 passes": {
@@ -284,44 +292,42 @@ def few_rows(rows: Sequence[dict[str, Any]], count: int, seed: int) -> list[dict
     for row in rows:
         classes.setdefault(str(row["label"]), []).append(row)
     drawer = random.Random(seed)
-    return [
-        row
-        for name in sorted(classes)
-        for row in drawer.sample(classes[name], min(count, len(classes[name])))
-    ]
+    drawn = []
+    for name in sorted(classes):
+        drawn += drawer.sample(classes[name], min(count, len(classes[name])))
+    return drawn
+
+
+def few_file(options: argparse.Namespace, item: DataSet, count: int, seed: int) -> Path:
+    """Write so many rows of each class, drawn by a seed."""
+    path = options.out / "few" / f"{item.name}-{count}-{seed}.jsonl.gz"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = few_rows(read_rows(options.data, item.train, item), count, seed)
+        with gzip.open(path, "wt", encoding="utf-8") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    return path
 
 
 def compare_few(options: argparse.Namespace) -> None:
     """Learn from a few rows of each class, the playbook switched on part by part."""
-    names = list(options.ways or _FEW_WAYS)
-    print(
-        "| set | rows a class | way | "
-        + "score, mean +- deviation | seconds |\n|---|---:|---|---:|---:|"
-    )
-    for set_name in options.sets or _FEW_SETS:
-        item = find_set(set_name)
-        rows, test = (
-            read_rows(options.data, item.train, item),
-            test_file(options.data, options.out, item),
-        )
+    print("| set | rows a class | way | score, mean +- deviation | seconds |")
+    print("|---|---:|---|---:|---:|")
+    for item in map(find_set, options.sets or _FEW_SETS):
+        _, test = files_of(options, item)
         for count in _FEW_COUNTS:
-            for way in names:
+            for way in options.ways or _FEW_WAYS:
                 runs = []
                 for seed in range(options.seeds):
-                    train = options.out / "few" / f"{set_name}-{count}-{seed}.jsonl.gz"
-                    if not train.exists():
-                        train.parent.mkdir(parents=True, exist_ok=True)
-                        with gzip.open(train, "wt", encoding="utf-8") as file:
-                            for row in few_rows(rows, count, seed):
-                                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-                    slug = f"{set_name}-{count}-{way}-{seed}".replace(",", "").replace(" ", "-")
+                    train = few_file(options, item, count, seed)
+                    slug = f"{item.name}-{count}-{way}-{seed}".replace(",", "").replace(" ", "-")
                     flags = {"training.seed": str(seed), **_FEW_WAYS[way]}
                     recipe = "classify" if way.startswith("plain") else "classify-few"
                     out = options.out / "few" / slug
                     runs.append(train_ours(options, out, recipe, train, test, flags))
                 values = _spread([run.scores[item.score] for run in runs])
                 seconds = statistics.median(run.seconds for run in runs)
-                print(f"| {set_name} | {count} | {way} | {values} | {seconds:.0f} |", flush=True)
+                print(f"| {item.name} | {count} | {way} | {values} | {seconds:.0f} |", flush=True)
 
 
 def check_finder(options: argparse.Namespace) -> None:
@@ -331,7 +337,7 @@ def check_finder(options: argparse.Namespace) -> None:
     print("|---|---|" + "---:|" * (len(_SWEEP_RATES) + 3))
     for name in options.sets or _SWEEP_SETS:
         item = find_set(name)
-        train, test = (f(options.data, options.out, item) for f in (training_file, test_file))
+        train, test = files_of(options, item)
         values = []
         for rate in _SWEEP_RATES:
             out = options.out / "sweep" / f"{name}-{rate:.0e}"
