@@ -88,9 +88,7 @@ def main() -> None:
         **({"problem_type": "regression"} if is_number else {}),
     )
     examples = (encode_tags if is_tag else encode_texts)(rows, tokenizer, number)
-    collator = (DataCollatorForTokenClassification if is_tag else DataCollatorWithPadding)(
-        tokenizer
-    )
+    collate = DataCollatorForTokenClassification if is_tag else DataCollatorWithPadding
     arguments = TrainingArguments(
         output_dir=str(options.out / "trainer"),
         use_cpu=True,
