@@ -118,6 +118,8 @@ def train_ours(
         return Outcome(**json.loads(kept.read_text()))
     flags = {"model.path": str(options.model), "data.train": str(train), **flags}
     words = headway("train", recipe, "--out", str(out), *spell(flags))
+    if (out / "recipe.toml").exists():
+        words = headway("train", "--resume", str(out))
     megabytes = run_command(words, threads=options.threads)
     lines = (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     scores = score(out / "model", test, out / "scores.json")
