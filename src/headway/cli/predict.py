@@ -50,7 +50,9 @@ def run(options: Options) -> int:
     from headway.cli import _records
     from headway.tasks._task import ChecksRequests
 
-    model = _records.open_model(options.model, precision=options.precision)
+    # A gradient needs the weights as they were trained.
+    precision = "fp32" if options.explain else options.precision
+    model = _records.open_model(options.model, precision=precision)
     records = _records.read(
         [options.file],
         columns=model.task.inputs,

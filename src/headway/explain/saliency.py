@@ -59,6 +59,10 @@ def explain(model: Model, record: Mapping[str, Any], *, num_steps: int = _STEPS)
             f"a {model.architecture} that does {model.task_name} cannot be explained yet: only "
             "Transformer encoders that give a class or a number to a text"
         )
+    if model.precision != "fp32":
+        raise RequestError(
+            "a model packed for inference has no gradients", hint='load it with precision="fp32"'
+        )
     model.stop_training()
     asked = {key: value for key, value in record.items() if key != "label"}
     example = model.task.encode([asked], model.setting).examples[0]

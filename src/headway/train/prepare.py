@@ -74,7 +74,7 @@ def prepare(recipe: Recipe, *, tokenizer_file: Path | None = None) -> Prepared:
     model = _make_model(recipe, task, material, tokenizer_file)
     model.notes += tuple(_length_notes(recipe, model))
     examples = material.encode(model)
-    recipe = _resolve_words(recipe, score_name)
+    recipe = _resolve_words(recipe, score_name, model.architecture)
     return Prepared(
         recipe=recipe,
         model=model,
@@ -85,7 +85,7 @@ def prepare(recipe: Recipe, *, tokenizer_file: Path | None = None) -> Prepared:
     )
 
 
-def _resolve_words(recipe: Recipe, score_name: str) -> Recipe:
+def _resolve_words(recipe: Recipe, score_name: str, architecture: str) -> Recipe:
     """Spell "auto" out, and name files in full: a run goes on elsewhere as it began."""
 
     def whole(paths: tuple[str, ...]) -> tuple[str, ...]:
@@ -97,7 +97,7 @@ def _resolve_words(recipe: Recipe, score_name: str) -> Recipe:
     return dataclasses.replace(
         recipe,
         data=dataclasses.replace(data, train=whole(data.train), valid=whole(data.valid)),
-        model=dataclasses.replace(model, path=path),
+        model=dataclasses.replace(model, path=path, architecture=architecture),
         training=dataclasses.replace(training, precision=precision),
         playbook=dataclasses.replace(recipe.playbook, choose_by=score_name),
     )

@@ -72,6 +72,7 @@ def train(recipe: Recipe, run_dir: str | Path) -> Iterator[Event]:
     keep_freed_memory()
     # Before the directory is made: bad input leaves nothing behind.
     prepared = prepare(recipe)
+    run = _Run(prepared, run_dir)
     try:
         (run_dir / "checkpoints").mkdir(parents=True)
     except OSError as error:
@@ -83,7 +84,8 @@ def train(recipe: Recipe, run_dir: str | Path) -> Iterator[Event]:
         write_json(run_dir / "environment.json", environment)
         write_json(run_dir / "data.json", prepared.examples.report.to_json())
         write_text(run_dir / "recipe.toml", recipes.write(prepared.recipe))
-        yield from _Run(prepared, run_dir, stop).go()
+        run.stop = stop
+        yield from run.go()
 
 
 def resume(run_dir: str | Path, *, length: dict[str, Any] | None = None) -> Iterator[Event]:
@@ -107,7 +109,8 @@ def resume(run_dir: str | Path, *, length: dict[str, Any] | None = None) -> Iter
         check_unchanged(run_dir, prepared.fingerprints, prepared.recipe)
         if length:
             write_text(run_dir / "recipe.toml", recipes.write(prepared.recipe))
-        run = _Run(prepared, run_dir, stop)
+        run = _Run(prepared, run_dir)
+        run.stop = stop
         yield from run.restore()
         yield from run.go()
 
@@ -115,8 +118,10 @@ def resume(run_dir: str | Path, *, length: dict[str, Any] | None = None) -> Iter
 class _Run:
     """A run under way: the trainer, where it writes, and when it reports."""
 
-    def __init__(self, prepared: Prepared, run_dir: Path, stop: StopSignal) -> None:
-        self.recipe, self.run_dir, self.stop = prepared.recipe, run_dir, stop
+    def __init__(self, prepared: Prepared, run_dir: Path) -> None:
+        # Nobody listens yet.
+        self.stop = StopSignal()
+        self.recipe, self.run_dir = prepared.recipe, run_dir
         self.model, self.report = prepared.model, prepared.examples.report
         self.passes = prepared.examples.passes
         self._records = prepared.examples.train_rows, prepared.examples.rows
@@ -126,7 +131,7 @@ class _Run:
             prepared.recipe.training,
             playbook=prepared.recipe.playbook,
             work_dir=run_dir,
-            must_drop=lambda: stop.is_urgent,
+            must_drop=lambda: self.stop.is_urgent,
         )
         self.checkpoints = run_dir / "checkpoints"
         self.score_name = prepared.score_name
@@ -137,7 +142,7 @@ class _Run:
             score_name=prepared.score_name,
             decoding=prepared.decoding,
             precision=self.trainer.precision,
-            stopping=lambda: stop.is_set,
+            stopping=lambda: self.stop.is_set,
         )
         every = prepared.recipe.training.evaluate_steps
         self.evaluate_steps = every or self.trainer.steps_per_epoch
