@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from _sets import SETS, DataSet, find_set, read_rows, test_file, training_file
+from _sets import SAMPLE_ROWS, SETS, DataSet, find_set, read_rows, test_file, training_file
 from _tables import Table, describe_run, say, take_turns, to_markdown
 from _worker import Choice, Files, Side, Worker, choose
 
@@ -355,12 +355,23 @@ def check_finder(options: argparse.Namespace) -> None:
         print(f"| {name} | {item.score} | {' | '.join([*values, *marks])} |", flush=True)
 
 
+def compare_layers(options: argparse.Namespace) -> None:
+    """Tag on frozen features of different layers."""
+    from _features import compare_layers as compare
+
+    item = find_set("CoNLL-2003")
+    rows = read_rows(options.data, item.train, item)[:SAMPLE_ROWS]
+    print("| features | entity F1 |\n|---|---:|")
+    compare(options.model, rows, read_rows(options.data, item.test, item))
+
+
 _PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "table": compare_sets,
     "speed": measure_speed,
     "freezing": measure_freezing,
     "few": compare_few,
     "find-lr": check_finder,
+    "layers": compare_layers,
 }
 
 

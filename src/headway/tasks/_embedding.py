@@ -66,6 +66,10 @@ def embed(
         raise RequestError(f"{model.architecture} is no encoder, whose states could be taken")
     if pool not in POOLS:
         raise RequestError(f"pool is {pool!r}", hint=nearest(pool, POOLS))
+    if layers != "last" and not hasattr(model.body, "depth_of"):
+        raise RequestError(
+            f"a {model.architecture} gives its last layer only", hint="--layers last"
+        )
     choose = _chooser(layers, model.body.config.num_hidden_layers)
     keep_freed_memory()
     model.stop_training()
