@@ -46,9 +46,11 @@ def run(options: Options) -> int:
     _check_picture(options.picture)
     recipe = recipes.read(recipes.find(options.recipe), options.overrides)
     from headway.cli import _records
-    from headway.train.finder import find_rate
+    from headway.train.finder import check_range, find_rate
     from headway.train.prepare import prepare
 
+    # What cannot work is said before data is read.
+    check_range(options.low, options.high, options.num_steps)
     prepared = prepare(recipe)
     with _records.progress_bar("rates", options.num_steps) as progress:
         test = find_rate(
@@ -87,7 +89,7 @@ def _check_picture(path: Path | None) -> None:
     """Find out before the work what would fail after it."""
     if path is None:
         return
-    if path.suffix not in (".png", ".svg"):
+    if path.suffix.lower() not in (".png", ".svg"):
         raise FileError(f"--picture {path} is neither .png nor .svg")
     if not path.absolute().parent.is_dir():
         raise FileError(f"there is no folder {path.parent} for --picture")

@@ -22,9 +22,9 @@ def draw_rates(test: RangeTest, path: Path) -> None:
     axes.plot(test.rates, test.losses, color="0.8", linewidth=1, label="loss of each update")
     axes.plot(test.rates, test.smoothed, color="C0", label="smoothed")
     named = {
+        "suggestion": ("C3", "-", "suggestion"),
         "steepest": ("C2", "--", "falls fastest"),
         "before_rise": ("C1", "--", "before it shoots up (lowest / 10)"),
-        "suggestion": ("C3", "-", "suggestion"),
     }
     for name, (color, style, text) in named.items():
         rate = getattr(test, name)
@@ -39,7 +39,7 @@ def draw_rates(test: RangeTest, path: Path) -> None:
     axes.set_title("Learning-rate range test")
     axes.legend(frameon=False, fontsize=8)
     content = BytesIO()
-    figure.savefig(content, format=path.suffix.removeprefix("."), dpi=150)
+    figure.savefig(content, format=path.suffix.lower().removeprefix("."), dpi=150)
     write_bytes(path, content.getvalue())
 
 

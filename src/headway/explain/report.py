@@ -84,7 +84,7 @@ def write_report(run_dir: Path, *, max_rows: int = 200) -> Path:
     name = run_dir.resolve().name
     drawn: list[Section] = []
     told: set[str] = set()
-    writes_text = "target" in registry.load_class("tasks", view.recipe.task.name).columns
+    writes_text = _writes_text(view)
     for plan in _PLANS:
         if plan.only_text and not writes_text:
             continue
@@ -97,6 +97,14 @@ def write_report(run_dir: Path, *, max_rows: int = 200) -> Path:
     path = run_dir / "report.html"
     write_text(path, build_page(f"{name} - Headway", head, drawn))
     return path
+
+
+def _writes_text(view: RunView) -> bool:
+    try:
+        return "target" in registry.load_class("tasks", view.recipe.task.name).columns
+    except _EXPECTED:
+        # The sections say what is the matter.
+        return True
 
 
 def write_alignment(model: Model, source: str, path: Path, *, target: str | None = None) -> Path:

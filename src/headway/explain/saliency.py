@@ -54,7 +54,8 @@ def explain(model: Model, record: Mapping[str, Any], *, num_steps: int = _STEPS)
     Raises:
         RequestError: for a model of another kind.
     """
-    if not isinstance(model.head, PooledHead) or not hasattr(model.body, "depth_of"):
+    has_text = model.task.inputs == ("text",)
+    if not (has_text and isinstance(model.head, PooledHead) and hasattr(model.body, "depth_of")):
         raise RequestError(
             f"a {model.architecture} that does {model.task_name} cannot be explained yet: only "
             "Transformer encoders that give a class or a number to a text"
@@ -63,8 +64,9 @@ def explain(model: Model, record: Mapping[str, Any], *, num_steps: int = _STEPS)
         raise RequestError(
             "a model packed for inference has no gradients", hint='load it with precision="fp32"'
         )
-    model.stop_training()
     asked = {key: value for key, value in record.items() if key != "label"}
+    # It looks at the record, too.
+    model.predict([asked])
     example = model.task.encode([asked], model.setting).examples[0]
     if example.parts:
         raise RequestError("a text in several windows cannot be explained")

@@ -20,7 +20,7 @@ from headway.files.manifest import MANIFEST, changed_files, read_json, write_jso
 from headway.files.rename import match_published, ours_of, to_published
 from headway.files.vocabulary import VOCABULARY_FILES
 from headway.files.weights import HEAD_FILE, INDEX, Fit, modern_name, read_own_head, read_tensors
-from headway.names import Layout, PublishedHead
+from headway.names import Entry, Layout, PublishedHead
 
 # Keys with which a published model asks to run code of its own.
 _CODE_KEYS = ("auto_map", "custom_pipelines", "trust_remote_code")
@@ -111,7 +111,7 @@ def write_model(
         )
     own = {} if head is None else {n: p.detach().float() for n, p in head.named_parameters()}
     table = layout.table(kind)
-    is_published = any(name.startswith("head.") for entry in table for name in ours_of(entry))
+    is_published = _has_head(table)
     if is_published:
         parameters |= {f"head.{name}": value for name, value in own.items()}
     try:
@@ -124,6 +124,11 @@ def write_model(
     except SafetensorError as error:
         # The library wraps the operating system's error ("No space left on device").
         raise OSError(str(error)) from error
+
+
+def _has_head(table: Sequence[Entry]) -> bool:
+    """Say whether a published class holds the head's own parameters."""
+    return any(name.startswith("head.") for entry in table for name in ours_of(entry))
 
 
 def read_config(folder: Path) -> tuple[str, Any, Layout]:
@@ -285,7 +290,7 @@ def read_model(folder: Path, *, kind: str | None = None) -> Loaded:
         )
     ours = {name: value.float() for name, value in ours.items()}
     head = {name[5:]: ours.pop(name) for name in list(ours) if name.startswith("head.")}
-    head |= read_own_head(folder) if kind == "body" else {}
+    head |= {} if _has_head(layout.table(kind)) else read_own_head(folder)
     body.load_state_dict(ours, strict=False, assign=True)
     for part in fit.fresh:
         if part != "head":

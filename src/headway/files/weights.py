@@ -48,7 +48,7 @@ class Fit:
         self.fresh = [
             part
             for part in self._parts(kind)
-            if not any(name.startswith(f"{part}.") for name in found)
+            if self._has_parameters(part) and not any(name.startswith(f"{part}.") for name in found)
         ]
         if "head" in self._parts(kind) and "head" not in self.fresh:
             # A whole linear layer: as many results as the file has, of the body's width.
@@ -59,6 +59,9 @@ class Fit:
                 "head.output.weight": torch.Size([count, body.config.hidden_size]),
                 "head.output.bias": torch.Size([count]),
             }
+
+    def _has_parameters(self, part: str) -> bool:
+        return part == "head" or any(name.startswith(f"{part}.") for name in self.shapes)
 
     def _parts(self, kind: str) -> list[str]:
         head = self.layout.heads[kind]

@@ -229,6 +229,8 @@ def pair_log_probs(
     pair = starts.gather(1, places[:, :1]) + ends.gather(1, places[:, 1:])
     length = places[:, 1] - places[:, 0]
     is_valid = (length >= 0) & (length < max_answer_tokens)
+    is_valid &= (places[:, 0] != firsts) | (length == 0)
+    every = torch.where(every.isfinite(), every, 0.0)
     return torch.where(is_valid, pair.squeeze(1) - every, -torch.inf)
 
 
@@ -237,4 +239,5 @@ def _logsumexp(values: Tensor) -> Tensor:
     highest = values.amax(-1, keepdim=True).detach()
     highest = torch.where(highest.isfinite(), highest, 0.0)
     total = (values - highest).exp().sum(-1)
-    return total.clamp(min=1e-38).log() + highest.squeeze(-1)
+    logs = total.clamp(min=1e-38).log() + highest.squeeze(-1)
+    return torch.where(total > 0, logs, -torch.inf)

@@ -34,7 +34,9 @@ def predict_several(
     varies = (wanted.min(0) != wanted.max(0)) if len(wanted) else np.zeros(0, bool)
     found = np.repeat(wanted[:1], len(asked), axis=0)
     if varies.any():
-        found[:, varies] = _fit(texts, wanted[:, varies], several=True).predict(asked)
+        said = _fit(texts, wanted[:, varies], several=True).predict(asked)
+        # Of a single class it is a flat array.
+        found[:, varies] = said.reshape(len(asked), -1)
     return [list(names) for names in binarizer.inverse_transform(found)]
 
 

@@ -210,18 +210,18 @@ class Lstm(nn.Module):
         )
 
 
-_PARTS = ("pooler",)
+_POOLED = ("pooler",)
 LAYOUTS = (
     Layout(
         model_type="headway-lstm",
         heads=MappingProxyType(
             {
-                "body": PublishedHead("HeadwayLstm", _PARTS),
+                "body": PublishedHead("HeadwayLstm", _POOLED),
                 "masked_lm": PublishedHead("HeadwayLstmForMaskedLM", ("masked_lm",)),
-                "sequence": PublishedHead("HeadwayLstmForSequenceClassification", _PARTS),
+                "sequence": PublishedHead("HeadwayLstmForSequenceClassification", _POOLED),
                 "token": PublishedHead("HeadwayLstmForTokenClassification", ()),
                 "span": PublishedHead("HeadwayLstmForQuestionAnswering", ()),
-                "choice": PublishedHead("HeadwayLstmForMultipleChoice", _PARTS),
+                "choice": PublishedHead("HeadwayLstmForMultipleChoice", _POOLED),
             }
         ),
         config=MappingProxyType({item.name: (item.name,) for item in fields(LstmConfig)}),

@@ -19,6 +19,7 @@ from headway.metrics.intervals import Statistics
 from headway.tasks._task import Record
 
 _TEXTS = ("text", "text_pair", "source", "question", "context")
+_LISTS = ("words", "choices")
 
 
 @dataclass(frozen=True)
@@ -31,28 +32,57 @@ class Terms:
 
     pairs: tuple[tuple[str, str], ...]
 
-    def swap(self, text: str) -> str:
-        """Exchange every term, as a whole word; a first letter keeps its case, as do all."""
-        if not self.pairs:
-            return text
-        other = {}
+    def _find(self, text: str) -> list[tuple[int, int, str]]:
+        """Find every term as a whole word: its characters, and what stands for it."""
+        other: dict[str, str] = {}
         for one, two in self.pairs:
             # Of terms that are listed twice ("her": "his", "him") the first pair counts.
             other.setdefault(one.lower(), two)
             other.setdefault(two.lower(), one)
+        if not other:
+            return []
         longest_first = sorted(other, key=len, reverse=True)
-        pattern = r"\b(?:" + "|".join(map(re.escape, longest_first)) + r")\b"
+        pattern = r"(?<!\w)(?:" + "|".join(map(re.escape, longest_first)) + r")(?!\w)"
+        return [
+            (*match.span(), _in_case_of(match[0], other[match[0].lower()]))
+            for match in re.finditer(pattern, text, flags=re.IGNORECASE)
+            if match[0].lower() in other
+        ]
 
-        def exchange(match: re.Match) -> str:
-            return _in_case_of(match[0], other[match[0].lower()])
-
-        return re.sub(pattern, exchange, text, flags=re.IGNORECASE)
+    def swap(self, text: str) -> str:
+        """Exchange every term, as a whole word; a first letter keeps its case, as do all."""
+        for start, end, term in reversed(self._find(text)):
+            text = text[:start] + term + text[end:]
+        return text
 
     def swap_row(self, row: Record) -> dict[str, Any] | None:
-        """Exchange the terms in all texts of a row; None where it has none of them."""
-        swapped = {key: self.swap(row[key]) for key in _TEXTS if isinstance(row.get(key), str)}
+        """Exchange the terms in all texts of a row; None where it has none of them.
+
+        Spans go on marking the words that they marked.
+        """
+        swapped: dict[str, Any] = {}
+        for key in _TEXTS:
+            if isinstance(row.get(key), str):
+                swapped[key] = self.swap(row[key])
+        for key in _LISTS:
+            if isinstance(row.get(key), list):
+                swapped[key] = [self.swap(text) for text in row[key]]
         changed = {key: value for key, value in swapped.items() if value != row[key]}
-        return {**row, **changed} if changed else None
+        if not changed:
+            return None
+        if isinstance(row.get("spans"), list):
+            changed["spans"] = [self._move(span, row) for span in row["spans"]]
+        return {**row, **changed}
+
+    def _move(self, span: Mapping[str, Any], row: Record) -> dict[str, Any]:
+        found = self._find(row[span.get("text", "text")])
+
+        def moved(place: int) -> int:
+            return place + sum(
+                len(term) - (end - start) for start, end, term in found if end <= place
+            )
+
+        return {**span, "start": moved(span["start"]), "end": moved(span["end"])}
 
 
 def _in_case_of(model: str, term: str) -> str:

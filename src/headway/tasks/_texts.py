@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -36,6 +36,28 @@ _POOLINGS: Mapping[str, Callable[[int], Callable]] = MappingProxyType(
         "attention-fixed": lambda width: AttentionPooler(width, is_trained=False),
     }
 )
+
+
+class OnEncoder:
+    """What tasks on encoders are and do, unless they say otherwise."""
+
+    optional: ClassVar[tuple[str, ...]] = ()
+    bodies: ClassVar[tuple[str, ...]] = ("encoder",)
+    reads_corpus: ClassVar[bool] = False
+
+    @staticmethod
+    def settings_of(
+        kind: str, architecture: str, num_labels: int, problem: str
+    ) -> dict[str, Any] | None:
+        """Work with a published head as it is; a head of our own on a body is nobody's else."""
+        return None if kind == "body" else {}
+
+    def find_labels(self, rows: Sequence[Record]) -> tuple[str, ...]:
+        """There are no classes."""
+        return ()
+
+    def generation(self, setting: Setting) -> None:
+        """Nothing is decoded."""
 
 
 def encode_texts(
@@ -70,10 +92,12 @@ def encode_texts(
             continue
         specials = len(tokenizer.between) + 2
         full[index] += len(second) + specials - 2
-        one, two = _room(len(first), len(second), longest - specials)
+        one, two = share_room(len(first), len(second), longest - specials)
         kept = _shorten(first, one, keep), _shorten(second, two, keep)
         examples.append(pair_example(index, *kept, tokenizer))
-    return describe_examples("text", examples, tokenizer, limit=longest, full=full)
+    # Windows leave nothing out.
+    limit = max([longest, *(len(example.input_ids) for example in examples if example.parts)])
+    return describe_examples("text", examples, tokenizer, limit=limit, full=full)
 
 
 def describe_examples(
@@ -128,7 +152,7 @@ def _windows(index: int, ids: list[int], room: int, tokenizer: Tokenizer) -> Exa
     return Example(index, [token for part in parts for token in part.input_ids], parts=parts)
 
 
-def _room(first: int, second: int, room: int) -> tuple[int, int]:
+def share_room(first: int, second: int, room: int) -> tuple[int, int]:
     """Share room out between two texts: the longer one gives way first."""
     if first + second <= room:
         return first, second

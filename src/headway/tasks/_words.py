@@ -106,7 +106,7 @@ def cut_windows(
         count = len(sentence.ids)
         starts = [0]
         while starts[-1] + room < count:
-            starts.append(min(starts[-1] + room - overlap, count - room))
+            starts.append(min(_next_start(sentence, starts[-1], room, overlap), count - room))
         held = [_words_between(sentence, start, start + room) for start in starts]
         for place, (start, words) in enumerate(zip(starts, held, strict=True)):
             # Of two windows that hold a word, each gives the half that is nearer to its middle.
@@ -115,6 +115,23 @@ def cut_windows(
             ids = [tokenizer.start_id, *sentence.ids[start : start + room], tokenizer.end_id]
             windows.append(Window(number, start, ids, words, range(low, max(low, high))))
     return windows
+
+
+def _next_start(sentence: Sentence, start: int, room: int, overlap: int) -> int:
+    """Begin the next window so that it holds the first word that this one holds a part of."""
+    end = start + room
+    cut = (p[0] for p in sentence.pieces if p and start < p[0] < end <= p[-1])
+    return min(max(start + 1, end - overlap), next(cut, end))
+
+
+def count_unseen(sentences: Sequence[Sentence], windows: Sequence[Window]) -> int:
+    """Count the words with pieces that no window holds whole."""
+    seen = {(window.sentence, word) for window in windows for word in window.words}
+    return sum(
+        bool(pieces) and (number, word) not in seen
+        for number, sentence in enumerate(sentences)
+        for word, pieces in enumerate(sentence.pieces)
+    )
 
 
 def _words_between(sentence: Sentence, start: int, end: int) -> range:

@@ -29,6 +29,7 @@ from headway.metrics.intervals import Statistics
 from headway.tasks._passages import Passage, cut_passages, read_passages
 from headway.tasks._task import NO_CHANCE, Body, Draw, Encoded, Head, Progress, Record, Setting
 from headway.tasks._texts import (
+    OnEncoder,
     batches_of,
     collate_texts,
     describe_examples,
@@ -44,7 +45,7 @@ _LOSSES = ("separate", "joint")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answering:
+class Answering(OnEncoder):
     """Learn where in a passage the answer begins and where it ends."""
 
     max_tokens: int = 384
@@ -67,27 +68,9 @@ class Answering:
 
     columns: ClassVar[tuple[str, ...]] = ("question", "context", "answers")
     inputs: ClassVar[tuple[str, ...]] = ("question", "context")
-    optional: ClassVar[tuple[str, ...]] = ()
-    bodies: ClassVar[tuple[str, ...]] = ("encoder",)
     heads: ClassVar[tuple[str, ...]] = ("span",)
-    reads_corpus: ClassVar[bool] = False
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Names of the scores, the one that chooses the best model first."""
-        return ("answer_f1", "exact_match")
-
-    @property
-    def head(self) -> str:
-        """A published layer of two results over every token."""
-        return "span"
-
-    @staticmethod
-    def settings_of(
-        kind: str, architecture: str, num_labels: int, problem: str
-    ) -> dict[str, Any] | None:
-        """Work with a published model as it is."""
-        return {}
+    head: ClassVar[str] = "span"
+    metrics: ClassVar[tuple[str, ...]] = ("answer_f1", "exact_match")
 
     def make_head(self, body: Body, labels: Sequence[str]) -> Head:
         """Build a layer of two results: begins here, ends here."""
@@ -110,10 +93,6 @@ class Answering:
     def texts(self, rows: Sequence[Record]) -> list[str]:
         """Give the texts that a tokenizer is trained on."""
         return [text for row in rows for text in (row["question"], row["context"])]
-
-    def find_labels(self, rows: Sequence[Record]) -> tuple[str, ...]:
-        """There are no classes."""
-        return ()
 
     def check_row(self, row: Record, labels: Sequence[str] | None) -> str | None:
         """Say what is wrong with a row's answers; None if nothing is."""
@@ -327,19 +306,12 @@ class Answering:
         silent = _f1_of_rows([""] * len(rows), wanted)
         margins = np.array([answer["none_margin"] for answer in predictions], np.float64)
         order = np.argsort(-margins, kind="stable")
-        # Of the k best margins the answer is given, of the rest none.
+        # Of the k best margins the answer is given, of the rest none; equal ones stay together.
         gains = np.concatenate([[0.0], np.cumsum((answered - silent)[order])])
-        best = int(np.argmax(gains))
-        if best == 0:
-            threshold = float(margins[order[0]]) + 1.0
-        elif best == len(order):
-            threshold = float(margins[order[-1]]) - 1.0
-        else:
-            threshold = float(margins[order[best - 1]] + margins[order[best]]) / 2
-        return replace(self, threshold=round(threshold, 4) if math.isfinite(threshold) else 0.0)
-
-    def generation(self, setting: Setting) -> None:
-        """Nothing is decoded."""
+        ranked = np.concatenate([[margins[order[0]] + 2], margins[order], [margins[order[-1]] - 2]])
+        allowed = np.flatnonzero(ranked[:-1] > ranked[1:])
+        best = allowed[np.argmax(gains[allowed])]
+        return replace(self, threshold=float(ranked[best] + ranked[best + 1]) / 2)
 
     def statistics(
         self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]

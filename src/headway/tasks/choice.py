@@ -27,6 +27,7 @@ from headway.metrics.classes import accuracy_statistics
 from headway.metrics.intervals import Statistics
 from headway.tasks._task import NO_CHANCE, Body, Draw, Encoded, Head, Progress, Record, Setting
 from headway.tasks._texts import (
+    OnEncoder,
     batches_of,
     collate_texts,
     describe_examples,
@@ -40,7 +41,7 @@ from headway.tasks._texts import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class Choice(OnEncoder):
     """Learn p(choice | text and all choices)."""
 
     dropout: float = 0.1
@@ -50,27 +51,9 @@ class Choice:
 
     columns: ClassVar[tuple[str, ...]] = ("text", "choices", "label")
     inputs: ClassVar[tuple[str, ...]] = ("text", "choices")
-    optional: ClassVar[tuple[str, ...]] = ()
-    bodies: ClassVar[tuple[str, ...]] = ("encoder",)
     heads: ClassVar[tuple[str, ...]] = ("choice",)
-    reads_corpus: ClassVar[bool] = False
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Names of the scores, the one that chooses the best model first."""
-        return ("accuracy",)
-
-    @property
-    def head(self) -> str:
-        """A published layer of one result over each choice."""
-        return "choice"
-
-    @staticmethod
-    def settings_of(
-        kind: str, architecture: str, num_labels: int, problem: str
-    ) -> dict[str, Any] | None:
-        """Work with a published model as it is."""
-        return {}
+    head: ClassVar[str] = "choice"
+    metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
 
     def make_head(self, body: Body, labels: Sequence[str]) -> Head:
         """Build the family's pooling and a layer of one result."""
@@ -84,17 +67,10 @@ class Choice:
         """Give the texts that a tokenizer is trained on."""
         return [text for row in rows for text in (row["text"], *row["choices"])]
 
-    def find_labels(self, rows: Sequence[Record]) -> tuple[str, ...]:
-        """There are no classes."""
-        return ()
-
     def check_row(self, row: Record, labels: Sequence[str] | None) -> str | None:
         """Say what is wrong with a row's choices or its label; None if nothing is."""
-        choices = row["choices"]
-        if not isinstance(choices, list) or not all(isinstance(c, str) for c in choices):
-            return "choices must be a list of texts"
-        if len(choices) < 2:
-            return "there must be two choices or more"
+        if problem := _problem_of_choices(row["choices"]):
+            return problem
         try:
             _place(row)
         except ValueError as error:
@@ -103,27 +79,32 @@ class Choice:
 
     def encode(self, rows: Sequence[Record], setting: Setting) -> Encoded:
         """Turn records into examples, each of as many parts as there are choices."""
+        examples, cut = self._encode(rows, setting)
+        return describe_examples(
+            "text",
+            examples,
+            setting.tokenizer,
+            limit=max((len(example.input_ids) for example in examples), default=0),
+            notes={"rows of which the text or a choice was cut": sum(cut)},
+        )
+
+    def _encode(self, rows: Sequence[Record], setting: Setting) -> tuple[list[Example], list[bool]]:
+        """Give examples, and say of each whether something of it was cut."""
         flat = [
             {"text": row["text"], "text_pair": choice} for row in rows for choice in row["choices"]
         ]
         pairs = encode_texts(flat, setting, max_tokens=self.max_tokens, keep="head")
-        cut = was_cut(pairs)
-        examples, num_cut, start = [], 0, 0
+        was_pair_cut = was_cut(pairs)
+        examples, cut, start = [], [], 0
         for index, row in enumerate(rows):
             stop = start + len(row["choices"])
             parts = tuple(replace(part, index=index) for part in pairs.examples[start:stop])
             ids = [token for part in parts for token in part.input_ids]
             label = _place(row) if "label" in row else None
             examples.append(Example(index, ids, label=label, parts=parts))
-            num_cut += bool(cut[start:stop].any())
+            cut.append(bool(was_pair_cut[start:stop].any()))
             start = stop
-        return describe_examples(
-            "text",
-            examples,
-            setting.tokenizer,
-            limit=max((len(example.input_ids) for example in examples), default=0),
-            notes={"rows of which the text or a choice was cut": num_cut},
-        )
+        return examples, cut
 
     def collate(
         self, rows: Sequence[Sequence[Example]], setting: Setting, draw: Draw = NO_CHANCE
@@ -155,12 +136,12 @@ class Choice:
 
         Returns:
             answers: For each record "prediction", the text of the best choice, its place "choice",
-                and "probabilities", one for each choice in order.
+                and "probabilities", one for each choice in order. "cut" where it is too long.
         """
         asked = [{key: row[key] for key in self.inputs} for row in rows]
-        encoded = self.encode(asked, setting)
+        examples, cut = self._encode(asked, setting)
         answers: list[dict[str, Any]] = [{} for _ in rows]
-        for places, batch in batches_of(encoded.examples, setting, device_of(body), progress):
+        for places, batch in batches_of(examples, setting, device_of(body), progress):
             with torch.inference_mode():
                 probs = _scores(body, head, batch).softmax(-1).cpu().tolist()
             for place, row in zip(places, probs, strict=True):
@@ -172,10 +153,13 @@ class Choice:
                     "choice": best,
                     "probabilities": named,
                 }
+                if cut[place]:
+                    answers[place]["cut"] = ["source"]
         return answers
 
-    def generation(self, setting: Setting) -> None:
-        """Nothing is decoded."""
+    def check_request(self, row: Record) -> str | None:
+        """Say what is wrong with a row that is to be answered; None if nothing is."""
+        return _problem_of_choices(row["choices"])
 
     def statistics(
         self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]
@@ -193,6 +177,13 @@ class Choice:
             choices = [words[i % 3], "white", words[(i + 1) % 3]][: 2 + i % 2]
             rows.append({"text": f"{words[i % 3]} one", "choices": choices, "label": "white"})
         return rows
+
+
+def _problem_of_choices(choices: Any) -> str | None:
+    """Say what is wrong with a row's choices; None if nothing is."""
+    if not isinstance(choices, list) or not all(isinstance(c, str) for c in choices):
+        return "choices must be a list of texts"
+    return None if len(choices) > 1 else "there must be two choices or more"
 
 
 def _scores(body: Body, head: Head, batch: Batch) -> Tensor:

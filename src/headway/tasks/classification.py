@@ -40,6 +40,7 @@ from headway.tasks._task import (
     Setting,
 )
 from headway.tasks._texts import (
+    OnEncoder,
     collate_texts,
     device_of,
     document_labels,
@@ -55,7 +56,7 @@ from headway.tasks._texts import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Classification:
+class Classification(OnEncoder):
     """Learn p(class | text)."""
 
     multi_label: bool = False
@@ -75,9 +76,7 @@ class Classification:
     columns: ClassVar[tuple[str, ...]] = ("text", "label")
     inputs: ClassVar[tuple[str, ...]] = ("text",)
     optional: ClassVar[tuple[str, ...]] = ("text_pair",)
-    bodies: ClassVar[tuple[str, ...]] = ("encoder",)
     heads: ClassVar[tuple[str, ...]] = ("sequence", "body")
-    reads_corpus: ClassVar[bool] = False
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -240,9 +239,6 @@ class Classification:
             wanted = [row[0] for row in names]
             found = [{"prediction": said} for said in predict_classes(texts, wanted, asked)]
         return Baseline(name=BAG_OF_WORDS, predictions=found)
-
-    def generation(self, setting: Setting) -> None:
-        """Nothing is decoded."""
 
     def statistics(
         self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]

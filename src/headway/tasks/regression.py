@@ -26,6 +26,7 @@ from headway.metrics.intervals import Statistics
 from headway.tasks._labels import read_number
 from headway.tasks._task import NO_CHANCE, Body, Draw, Encoded, Head, Progress, Record, Setting
 from headway.tasks._texts import (
+    OnEncoder,
     collate_texts,
     device_of,
     document_labels,
@@ -40,7 +41,7 @@ from headway.tasks._texts import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Regression:
+class Regression(OnEncoder):
     """Learn the mean of a number, given a text."""
 
     low: float | None = None
@@ -60,15 +61,9 @@ class Regression:
     columns: ClassVar[tuple[str, ...]] = ("text", "label")
     inputs: ClassVar[tuple[str, ...]] = ("text",)
     optional: ClassVar[tuple[str, ...]] = ("text_pair",)
-    bodies: ClassVar[tuple[str, ...]] = ("encoder",)
     heads: ClassVar[tuple[str, ...]] = ("sequence", "body")
-    reads_corpus: ClassVar[bool] = False
+    metrics: ClassVar[tuple[str, ...]] = ("spearman", "pearson")
     problem_type: ClassVar[str] = "regression"
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Names of the scores, the one that chooses the best model first."""
-        return ("spearman", "pearson")
 
     @property
     def head(self) -> str:
@@ -97,10 +92,6 @@ class Regression:
     def texts(self, rows: Sequence[Record]) -> list[str]:
         """Give the texts that a tokenizer is trained on."""
         return texts_of(rows)
-
-    def find_labels(self, rows: Sequence[Record]) -> tuple[str, ...]:
-        """There are no classes."""
-        return ()
 
     def check_row(self, row: Record, labels: Sequence[str] | None) -> str | None:
         """Say what is wrong with a row's number; None if nothing is."""
@@ -179,9 +170,6 @@ class Regression:
         low = -math.inf if self.low is None else self.low
         high = math.inf if self.high is None else self.high
         return values.clamp(low, high)
-
-    def generation(self, setting: Setting) -> None:
-        """Nothing is decoded."""
 
     def statistics(
         self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]

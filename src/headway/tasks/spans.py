@@ -32,6 +32,7 @@ from headway.metrics.intervals import Statistics
 from headway.tasks._labels import label_names, order_labels
 from headway.tasks._task import NO_CHANCE, Body, Draw, Encoded, Head, Progress, Record, Setting
 from headway.tasks._texts import (
+    OnEncoder,
     batches_of,
     collate_texts,
     describe_examples,
@@ -39,6 +40,7 @@ from headway.tasks._texts import (
     document_labels,
     length_problems,
     pair_example,
+    share_room,
     start_head,
     texts_of,
     token_labels,
@@ -49,7 +51,7 @@ _SIDES = ("text", "text_pair")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spans:
+class Spans(OnEncoder):
     """Learn p(class | text with marked words)."""
 
     num_spans: int = 2
@@ -62,26 +64,9 @@ class Spans:
     columns: ClassVar[tuple[str, ...]] = ("text", "spans", "label")
     inputs: ClassVar[tuple[str, ...]] = ("text", "spans")
     optional: ClassVar[tuple[str, ...]] = ("text_pair",)
-    bodies: ClassVar[tuple[str, ...]] = ("encoder",)
     heads: ClassVar[tuple[str, ...]] = ("body",)
-    reads_corpus: ClassVar[bool] = False
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Names of the scores, the one that chooses the best model first."""
-        return ("accuracy", "macro_f1")
-
-    @property
-    def head(self) -> str:
-        """A head of its own on top of the body: nobody published one."""
-        return "body"
-
-    @staticmethod
-    def settings_of(
-        kind: str, architecture: str, num_labels: int, problem: str
-    ) -> dict[str, Any] | None:
-        """Work with no published head."""
-        return None
+    head: ClassVar[str] = "body"
+    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1")
 
     def make_head(self, body: Body, labels: Sequence[str]) -> Head:
         """Build a classifier over the spans' vectors."""
@@ -119,16 +104,10 @@ class Spans:
     def encode(self, rows: Sequence[Record], setting: Setting) -> Encoded:
         """Turn records into examples."""
         longest = min(self.max_tokens, setting.max_tokens)
+        found, cut = self._encode(rows, setting)
         number = {name: place for place, name in enumerate(setting.labels)}
-        sides = [_encode_side(rows, side, setting.tokenizer) for side in _SIDES]
-        examples, lost, num_cut = [], 0, 0
-        for index, row in enumerate(rows):
-            found = [marked for side in sides if (marked := side[index]) is not None]
-            specials = 2 if len(found) == 1 else 2 + len(setting.tokenizer.between)
-            room = (longest - specials) // len(found)
-            num_cut += any(len(side.ids) > room for side in found)
-            found = [side.around_marks(room) for side in found]
-            example = _join(index, found, setting.tokenizer)
+        examples, lost = [], 0
+        for example, row in zip(found, rows, strict=True):
             marks = example.token_labels or ()
             lost += any(not any(m >> n & 1 for m in marks) for n in range(self.num_spans))
             if "label" in row:
@@ -141,10 +120,27 @@ class Spans:
             setting.tokenizer,
             limit=longest,
             notes={
-                "rows cut around their spans": num_cut,
+                "rows cut around their spans": sum(cut),
                 "rows with a span that no token stands for": lost,
             },
         )
+
+    def _encode(self, rows: Sequence[Record], setting: Setting) -> tuple[list[Example], list[bool]]:
+        """Give examples without labels, and say of each whether something of it was cut."""
+        tokenizer = setting.tokenizer
+        longest = min(self.max_tokens, setting.max_tokens)
+        sides = [_encode_side(rows, side, tokenizer) for side in _SIDES]
+        examples, cut = [], []
+        for index in range(len(rows)):
+            found = [marked for side in sides if (marked := side[index]) is not None]
+            sizes = [len(marked.ids) for marked in found]
+            room = [longest - 2]
+            if len(found) == 2:
+                room = [*share_room(*sizes, longest - 2 - len(tokenizer.between))]
+            kept = [m.around_marks(size) for m, size in zip(found, room, strict=True)]
+            cut.append([len(marked.ids) for marked in kept] != sizes)
+            examples.append(_join(index, kept, tokenizer))
+        return examples, cut
 
     def collate(
         self, rows: Sequence[Sequence[Example]], setting: Setting, draw: Draw = NO_CHANCE
@@ -180,10 +176,10 @@ class Spans:
 
         Returns:
             answers: For each record "prediction", the most probable class, and "probabilities",
-                class -> p.
+                class -> p. "cut" where the text is longer than an example.
         """
         asked = [{key: value for key, value in row.items() if key != "label"} for row in rows]
-        examples = self.encode(asked, setting).examples
+        examples, cut = self._encode(asked, setting)
         answers: list[dict[str, Any]] = [{} for _ in rows]
         device = device_of(body)
         for places, batch in batches_of(examples, setting, device, progress, collate=self.collate):
@@ -193,14 +189,13 @@ class Spans:
                 named = dict(zip(setting.labels, (round(p, 6) for p in row), strict=True))
                 best = max(named, key=named.__getitem__)
                 answers[place] = {"prediction": best, "probabilities": named}
+                if cut[place]:
+                    answers[place]["cut"] = ["source"]
         return answers
 
     def check_request(self, row: Record) -> str | None:
         """Say what is wrong with a row that is to be answered; None if nothing is."""
         return _span_problem(row, self.num_spans)
-
-    def generation(self, setting: Setting) -> None:
-        """Nothing is decoded."""
 
     def statistics(
         self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]
@@ -241,11 +236,12 @@ class _Marked:
     marks: list[int]
 
     def around_marks(self, room: int) -> _Marked:
-        """Cut to a length, with the marked pieces in the middle as far as that goes."""
+        """Cut to a length, around the marked pieces, or the first where not all fit."""
         if len(self.ids) <= room:
             return self
         places = [place for place, mark in enumerate(self.marks) if mark] or [0]
-        middle = (places[0] + places[-1] + 1) // 2
+        last = places[-1] if places[-1] - places[0] < room else places[0]
+        middle = (places[0] + last + 1) // 2
         start = min(max(0, middle - room // 2), len(self.ids) - room)
         return _Marked(self.ids[start : start + room], self.marks[start : start + room])
 

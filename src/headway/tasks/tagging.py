@@ -28,6 +28,7 @@ from headway.metrics.classes import accuracy_statistics, span_statistics
 from headway.metrics.intervals import Statistics
 from headway.tasks._task import NO_CHANCE, Body, Draw, Encoded, Head, Progress, Record, Setting
 from headway.tasks._texts import (
+    OnEncoder,
     batches_of,
     collate_texts,
     describe_examples,
@@ -36,14 +37,21 @@ from headway.tasks._texts import (
     make_token_head,
     token_labels,
 )
-from headway.tasks._words import Sentence, Window, are_words, cut_windows, read_sentences
+from headway.tasks._words import (
+    Sentence,
+    Window,
+    are_words,
+    count_unseen,
+    cut_windows,
+    read_sentences,
+)
 from headway.text.tags import SCHEMES, list_tags, read_spans, write_tags
 
 _PIECES = ("first", "all")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tagging:
+class Tagging(OnEncoder):
     """Learn p(tag | word in its sentence)."""
 
     scheme: str = "iob2"
@@ -59,27 +67,9 @@ class Tagging:
 
     columns: ClassVar[tuple[str, ...]] = ("words", "tags")
     inputs: ClassVar[tuple[str, ...]] = ("words",)
-    optional: ClassVar[tuple[str, ...]] = ()
-    bodies: ClassVar[tuple[str, ...]] = ("encoder",)
     heads: ClassVar[tuple[str, ...]] = ("token",)
-    reads_corpus: ClassVar[bool] = False
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Names of the scores, the one that chooses the best model first."""
-        return ("entity_f1", "token_accuracy")
-
-    @property
-    def head(self) -> str:
-        """A published layer over every token."""
-        return "token"
-
-    @staticmethod
-    def settings_of(
-        kind: str, architecture: str, num_labels: int, problem: str
-    ) -> dict[str, Any] | None:
-        """Work with a published tagger as it is."""
-        return {}
+    head: ClassVar[str] = "token"
+    metrics: ClassVar[tuple[str, ...]] = ("entity_f1", "token_accuracy")
 
     def make_head(self, body: Body, labels: Sequence[str]) -> Head:
         """Build a layer over every token."""
@@ -155,6 +145,7 @@ class Tagging:
             notes={
                 "tags that begin a span without saying so, read as conlleval does": repaired,
                 "spans whose first word has no token, never learned": lost,
+                "words longer than a window, never learned": count_unseen(sentences, windows),
             },
         )
 
@@ -222,9 +213,6 @@ class Tagging:
                     if pieces and word in window.counted:
                         tags[window.sentence][word] = setting.labels[row[pieces[0]]]
         return [_answer(sentence, found) for sentence, found in zip(sentences, tags, strict=True)]
-
-    def generation(self, setting: Setting) -> None:
-        """Nothing is decoded."""
 
     def statistics(
         self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]

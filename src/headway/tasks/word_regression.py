@@ -27,6 +27,7 @@ from headway.metrics.intervals import Statistics
 from headway.tasks._labels import read_number
 from headway.tasks._task import NO_CHANCE, Body, Draw, Encoded, Head, Progress, Record, Setting
 from headway.tasks._texts import (
+    OnEncoder,
     batches_of,
     collate_texts,
     describe_examples,
@@ -34,11 +35,11 @@ from headway.tasks._texts import (
     length_problems,
     make_token_head,
 )
-from headway.tasks._words import are_words, cut_windows, read_sentences
+from headway.tasks._words import are_words, count_unseen, cut_windows, read_sentences
 
 
 @dataclass(frozen=True, kw_only=True)
-class WordRegression:
+class WordRegression(OnEncoder):
     """Learn the mean of a number, given a word in its sentence."""
 
     max_tokens: int = 512
@@ -50,27 +51,9 @@ class WordRegression:
 
     columns: ClassVar[tuple[str, ...]] = ("words", "values")
     inputs: ClassVar[tuple[str, ...]] = ("words",)
-    optional: ClassVar[tuple[str, ...]] = ()
-    bodies: ClassVar[tuple[str, ...]] = ("encoder",)
     heads: ClassVar[tuple[str, ...]] = ("body",)
-    reads_corpus: ClassVar[bool] = False
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Names of the scores, the one that chooses the best model first."""
-        return ("pearson", "spearman")
-
-    @property
-    def head(self) -> str:
-        """A head of its own on top of the body: nobody published one."""
-        return "body"
-
-    @staticmethod
-    def settings_of(
-        kind: str, architecture: str, num_labels: int, problem: str
-    ) -> dict[str, Any] | None:
-        """Work with no published head."""
-        return None
+    head: ClassVar[str] = "body"
+    metrics: ClassVar[tuple[str, ...]] = ("pearson", "spearman")
 
     def make_head(self, body: Body, labels: Sequence[str]) -> Head:
         """Build a layer of one result over every token."""
@@ -88,10 +71,6 @@ class WordRegression:
     def texts(self, rows: Sequence[Record]) -> list[str]:
         """Give the texts that a tokenizer is trained on."""
         return [" ".join(row["words"]) for row in rows]
-
-    def find_labels(self, rows: Sequence[Record]) -> tuple[str, ...]:
-        """There are no classes."""
-        return ()
 
     def check_row(self, row: Record, labels: Sequence[str] | None) -> str | None:
         """Say what is wrong with a row's words and values; None if nothing is."""
@@ -128,7 +107,10 @@ class WordRegression:
             examples,
             tokenizer,
             limit=longest,
-            notes={"words without a token, never learned": silent},
+            notes={
+                "words without a token, never learned": silent,
+                "words longer than a window, never learned": count_unseen(sentences, windows),
+            },
         )
 
     def collate(
@@ -182,9 +164,6 @@ class WordRegression:
                     if pieces and word in window.counted:
                         found[window.sentence][word] = round(float(row[pieces[0]]), 6)
         return [{"prediction": numbers} for numbers in found]
-
-    def generation(self, setting: Setting) -> None:
-        """Nothing is decoded."""
 
     def statistics(
         self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]

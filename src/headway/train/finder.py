@@ -76,7 +76,7 @@ def find_rate(
     Raises:
         ConfigError: for rates or a number of updates that make no curve.
     """
-    _check(low, high, num_steps)
+    check_range(low, high, num_steps)
     growth = (high / low) ** (1 / (num_steps - 1))
     plain = Playbook(freeze=playbook.freeze, layer_decay=playbook.layer_decay)
     trainer = Trainer(
@@ -108,7 +108,8 @@ def find_rate(
     return read_curve(rates, losses, smoothed, epochs=trainer.epoch)
 
 
-def _check(low: float, high: float, num_steps: int) -> None:
+def check_range(low: float, high: float, num_steps: int) -> None:
+    """Raise a ConfigError for rates or a number of updates that make no curve."""
     if not (0 < low < high and math.isfinite(high)):
         raise ConfigError(f"the rates go from {low:g} to {high:g}, but must grow from above 0")
     if not 10 <= num_steps <= 100_000:

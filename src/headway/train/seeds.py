@@ -16,16 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headway import recipe as recipes
-from headway.errors import FileError
+from headway.errors import ConfigError, FileError
 from headway.files.manifest import MANIFEST, read_json, write_folder, write_json, write_text
 from headway.metrics.intervals import MeanInterval, mean_interval
 from headway.sections import Recipe
 from headway.train.events import Event
-from headway.train.guard import run_lock
+from headway.train.guard import Stopped, run_lock
 from headway.train.run import resume, train
 from headway.train.validate import FALLING
 
 _LIST = "seeds.json"
+# Not recipe.toml: the directory is no single run.
+_RECIPE = "seeds.toml"
 _MOST_SEEDS = 1000
 
 
@@ -62,7 +64,7 @@ def train_seeds(
         FileError: if the directory is not empty, or cannot be written.
     """
     if not 2 <= count <= _MOST_SEEDS:
-        raise FileError(f"--seeds is {count}, but must be from 2 to {_MOST_SEEDS:,}")
+        raise ConfigError(f"--seeds is {count}, but must be from 2 to {_MOST_SEEDS:,}")
     if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
         raise FileError(
             f"{run_dir} is not empty, and a run is never overwritten",
@@ -79,7 +81,9 @@ def train_seeds(
         own = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, seed=seed))
         seed_dir = run_dir / f"seed-{seed}"
         events = train(own, seed_dir)
-        yield seed_dir, events if number else _begin(events, run_dir, recipe, count)
+        if not number:
+            events = _begin(events, run_dir, recipe, count)
+        yield seed_dir, _hint_at(run_dir, events)
 
 
 def _begin(events: Iterator[Event], run_dir: Path, recipe: Recipe, count: int) -> Iterator[Event]:
@@ -87,9 +91,18 @@ def _begin(events: Iterator[Event], run_dir: Path, recipe: Recipe, count: int) -
     for number, event in enumerate(events):
         if not number:
             first = recipe.training.seed
-            write_text(run_dir / "recipe.toml", recipes.write(recipe))
+            write_text(run_dir / _RECIPE, recipes.write(recipe))
             write_json(run_dir / _LIST, {"seeds": list(range(first, first + count))})
         yield event
+
+
+def _hint_at(run_dir: Path, events: Iterator[Event]) -> Iterator[Event]:
+    """Let a run that is stopped say how to go on with all of them."""
+    try:
+        yield from events
+    except Stopped as error:
+        hint = f"go on with: headway train --resume {run_dir}"
+        raise Stopped(error.message, hint=hint) from error
 
 
 def resume_seeds(run_dir: Path) -> Iterator[tuple[Path, Iterator[Event]]]:
@@ -99,10 +112,12 @@ def resume_seeds(run_dir: Path) -> Iterator[tuple[Path, Iterator[Event]]]:
     for seed in _seeds(run_dir):
         seed_dir = run_dir / f"seed-{seed}"
         if (seed_dir / "recipe.toml").is_file():
-            yield seed_dir, resume(seed_dir)
+            yield seed_dir, _hint_at(run_dir, resume(seed_dir))
             continue
-        recipe = recipes.read(run_dir / "recipe.toml", {"training": {"seed": seed}})
-        yield seed_dir, train(recipe, seed_dir)
+        # What a kill left before there was a recipe holds nothing yet.
+        shutil.rmtree(seed_dir, ignore_errors=True)
+        recipe = recipes.read(run_dir / _RECIPE, {"training": {"seed": seed}})
+        yield seed_dir, _hint_at(run_dir, train(recipe, seed_dir))
 
 
 def _seeds(run_dir: Path) -> list[int]:

@@ -198,16 +198,12 @@ def test_a_text_in_windows_is_refused_and_a_short_one_is_not():
     assert explain(model, {"text": "the cat"}).tokens == ["[CLS]", "the", "cat", "[SEP]"]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="explain takes choices for windows: its message speaks of another thing"
-)
 def test_a_model_that_chooses_is_refused_as_one():
     row = {"text": "the cat", "choices": ["sat", "ran"]}
     with pytest.raises(RequestError, match="cannot be explained yet"):
         explain(make("bert", Choice()), row)
 
 
-@pytest.mark.xfail(strict=True, reason="explain checks no record: KeyError 'text'")
 def test_a_record_without_a_text_is_refused():
     with pytest.raises(RequestError):
         explain(make("bert", Classification()), {})

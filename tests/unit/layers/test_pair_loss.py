@@ -123,16 +123,10 @@ def test_a_pair_backwards_or_too_long_is_impossible(place):
     assert ours([[[0.0, 0.0]] * 4], [0], [place], 2) == [-math.inf]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="pair_log_probs: (first, later) is not valid, but gets a probability"
-)
 def test_a_pair_from_the_first_token_to_a_later_one_is_impossible():
     assert ours([[[0.0, 0.0]] * 4], [0], [(0, 1)], 3) == [-math.inf]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="losses._logsumexp: rows of nothing but -inf give -87.5, not -inf"
-)
 def test_a_start_without_an_end_counts_nothing_however_low_all_others_are():
     scores = [[[-math.inf, -math.inf], [90.0, -math.inf], [-math.inf, -math.inf], [0.0, 0.0]]]
     assert ours(scores, [0], [(3, 3)], 1) == pytest.approx([0.0], abs=1e-4)
@@ -269,18 +263,12 @@ def test_the_threshold_is_the_best_there_is(case):
     assert found == pytest.approx(best_f1(predictions, rows))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="Answering.tuned counts rows of one margin as if they could be told apart"
-)
 def test_rows_of_the_same_margin_are_answered_all_or_none():
     predictions, rows = answered([2.0] + [1.0] * 3, ["cat"] * 4, ["cat", "cat", "", ""])
     tuned = Answering(no_answer=True).tuned(predictions, rows)
     assert f1_at(tuned.threshold, predictions, rows) == best_f1(predictions, rows) == 75.0
 
 
-@pytest.mark.xfail(
-    strict=True, reason="Answering.tuned rounds the middle of two close margins to one of them"
-)
 def test_margins_as_close_as_they_are_written_are_told_apart():
     predictions, rows = answered([0.1235, 0.1236], ["cat", "cat"], ["", "cat"])
     tuned = Answering(no_answer=True).tuned(predictions, rows)

@@ -120,9 +120,6 @@ def test_where_no_text_has_a_class_none_is_given():
     assert predict_several(["one", "two"], [[], []], ["three"]) == [[]]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="predict_several: of one class that varies scikit-learn gives a flat array"
-)
 def test_a_single_class_that_some_have_is_learned():
     wanted = [["a"] if label == "a" else [] for label in LABELS]
     ones = by_hand(TRAIN, [len(names) for names in wanted], ASKED)[:, 1]

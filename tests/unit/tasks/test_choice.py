@@ -165,10 +165,6 @@ def test_a_request_without_choices_is_refused():
         make().predict([TWO, {"text": "a bird"}])
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Choice has no check_request: a text is taken for a list of its letters",
-)
 def test_a_request_whose_choices_are_one_text_is_refused():
     with pytest.raises(RequestError, match="choices"):
         make().predict([{"text": "a bird", "choices": "cat"}])
@@ -229,7 +225,6 @@ def test_nothing_is_reported_where_nothing_was_cut():
     assert not any(model.task.encode([TWO, FIVE], model.setting).notes.values())
 
 
-@pytest.mark.xfail(strict=True, reason='Choice.predict never says "cut", as all others do')
 def test_an_answer_says_that_its_text_was_cut():
     row = {"text": "the cat sat on the mat and the dog ran", "choices": ["sings", "sat"]}
     assert make(task=Choice(max_tokens=8)).predict([row])[0]["cut"] == ["source"]

@@ -204,10 +204,6 @@ def losses(tmp_path, task: str = "classification", training=None, **playbook) ->
     return [sum(trainer.take_step().losses.values()) for _ in range(trainer.total_steps)]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the data report counts what is beyond one window as cut (encode_texts: limit, full)",
-)
 def test_the_data_report_says_that_nothing_was_cut(tmp_path):
     for split in prepared(tmp_path, "classification").examples.report.splits:
         assert [(side.truncated_rows, side.truncated_tokens) for side in split.sides] == [(0, 0)]

@@ -134,10 +134,6 @@ def test_a_long_sentence_has_one_number_for_each_word(words):
     assert all(math.isfinite(value) and value != 0 for value in answer["prediction"])
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="cut_windows: a word of more pieces than two windows share may be whole in neither",
-)
 def test_a_word_at_the_border_of_two_windows_has_a_number():
     words = ["the"] * 4 + ["don't"] + ["the"] * 4
     (answer,) = SHARED.predict([{"words": words}], max_tokens=10, overlap_tokens=2)
@@ -188,10 +184,6 @@ def test_a_word_without_a_token_is_zero_and_counted():
     assert [value for value in example.token_values if value == value] == [1.0, 3.0]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a word longer than a window is in no window: 0 is answered and nothing is counted",
-)
 def test_a_word_longer_than_a_window_is_counted():
     task = WordRegression(max_tokens=8, overlap_tokens=0)
     row = {"words": ["cat", "abcdefghijklmnop", "dog"], "values": [1.0, 2.0, 3.0]}

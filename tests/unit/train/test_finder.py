@@ -276,18 +276,13 @@ def test_the_model_folder_is_left_as_it_is(folder, capsys):
     assert {path.name: path.read_bytes() for path in (folder / "bert").iterdir()} == before
 
 
-LATE = pytest.mark.xfail(
-    strict=True, reason="cli/find_lr.py: rates are looked at only after data and model were read"
-)
-
-
 @pytest.mark.parametrize(
     "bad",
     [
-        pytest.param(("--low", "1", "--high", "0.1"), marks=LATE),
-        pytest.param(("--low", "0"), marks=LATE),
-        pytest.param(("--high", "inf"), marks=LATE),
-        pytest.param(("--num-steps", "3"), marks=LATE),
+        ("--low", "1", "--high", "0.1"),
+        ("--low", "0"),
+        ("--high", "inf"),
+        ("--num-steps", "3"),
         ("--low", "few"),
         ("--picture", "rates.gif"),
         ("--picture", "nowhere/rates.png"),

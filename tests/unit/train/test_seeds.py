@@ -200,10 +200,6 @@ def test_stopping_in_a_seed_and_resuming_gives_the_same_models(
     assert one == other
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="resume_seeds: a seed's directory without recipe.toml yet is refused as not empty",
-)
 def test_a_seed_killed_before_its_recipe_was_written_is_begun_anew(folder, finished, tmp_path):
     out = tmp_path / "out"
     stop_in(make_recipe(folder), out, 3, 2)
@@ -233,9 +229,6 @@ def test_resuming_what_is_finished_changes_nothing(finished, capsys):
     assert contents() == before
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the hint of Stopped names the seed's directory: the others never go on"
-)
 def test_the_hint_says_how_to_go_on_with_all_seeds(folder, tmp_path):
     stopped = stop_in(make_recipe(folder), tmp_path / "out", 4, 4)
     assert re.search(rf"--resume {re.escape(str(tmp_path / 'out'))}(\s|$)", stopped.hint)
@@ -279,7 +272,6 @@ def test_a_number_of_seeds_that_is_none_is_refused(folder, tmp_path, capsys, cou
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.xfail(strict=True, reason="seeds.py raises a FileError (exit 1) for a bad flag")
 def test_a_bad_number_of_seeds_is_a_mistake_of_usage(folder, tmp_path):
     assert main(flags(folder, tmp_path / "out", "--seeds", "0")) == 2
 
