@@ -118,6 +118,7 @@ class Freezer:
         self._trained = [(n, p) for n, p in modules.named_parameters() if p.requires_grad]
         self._still: list[nn.Module] = []
         self._current: Phase | None = None
+        self._probe: nn.Module = modules
 
     def phase_at(self, step: int) -> Phase:
         """Give the phase that an update belongs to."""
@@ -132,7 +133,10 @@ class Freezer:
             for name, parameter in self._trained:
                 parameter.requires_grad_(name not in phase.frozen)
             self._still = [module for module in self.modules.modules() if _is_still(module)]
-        self.restore_modes()
+            self._probe = next(filter(_learns_itself, self.modules.modules()))
+        # Evaluations switch dropout off; otherwise all is as the update before left it.
+        if is_new or not self._probe.training:
+            self.restore_modes()
         return is_new
 
     def restore_modes(self) -> None:
@@ -140,6 +144,10 @@ class Freezer:
         self.modules.train()
         for module in self._still:
             module.eval()
+
+
+def _learns_itself(module: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in module.parameters(recurse=False))
 
 
 def _is_still(module: nn.Module) -> bool:
