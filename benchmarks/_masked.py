@@ -95,11 +95,15 @@ class Masked:
         start, end = self.model.tokenizer.start_id, self.model.tokenizer.end_id
         return [[start, *line[: self.max_tokens - 2], end] for line in bare if line]
 
-    def our_trainer(self, model: Model) -> Trainer:
+    def our_trainer(self, model: Model, *, rate: float = _RATE, warm_up: int = 0) -> Trainer:
         """Give our loop over the training lines, with as many tokens in an update as `rows`."""
         tokens = sum(map(len, self.ids)) * self.rows // len(self.ids)
         options = Training(
-            batch_tokens=tokens, peak_lr=_RATE, schedule="constant", warmup_steps=0, epochs=1000
+            batch_tokens=tokens,
+            peak_lr=rate,
+            schedule="constant",
+            warmup_steps=warm_up,
+            epochs=1000,
         )
         store = store_of_texts(self._lines("train"), model.tokenizer)
         return Trainer(model, model.task.encode_corpus(store, model.setting), options)
@@ -126,10 +130,10 @@ class HeadwayMaskedTraining(OurLoop, Masked):
         super().__init__(files, **sizes)
         self.trainer = self.our_trainer(self.model)
 
-    def curve(self, *, steps: int) -> Curve:
+    def curve(self, *, steps: int, rate: float, warm_up: int) -> Curve:
         """Train so many updates from the first weights, without dropout."""
         model = self.without_dropout()
-        trainer = self.our_trainer(model)
+        trainer = self.our_trainer(model, rate=rate, warm_up=warm_up)
         losses = [trainer.take_step().losses["masked_lm"] for _ in range(steps)]
         return self.curve_of(losses, model)
 
@@ -150,7 +154,9 @@ class HuggingFaceMaskedTraining(TheirTrainer, Masked):
         self.precision, self.attention, self.sampling = precision, attention, sampling
         self.trainer = self._make_trainer()
 
-    def _make_trainer(self, batches: Sequence[Any] = ()) -> Any:
+    def _make_trainer(
+        self, batches: Sequence[Any] = (), *, rate: float = _RATE, warm_up: int = 0
+    ) -> Any:
         from transformers import (
             AutoTokenizer,
             BertForMaskedLM,
@@ -171,6 +177,13 @@ class HuggingFaceMaskedTraining(TheirTrainer, Masked):
                 if batches:
                     self.losses.append(float(loss))
                 return loss
+
+            def create_scheduler(self, num_training_steps, optimizer=None):
+                # Ours, to the last digit.
+                self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+                    optimizer or self.optimizer, lambda step: min(1.0, (step + 1) / (warm_up + 1))
+                )
+                return self.lr_scheduler
 
             def get_train_dataloader(self):
                 if not batches:
@@ -195,8 +208,7 @@ class HuggingFaceMaskedTraining(TheirTrainer, Masked):
             per_device_train_batch_size=self.rows,
             train_sampling_strategy=self.sampling,
             num_train_epochs=1000,
-            learning_rate=_RATE,
-            lr_scheduler_type="constant",
+            learning_rate=rate,
             weight_decay=0.01,
             adam_beta2=0.98,
             adam_epsilon=1e-9,
@@ -217,12 +229,14 @@ class HuggingFaceMaskedTraining(TheirTrainer, Masked):
         trainer.remove_callback(PrinterCallback)
         return trainer
 
-    def curve(self, *, steps: int) -> Curve:
+    def curve(self, *, steps: int, rate: float, warm_up: int) -> Curve:
         """Train on the very batches of our loop: the same rows, masks and order."""
         ours = self.our_trainer(self.without_dropout())
         batches = []
-        for indices in ours._plan_of(0)[:steps]:
-            (batch,) = ours.micro_batches(indices)
+        while len(batches) < steps:
+            plan = ours._plan_of(ours.state.epoch)
+            (batch,) = ours.micro_batches(plan[ours.state.step_in_epoch])
+            ours._count(len(plan), 0, 0.0)
             real = batch.source.documents > 0
             batches.append(
                 {
@@ -231,7 +245,7 @@ class HuggingFaceMaskedTraining(TheirTrainer, Masked):
                     "labels": batch.labels,
                 }
             )
-        self.trainer = self._make_trainer(batches)
+        self.trainer = self._make_trainer(batches, rate=rate, warm_up=warm_up)
         self._run(lambda step: step >= steps)
         folder = self.files.work / "trained"
         self.trainer.model.save_pretrained(folder)

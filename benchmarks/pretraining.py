@@ -76,12 +76,15 @@ def compare(name: str, sizes: dict[str, Any], options: argparse.Namespace, files
         speeds = take_turns(workers, options.repeats, measure)
     table = Table(title=f"Masked language modeling, {name}", choices=choices, speeds=speeds)
     if options.curve_steps:
-        add_curves(table, choices[:3], options.curve_steps, files)
+        add_curves(table, choices[:3], options, files)
     return table
 
 
-def add_curves(table: Table, choices: Sequence[Choice], steps: int, files: Files) -> None:
+def add_curves(
+    table: Table, choices: Sequence[Choice], options: argparse.Namespace, files: Files
+) -> None:
     """Train each side on the same batches, masks and order, without dropout, and compare."""
+    steps = options.curve_steps
     marks = [max(1, steps * part // 4) for part in (1, 2, 4)]
     words = " / ".join(map(str, marks))
     table.text = (
@@ -93,7 +96,9 @@ def add_curves(table: Table, choices: Sequence[Choice], steps: int, files: Files
     for choice in choices:
         say(f"curve of {choice.side.name}")
         with Worker(choice.side, files) as worker:
-            curve = worker.ask("curve", steps=steps)
+            curve = worker.ask(
+                "curve", steps=steps, rate=options.curve_rate, warm_up=options.curve_warm_up
+            )
         ours = ours or curve.losses
         largest = max(abs(a - b) for a, b in zip(ours, curve.losses, strict=True))
         table.notes[choice.side.name] = (
@@ -114,6 +119,8 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--curve-steps", type=int, default=100, help="updates of the compared curves; 0 is none"
     )
+    parser.add_argument("--curve-rate", type=float, default=1e-4, help="their learning rate")
+    parser.add_argument("--curve-warm-up", type=int, default=0, help="updates in which it rises")
     parser.add_argument("--json", type=Path, help="file for everything measured")
     return parser.parse_args()
 

@@ -30,7 +30,7 @@ from headway.tasks._task import Draw, Encoded
 from headway.train.average import WeightAverage
 from headway.train.features import Features, Interrupted
 from headway.train.freezing import Freezer, Phase, freeze_by_name, plan_phases
-from headway.train.groups import make_groups, make_optimizer
+from headway.train.groups import clip_in_step, make_groups, make_optimizer
 from headway.train.schedules import learning_rate
 from headway.train.state import TrainState
 
@@ -199,13 +199,14 @@ class Trainer:
         torch.manual_seed(int(generator(options.seed, state.step, 1).integers(1 << 62)))
         try:
             losses = self._accumulate(batches, indices)
-            norm = self._check_and_clip(indices)
+            norm = self._gradient_norm(indices)
         except BaseException:
             self.optimizer.zero_grad()
             raise
         rate = self.rate_at(state.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_ratio"]
+        clip_in_step(self.optimizer, norm, self.options.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         num_tokens = sum(batch.num_tokens for batch in batches)
@@ -282,15 +283,13 @@ class Trainer:
                 totals[loss.name] += float(shown.detach())
         return {name: totals[name] / max(counts[name], 1e-9) for name in totals}
 
-    def _check_and_clip(self, indices: np.ndarray) -> float:
+    def _gradient_norm(self, indices: np.ndarray) -> float:
         """Look at the gradient's length before it could spread one NaN to every weight."""
-        parameters = [p for p in self.modules.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        if not math.isfinite(float(norm)):
-            raise self._not_finite("gradient", float(norm), indices.tolist())
-        if 0 < self.options.clip_norm < float(norm):
-            torch.nn.utils.clip_grads_with_norm_(parameters, self.options.clip_norm, norm)
-        return float(norm)
+        gradients = [p.grad for p in self.modules.parameters() if p.grad is not None]
+        norm = float(torch.nn.utils.get_total_norm(gradients))
+        if not math.isfinite(norm):
+            raise self._not_finite("gradient", norm, indices.tolist())
+        return norm
 
     def _not_finite(self, what: str, value: float, indices: Sequence[int]) -> TrainError:
         rows = ", ".join(str(index + 1) for index in indices[:8])
