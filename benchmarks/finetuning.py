@@ -48,8 +48,19 @@ _FEW_WAYS: dict[str, dict[str, str]] = {
     "steps, slanted triangle": {"training.schedule": "slanted-triangular"},
     "steps, frozen body": {"playbook.freeze": "embeddings encoder"},
 }
+# Models of `encoders.py`, the first of its ablation fourth.
+_PRETRAINED = (
+    "BERT",
+    "RoBERTa",
+    "ALBERT",
+    "static masks",
+    "dynamic masks",
+    "dynamic masks, next sentence",
+    "dynamic masks, sentence order",
+)
+_LSTM = {"training.peak-lr": "1e-3", "text.vocab-size": "8000", "training.schedule": "linear"}
 _SWEEP_SETS = ("TREC", "MRPC", "STS-B")
-_SWEEP_RATES = (2e-5, 5e-5, 1e-4, 2e-4, 4e-4, 8e-4)
+_SWEEP_RATES = (5e-5, 1e-4, 2e-4, 4e-4, 8e-4)
 
 
 @dataclass(frozen=True)
@@ -112,12 +123,15 @@ def train_ours(
 ) -> Outcome:
     """Train by the command line, all passes, and score the last model.
 
-    No validation data is given: what is scored must not choose the model.
+    No validation data is given: what is scored must not choose the model. The model is the
+    published one unless flags name another, or an architecture to train from scratch.
     """
     kept = out / "outcome.json"
     if kept.exists():
         return Outcome(**json.loads(kept.read_text()))
-    flags = {"model.path": str(options.model), "data.train": str(train), **flags}
+    if "model.architecture" not in flags:
+        flags = {"model.path": str(options.model), **flags}
+    flags = {"data.train": str(train), **flags}
     words = headway("train", recipe, "--out", str(out), *spell(flags))
     if (out / "recipe.toml").exists():
         words = headway("train", "--resume", str(out))
@@ -348,16 +362,89 @@ def check_finder(options: argparse.Namespace) -> None:
         values = []
         for rate in _SWEEP_RATES:
             out = options.out / "sweep" / f"{name}-{rate:.0e}"
-            flags = {"training.peak-lr": str(rate)}
+            flags = {"training.peak-lr": str(rate), "data.max-rows": str(options.rows)}
             run = train_ours(options, out, item.recipe, train, test, flags)
             values.append(f"{run.scores[item.score]:.2f}")
             say(f"{name} {rate}: {run}")
         flags = {"model.path": str(options.model), "data.train": str(train)}
+        flags["data.max-rows"] = str(options.rows)
         words = [sys.executable, *headway("find-lr", item.recipe, "--json", *spell(flags))]
         done = subprocess.run(words, check=True, capture_output=True, text=True)
         found = json.loads(done.stdout)
         marks = [f"{found[key]:.1e}" for key in ("steepest", "before_rise", "suggestion")]
         print(f"| {name} | {item.score} | {' | '.join([*values, *marks])} |", flush=True)
+
+
+def _untrained(folder: Path, out: Path) -> Path:
+    """Write the network of a model folder with fresh weights."""
+    if not out.exists():
+        import torch
+
+        import headway as library
+
+        model = library.load(folder)
+        torch.manual_seed(0)
+        model.body.init_weights()
+        model.body.tie_weights()
+        model.save(out)
+    return out
+
+
+def compare_pretrained(options: argparse.Namespace) -> None:
+    """Fine-tune the encoders of `encoders.py`, and the same networks untrained."""
+    counts = {"SST-2": (500, 2000, SAMPLE_ROWS), "MRPC": (500, 3668), "RTE": (500, 2490)}
+    heads = [f"{name}, {count:,}" for name, some in counts.items() for count in some]
+    print(f"| model | {' | '.join(heads)} |\n|---|{'---:|' * len(heads)}", flush=True)
+    for name in options.names or _PRETRAINED:
+        folder = options.minis / name.replace(",", "").replace(" ", "-") / "model"
+        models = {name: folder}
+        if name in _PRETRAINED[:3] or name == _PRETRAINED[3]:
+            slug = name.replace(" ", "-")
+            models[f"{name}, untrained"] = _untrained(folder, options.out / "untrained" / slug)
+        for title, model in models.items():
+            cells = []
+            for each, some in counts.items():
+                item = find_set(each)
+                train, test = files_of(options, item)
+                for count in some:
+                    slug = f"{title}-{each}-{count}".replace(",", "").replace(" ", "-")
+                    flags = {"model.path": str(model), "data.max-rows": str(count)}
+                    # Small networks want higher rates (Turc et al. 2019, section 4).
+                    flags["training.peak-lr"] = "3e-4"
+                    out = options.out / "pretrained" / slug
+                    run = train_ours(options, out, item.recipe, train, test, flags)
+                    cells.append(f"{run.scores['accuracy']:.1f}")
+            print(f"| {title} | {' | '.join(cells)} |", flush=True)
+
+
+def compare_domains(options: argparse.Namespace) -> None:
+    """Fine-tune a BERT on financial news, before and after it read such news."""
+    item = find_set("PhraseBank")
+    train, test = files_of(options, item)
+    print("| model | rows | macro F1 |\n|---|---:|---:|")
+    for name in ("BERT", "BERT on financial_phrasebank", "BERT on scitldr"):
+        model = options.minis / name.replace(" ", "-") / "model"
+        for count in (200, 1000, 3479):
+            values = []
+            for seed in range(min(3, options.seeds)):
+                out = options.out / "domains" / f"{name.replace(' ', '-')}-{count}-{seed}"
+                flags = {"model.path": str(model), "data.max-rows": str(count)}
+                flags |= {"training.seed": str(seed), "training.peak-lr": "3e-4"}
+                run = train_ours(options, out, item.recipe, train, test, flags)
+                values.append(run.scores["macro_f1"])
+            print(f"| {name} | {count:,} | {_spread(values)} |", flush=True)
+
+
+def compare_recurrent(options: argparse.Namespace) -> None:
+    """Train a bidirectional LSTM from scratch, by how its states become one vector."""
+    item = dataclasses.replace(find_set("SST-2"), name="SST-2 whole", sample=False)
+    train, test = files_of(options, item)
+    print("| pooling | accuracy | minutes |\n|---|---:|---:|")
+    for pooling in ("published", "mean", "attention", "attention-fixed"):
+        flags = {"model.architecture": "lstm", "task.pooling": pooling, **_LSTM}
+        out = options.out / "lstm" / pooling
+        run = train_ours(options, out, item.recipe, train, test, flags)
+        print(f"| {pooling} | {run.scores['accuracy']:.2f} | {run.seconds / 60:.1f} |", flush=True)
 
 
 def compare_layers(options: argparse.Namespace) -> None:
@@ -376,6 +463,9 @@ _PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "freezing": measure_freezing,
     "few": compare_few,
     "find-lr": check_finder,
+    "pretrained": compare_pretrained,
+    "domains": compare_domains,
+    "recurrent": compare_recurrent,
     "layers": compare_layers,
 }
 
@@ -389,9 +479,11 @@ def main() -> None:
     parser.add_argument("--part", choices=tuple(_PARTS), required=True)
     parser.add_argument("--sets", nargs="*", default=[], help="only these")
     parser.add_argument("--ways", nargs="*", default=[], help="few: only these")
+    parser.add_argument("--names", nargs="*", default=[], help="pretrained: only these models")
+    parser.add_argument("--minis", type=Path, help="the folder that encoders.py trained in")
     parser.add_argument("--seeds", type=int, default=math.inf, help="at most so many")
     parser.add_argument("--repeats", type=int, default=3, help="rounds")
-    parser.add_argument("--rows", type=int, default=SAMPLE_ROWS, help="freezing: of SST-2")
+    parser.add_argument("--rows", type=int, default=SAMPLE_ROWS, help="freezing, find-lr: used")
     parser.add_argument("--seconds", type=float, default=12, help="speed: of training in a round")
     parser.add_argument(
         "--sizes", nargs="*", default=["6 x 384", "12 x 768"], help="speed: of BERT"
