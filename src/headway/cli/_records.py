@@ -24,6 +24,7 @@ def read(
     names: Sequence[str] = (),
     skip_bad: bool,
     keep_blank: bool = False,
+    may_be_blank: Sequence[str] = (),
     problem: Callable[[dict[str, Any]], str | None] | None = None,
 ) -> Records:
     """Read records, "-" standing for standard input."""
@@ -34,6 +35,7 @@ def read(
         names=names,
         skip_bad=skip_bad,
         keep_blank=keep_blank,
+        may_be_blank=may_be_blank,
         problem=problem or (lambda row: None),
         flags=_FLAGS,
     )
@@ -74,6 +76,7 @@ def warn_of_cuts(answers: Sequence[Mapping[str, Any]], total: int) -> None:
 _CUTS: Mapping[str, str] = types.MappingProxyType(
     {
         "source": "longer than the model reads, or than the task's longest example",
+        "question": "longer than half of a window",
         "prediction": "as long as they may become (task.max-target-tokens, max-length-ratio)",
     }
 )

@@ -13,6 +13,7 @@ and says how often the answer changes and how far it moves.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from headway.errors import ConfigError, FileError
+from headway.errors import ConfigError, DataError, FileError
 
 _MOST_SAMPLES = 1_000_000
 
@@ -66,6 +67,7 @@ def run(options: Options) -> int:
         raise FileError(f"there is no folder {options.predictions.parent} for --predictions")
     from headway.cli import _records
     from headway.metrics.intervals import bootstrap
+    from headway.tasks._task import TellsClasses, blanks_of
 
     terms = None if options.swap is None else _read_terms(options.swap)
     scorer = _records.open_model(options.model)
@@ -78,8 +80,11 @@ def run(options: Options) -> int:
         optional=scorer.task.optional,
         names=options.columns,
         skip_bad=options.skip_bad,
+        may_be_blank=blanks_of(scorer.task),
         problem=lambda row: scorer.task.check_row(row, scorer.labels),
     )
+    if other is not None:
+        _check_comparable(scorer, other, records)
     result = _evaluate(scorer, records.rows, options)
     _records.warn_of_cuts(result.predictions, len(records))
     if result.cut_targets:
@@ -103,6 +108,9 @@ def run(options: Options) -> int:
         "skipped": len(records.bad),
         "signatures": {item.name: item.signature for item in result.statistics if item.signature},
     }
+    if isinstance(scorer.task, TellsClasses):
+        found = scorer.task.class_scores(result.predictions, records.rows)
+        values["classes"] = [dataclasses.asdict(item) for item in found]
     if other is not None:
         second = _evaluate(other, records.rows, options)
         values["comparison"] = _compare(result, second, samples=options.samples)
@@ -113,6 +121,19 @@ def run(options: Options) -> int:
     else:
         sys.stdout.write(_table(values))
     return 0
+
+
+def _check_comparable(scorer, other, records) -> None:
+    """Find out whether a second model can answer for the same rows, before the work."""
+    if other.task_name != scorer.task_name:
+        raise ConfigError(
+            f"--compare names a model that does {other.task_name}, but the first does "
+            f"{scorer.task_name}"
+        )
+    for index, row in enumerate(records.rows):
+        if problem := other.task.check_row(row, other.labels):
+            where = records.where(index)
+            raise DataError(f"the model of --compare cannot be scored: {problem}", where=where)
 
 
 def _read_terms(path: Path):
@@ -131,10 +152,12 @@ def _swap(scorer, terms, rows, options: Options) -> dict[str, Any]:
     pairs = [(row, other) for row in rows if (other := terms.swap_row(row)) is not None]
     if not pairs:
         return {"rows": 0}
-    model = scorer.to_precision(options.precision)
-    before, after = (model.predict([pair[side] for pair in pairs]) for side in (0, 1))
+    # In single precision: rounding must not pass for a difference between groups.
+    before, after = (scorer.predict([pair[side] for pair in pairs]) for side in (0, 1))
+    before = [terms.move_answer(a, row) for a, (row, _) in zip(before, pairs, strict=True)]
+    directions = [terms.direction(row) for row, _ in pairs]
     found: dict[str, Any] = {"rows": len(pairs)}
-    for item in compare_answers(before, after):
+    for item in compare_answers(before, after, directions):
         interval = bootstrap(item, samples=options.samples)
         found[item.name] = {"value": item.value(), "interval": [interval.low, interval.high]}
     return found
@@ -206,24 +229,31 @@ def _compare(first, second, *, samples: int) -> list[dict[str, Any]]:
 
 def _table(values: dict[str, Any]) -> str:
     lines = []
+    width = max(12, *map(len, [*values["scores"], *values.get("swap", ())]))
     for name, value in values["scores"].items():
         interval = values["intervals"].get(name)
         reach = f"  95 % interval {interval[0]:.2f} to {interval[1]:.2f}" if interval else ""
         signature = values["signatures"].get(name, "")
-        lines.append(f"{name:<12} {value:8.2f}{reach}{'  ' + signature if signature else ''}")
+        lines.append(f"{name:<{width}} {value:8.2f}{reach}{'  ' + signature if signature else ''}")
+    if classes := values.get("classes"):
+        names = max(12, *(len(item["name"]) for item in classes))
+        lines.append(f"{'':<{names}} precision   recall       F1     rows")
+        for item in classes:
+            shares = "".join(f"{item[key]:9.2f}" for key in ("precision", "recall", "f1"))
+            lines.append(f"{item['name']:<{names}} {shares} {item['support']:8,}")
     for test in values.get("comparison", []):
         low, high = test["interval"]
         lines.append(
-            f"{test['name']:<12} {test['first']:.2f} against {test['second']:.2f}: difference "
+            f"{test['name']:<{width}} {test['first']:.2f} against {test['second']:.2f}: difference "
             f"{test['difference']:+.2f} ({low:+.2f} to {high:+.2f}), p = {test['p_value']:.3f}"
         )
     if swap := values.get("swap"):
         lines.append(f"rows with a term to exchange: {swap['rows']}")
-        for name in ("changed", "moved"):
-            if name in swap:
-                low, high = swap[name]["interval"]
-                value = swap[name]["value"]
-                lines.append(f"{name:<12} {value:8.2f}  95 % interval {low:.2f} to {high:.2f}")
+        for name, item in swap.items():
+            if name != "rows":
+                low, high = item["interval"]
+                reach = f"95 % interval {low:.2f} to {high:.2f}"
+                lines.append(f"{name:<{width}} {item['value']:8.2f}  {reach}")
     lines.append(f"rows         {values['rows']:8d}")
     if values["skipped"]:
         lines.append(f"skipped      {values['skipped']:8d}")

@@ -39,6 +39,8 @@ class Options:
     """fp32, bf16, or auto: bf16 where the hardware multiplies it."""
     num_beams: int | None = None
     """Beams, where the task decodes; none takes the model's own."""
+    num_best: int | None = None
+    """Answers for each record, the best first, where the task gives several (with --json)."""
     explain: bool = False
     """Say which tokens a class or a number rests on (integrated gradients, attention)."""
     json: bool = False
@@ -63,8 +65,9 @@ def run(options: Options) -> int:
         problem=model.task.check_request if isinstance(model.task, ChecksRequests) else None,
     )
     settings: dict[str, Any] = {}
-    if options.num_beams is not None:
-        settings["num_beams"] = options.num_beams
+    for name in ("num_beams", "num_best"):
+        if (value := getattr(options, name)) is not None:
+            settings[name] = value
     rows, problems = iter(records.rows), {row.index: row for row in records.bad}
     total, cut = len(records) + len(problems), []
     for start in range(0, total, _ROWS_AT_ONCE):

@@ -47,6 +47,7 @@ def read_records(
     names: Sequence[str] = (),
     skip_bad: bool = False,
     keep_blank: bool = False,
+    may_be_blank: Sequence[str] = (),
     problem: Callable[[dict[str, Any]], str | None] = lambda row: None,
     flags: Flags = RECIPE_FLAGS,
 ) -> Records:
@@ -67,6 +68,7 @@ def read_records(
         skip_bad: Keep rows that cannot be used in `bad`; else they are an error.
         keep_blank: Keep blank lines of a plain text file as empty texts, so that answers stay in
             step with lines; else they are left out and counted.
+        may_be_blank: Columns that may hold an empty text.
         problem: Says what else is wrong with a row that has its columns; None: nothing.
         flags: How the caller's flags are called, for hints.
     Raises:
@@ -80,7 +82,7 @@ def read_records(
         raise ConfigError("standard input (-) is given twice, but can be read only once")
     known = parse_names(names, [*columns, *optional], columns, where=flags.columns)
     sink = Sink(columns, optional, known, flags)
-    sink.keep_blank, sink.more = keep_blank, problem
+    sink.keep_blank, sink.may_be_blank, sink.more = keep_blank, may_be_blank, problem
     files = [_recognize(path, tables=len(columns) > 1 or bool(names)) for path in paths]
     for file in files:
         if sink.names.header and file.kind not in ("tsv", "csv"):

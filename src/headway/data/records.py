@@ -155,6 +155,7 @@ class Sink:
         self.empty_rows = 0
         self.empty_places: list[str] = []
         self.keep_blank = False
+        self.may_be_blank: Sequence[str] = ()
         self.more: Callable[[dict[str, Any]], str | None] = lambda row: None
         self._lacking = ""
 
@@ -194,7 +195,7 @@ class Sink:
         for column in self.columns:
             value = row.get(column)
             if isinstance(value, str):
-                if is_blank(value):
+                if is_blank(value) and column not in self.may_be_blank:
                     return f"{column} is blank"
             elif column not in row:
                 self._lacking = column
@@ -206,6 +207,8 @@ class Sink:
         for column in self.optional:
             if column in _TEXT_COLUMNS and not isinstance(row.get(column, ""), str):
                 return f"{column} is no text, but {reprlib.repr(row[column])}"
+            if column in _TEXT_COLUMNS and column in row and is_blank(row[column]):
+                return f"{column} is blank"
         return self.more(row) or ""
 
     def describe_missing(self, columns: Sequence[str], seen: Iterable[str]) -> str:

@@ -22,6 +22,8 @@ from headway.data.store import Store
 _NUM_BINS = 20
 _NUM_BAD_EXAMPLES = 20
 _NUM_LEAK_EXAMPLES = 5
+# More classes make no table that anybody reads; data.json has them all.
+_MOST_CLASSES = 20
 # Shares from which on a warning is given. Not from a paper: one in a hundred is enough to move a
 # score, and a few captions or phrases repeat in any honest corpus.
 _LARGE_SHARE = 0.01
@@ -74,6 +76,7 @@ class SplitReport:
         sides: Lengths of each side.
         padding_ratio: Way of making batches ("sorted", "unsorted") -> share of padding cells.
         notes: What else was lost or mended -> how often.
+        classes: Class -> its rows, where rows have classes.
     """
 
     name: str
@@ -87,6 +90,7 @@ class SplitReport:
     sides: list[SideReport]
     padding_ratio: dict[str, float] = field(default_factory=dict)
     notes: dict[str, int] = field(default_factory=dict)
+    classes: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,10 +152,20 @@ class DataReport:
             [f"{leak.first}, {leak.second}", f"{leak.rows:,}", f"{leak.sources:,}"]
             for leak in self.leaks
         ]
-        tables = [splits, sides, *([leaks] if self.leaks else [])]
+        tables = [splits, sides, *self._class_tables(), *([leaks] if self.leaks else [])]
         lines = [line for table in tables for line in (*_align(table), "")]
         lines += [f"{split.name}: {', '.join(split.files)}" for split in self.splits if split.files]
         return lines + [f"warning: {warning}" for warning in self.warnings()]
+
+    def _class_tables(self) -> list[list[list[str]]]:
+        """Write the rows of each class, those of each split beside each other."""
+        splits = [split for split in self.splits if split.classes]
+        if not splits or len(splits[0].classes) > _MOST_CLASSES:
+            return []
+        heads = ["class", *(split.name for split in splits)]
+        names = splits[0].classes
+        rows = [[n, *(f"{split.classes.get(n, 0):,}" for split in splits)] for n in names]
+        return [[heads, *rows]]
 
 
 def describe_split(
@@ -163,6 +177,7 @@ def describe_split(
     unknown: Mapping[str, int],
     padding: Mapping[str, float] | None = None,
     notes: Mapping[str, int] | None = None,
+    classes: Mapping[str, int] | None = None,
 ) -> SplitReport:
     """Count what is in a split.
 
@@ -175,6 +190,7 @@ def describe_split(
         unknown: Side -> tokens that the vocabulary does not cover.
         padding: Way of making batches -> share of padding cells, from `padding_ratio`.
         notes: What else was lost or mended -> how often.
+        classes: Class -> its rows, where rows have classes.
     """
     first = next(iter(lengths), "")
     sources = [_digest(row[first]) for row in records.rows if first in row]
@@ -193,6 +209,7 @@ def describe_split(
         ],
         padding_ratio=dict(padding or {}),
         notes={what: count for what, count in (notes or {}).items() if count},
+        classes=dict(classes or {}),
     )
 
 
@@ -354,6 +371,12 @@ def _split_warnings(split: SplitReport) -> Iterator[str]:
         share = split.duplicate_rows / split.num_rows
         count = f"{split.duplicate_rows:,} ({share:.1%})"
         yield f"rows of {split.name} that repeat an earlier row: {count}"
+    absent = [name for name, count in split.classes.items() if not count]
+    if split.classes and len(absent) == len(split.classes) - 1:
+        yield f"all rows of {split.name} are of one class: there is nothing to tell apart"
+    elif absent:
+        shown = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
+        yield f"classes without a row in {split.name}: {len(absent)} ({shown})"
     for what, count in split.notes.items():
         yield f"{split.name}: {what}: {count:,}"
     for side in split.sides:

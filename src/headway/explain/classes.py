@@ -64,8 +64,7 @@ def draw_classes(view: RunView) -> str:
     right = sum(row.wanted == row.said for row in told)
     parts = [
         paragraph(
-            f"Of {len(told):,} validation rows, {right:,} ({right / max(1, len(told)):.1%}) have "
-            "the right class."
+            f"Of {_count(view)}, {right:,} ({right / max(1, len(told)):.1%}) have the right class."
         )
     ]
     names = [name for name in view.model.labels if _occurs(name, told)]
@@ -76,6 +75,14 @@ def draw_classes(view: RunView) -> str:
     parts.append(table(["class", "rows", "precision", "recall", "F1"], rows))
     parts += ["<h3>Confusion matrix</h3>", _confusion(told, names)]
     return "".join(parts) + _baseline(view)
+
+
+def _count(view: RunView) -> str:
+    """Say how many rows this is about, and of how many."""
+    done, total = len(view.answers), len(view.valid_rows)
+    if done == total:
+        return f"{total:,} validation rows"
+    return f"{done:,} of the {total:,} validation rows, drawn at random as time allowed"
 
 
 def _occurs(name: str, told: Sequence[Told]) -> bool:

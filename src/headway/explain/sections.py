@@ -43,9 +43,7 @@ def draw_training(view: RunView) -> str:
         for name in names
         if name not in _NO_CURVES
     ]
-    charts = [
-        draw_curves([c for c in losses if c.points], title="Loss, nats per token", marked=best)
-    ]
+    charts = [draw_curves([c for c in losses if c.points], title="Loss per target", marked=best)]
     if scores:
         charts.append(draw_curves(scores, title="Validation scores", from_zero=True, marked=best))
     more = []

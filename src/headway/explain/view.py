@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from headway.data.read import BadRow
 from headway.data.report import DataReport, Leak, SideReport, SplitReport
 from headway.errors import DataError, FileError
@@ -97,10 +99,12 @@ class RunView:
 
     @functools.cached_property
     def answers(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-        """Answer validation rows, in order, until the time is over: each row with its answer."""
+        """Answer rows from all over the validation data until the time is over."""
         started, found = time.monotonic(), []
-        for start in range(0, len(self.valid_rows), _ROWS_AT_ONCE):
-            part = self.valid_rows[start : start + _ROWS_AT_ONCE]
+        # The first rows of a sorted file are all of one class.
+        rows = [self.valid_rows[place] for place in _scattered(len(self.valid_rows))]
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            part = rows[start : start + _ROWS_AT_ONCE]
             found += zip(part, self.model.predict(part), strict=True)
             if time.monotonic() - started > _ANSWER_SECONDS:
                 break
@@ -114,6 +118,11 @@ class RunView:
             raise DataError("no prediction has any text to draw")
         aligned = [(s, align(self.model, s.source, s.prediction)) for s in samples]
         return min(aligned, key=lambda pair: _distance_from_readable(pair[1]))
+
+
+def _scattered(count: int) -> list[int]:
+    """Give all numbers below `count`, so that the first ones already lie all over."""
+    return np.random.default_rng(0).permutation(count).tolist()
 
 
 def _distance_from_readable(alignment: Alignment) -> float:

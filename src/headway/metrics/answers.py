@@ -50,8 +50,11 @@ def answer_statistics(
         )
     if not references:
         raise DataError("there is no row to score")
+    # As the official script of version 2.0: what is nothing once normalized is no right answer,
+    # unless there is no other.
     pairs = [
-        (said, [*wanted] or [""]) for said, wanted in zip(predictions, references, strict=True)
+        (said, [text for text in wanted if normalize_answer(text)] or [""])
+        for said, wanted in zip(predictions, references, strict=True)
     ]
     exact = [
         max(float(normalize_answer(said) == normalize_answer(text)) for text in wanted)

@@ -5,8 +5,10 @@ Shares are in per cent; Matthews' and both correlations are between -100 and 100
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Protocol
 
 import numpy as np
 
@@ -33,6 +35,15 @@ class ClassScore:
     support: int
 
 
+class Span(Hashable, Protocol):
+    """Something marked in a text, of a kind."""
+
+    @property
+    def label(self) -> str:
+        """Name the kind."""
+        ...
+
+
 def accuracy_statistics(predictions: Sequence[str], references: Sequence[str]) -> Statistics:
     """Mark the rows whose class was told.
 
@@ -50,12 +61,23 @@ def accuracy_statistics(predictions: Sequence[str], references: Sequence[str]) -
     )
 
 
-def f1_statistics(
+# What a share is of, out of the decisions for a class that are right, said and wanted.
+_SHARES: Mapping[str, Callable[[np.ndarray, np.ndarray, np.ndarray], tuple]] = MappingProxyType(
+    {
+        "f1": lambda right, said, wanted: (2 * right, said + wanted),
+        "precision": lambda right, said, wanted: (right, said),
+        "recall": lambda right, said, wanted: (right, wanted),
+    }
+)
+
+
+def class_statistics(
     predictions: Sequence[Sequence[str]],
     references: Sequence[Sequence[str]],
     names: Sequence[str],
     *,
     average: str,
+    kind: str = "f1",
 ) -> Statistics:
     """Count for every class what was found, said and wanted.
 
@@ -63,8 +85,9 @@ def f1_statistics(
         predictions: Classes of each row; one, or any number where rows have several.
         references: Likewise.
         names: Of the classes.
-        average: "macro" (the mean over classes that occur in either; a class never found counts
-            0) or "micro" (over all decisions).
+        average: "macro" (the mean over classes that occur in either; what is undefined counts 0)
+            or "micro" (over all decisions).
+        kind: "f1", "precision" or "recall".
     Returns:
         statistics: rows are (rows, 3 * classes) float: right, predicted, wanted.
     Raises:
@@ -84,13 +107,14 @@ def f1_statistics(
         right, said, wanted = sums.reshape(3, -1)
         if average == "micro":
             right, said, wanted = right.sum(keepdims=True), said.sum(), wanted.sum()
-        total = np.atleast_1d(said + wanted)
-        occurs = total > 0
+        occurs = np.atleast_1d(said + wanted) > 0
         if not occurs.any():
             return 0.0
-        return 100.0 * float((2 * right[occurs] / total[occurs]).mean())
+        part, whole = (np.atleast_1d(x)[occurs] for x in _SHARES[kind](right, said, wanted))
+        shares = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+        return 100.0 * float(shares.mean())
 
-    return Statistics(name=f"{average}_f1", rows=rows.reshape(len(rows), -1), score=score)
+    return Statistics(name=f"{average}_{kind}", rows=rows.reshape(len(rows), -1), score=score)
 
 
 def matthews_statistics(
@@ -201,6 +225,23 @@ def span_statistics(
     ]
 
 
+def span_scores(
+    predictions: Sequence[Iterable[Span]], references: Sequence[Iterable[Span]]
+) -> list[ClassScore]:
+    """Score the spans of every label apart, as `span_statistics` counts them."""
+    rows = [row for side in (predictions, references) for row in side]
+    labels = sorted({span.label for row in rows for span in row})
+    scores = []
+    for label in labels:
+        said, wanted = (
+            [[span for span in row if span.label == label] for row in side]
+            for side in (predictions, references)
+        )
+        f1, precision, recall = (item.value() for item in span_statistics(said, wanted))
+        scores.append(ClassScore(label, precision, recall, f1, sum(map(len, wanted))))
+    return scores
+
+
 def confusion_matrix(
     predictions: Sequence[str], references: Sequence[str], names: Sequence[str]
 ) -> np.ndarray:
@@ -220,7 +261,7 @@ def class_scores(
     predictions: Sequence[Sequence[str]], references: Sequence[Sequence[str]], names: Sequence[str]
 ) -> list[ClassScore]:
     """Score every class apart; what is undefined is 0."""
-    sums = f1_statistics(predictions, references, names, average="macro").rows.sum(0)
+    sums = class_statistics(predictions, references, names, average="macro").rows.sum(0)
     scores = []
     for name, right, said, wanted in zip(names, *sums.reshape(3, -1), strict=True):
         precision = 100.0 * float(right / said) if said else 0.0
@@ -228,6 +269,21 @@ def class_scores(
         f1 = 200.0 * float(right / (said + wanted)) if said + wanted else 0.0
         scores.append(ClassScore(name, precision, recall, f1, int(wanted)))
     return scores
+
+
+def by_group(item: Statistics, sizes: Sequence[int]) -> Statistics:
+    """Take rows that stand together, such as the words of a sentence, as one row.
+
+    Draws of a bootstrap then take or leave whole sentences, whose words are not independent.
+
+    Args:
+        item: Of which sums make the score.
+        sizes: Rows of each group, in order.
+    """
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    rows = np.zeros((len(sizes), item.rows.shape[1]))
+    np.add.at(rows, groups, item.rows)
+    return replace(item, rows=rows)
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

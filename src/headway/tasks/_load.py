@@ -12,7 +12,7 @@ from headway.errors import ConfigError, FileError
 from headway.files import folder, vocabulary
 from headway.files.manifest import read_json
 from headway.tasks._model import FORMAT, Model, make_task
-from headway.tasks._task import Head, Task
+from headway.tasks._task import ChecksLabels, Head, Task
 from headway.text.legacy import read_tokenizer
 from headway.text.tokenizer import Tokenizer
 
@@ -65,6 +65,8 @@ def load(
             )
         task_name, task = fitting
     saved = _result_names(found) if own.task is None else own.labels
+    if isinstance(task, ChecksLabels) and (problem := task.check_labels(labels or saved)):
+        raise ConfigError(problem, where=str(path))
     head, is_loaded = _make_head(found, task, labels, saved)
     if found.head and not is_loaded:
         more.append(f"{path} has a head for other results or classes: it is newly initialized")

@@ -60,6 +60,10 @@ class PassageWindow:
     second: int | None
     ids: list[int]
 
+    def holds(self, span: tuple[int, int]) -> bool:
+        """Say whether a first and a last piece are in it."""
+        return self.first <= span[0] and span[1] < self.stop
+
 
 def read_passages(rows: Sequence[Record], tokenizer: Tokenizer) -> list[Passage]:
     """Cut questions and passages into pieces.

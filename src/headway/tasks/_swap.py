@@ -74,6 +74,20 @@ class Terms:
             changed["spans"] = [self._move(span, row) for span in row["spans"]]
         return {**row, **changed}
 
+    def move_answer(self, answer: Mapping[str, Any], row: Record) -> dict[str, Any]:
+        """Give an answer that is a part of the context as the same part of the exchanged row."""
+        if "start" not in answer or "context" not in row:
+            return dict(answer)
+        return self._move({**answer, "text": "context"}, row)
+
+    def direction(self, row: Record) -> int:
+        """Say which way a row is exchanged: 1 is from first to second terms, 0 both ways."""
+        firsts = {one.lower() for one, _ in self.pairs}
+        texts = [row[key] for key in _TEXTS if isinstance(row.get(key), str)]
+        texts += [text for key in _LISTS if isinstance(row.get(key), list) for text in row[key]]
+        found = {text[a:b].lower() in firsts for text in texts for a, b, _ in self._find(text)}
+        return 0 if len(found) != 1 else (1 if found.pop() else -1)
+
     def _move(self, span: Mapping[str, Any], row: Record) -> dict[str, Any]:
         found = self._find(row[span.get("text", "text")])
 
@@ -111,26 +125,49 @@ def read_terms(rows: Sequence[tuple[str, Sequence[str]]]) -> Terms:
 
 
 def compare_answers(
-    before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]
+    before: Sequence[Mapping[str, Any]],
+    after: Sequence[Mapping[str, Any]],
+    directions: Sequence[int] = (),
 ) -> list[Statistics]:
     """Say how often an answer changed, and how far its probability or number moved.
 
     Args:
-        before: Answers to the rows as they are.
+        before: Answers to the rows as they are; those that are a part of a text as `move_answer`
+            gives them.
         after: Answers to the same rows with their terms exchanged.
+        directions: Which way each was exchanged, from `Terms.direction`.
     Returns:
         statistics: "changed", in per cent; and where answers have probabilities or are numbers,
             "moved": the mean absolute difference of the first answer's probability (in per cent),
-            or of the number.
+            or of the number. Over the rows with a direction, "shift": the number, or for each
+            class its probability (in per cent), with the second group's terms less that with the
+            first's.
     """
-    changed = [a["prediction"] != b["prediction"] for a, b in zip(before, after, strict=True)]
+    changed = [_said(a) != _said(b) for a, b in zip(before, after, strict=True)]
     moved = [_distance(a, b) for a, b in zip(before, after, strict=True)]
     known = [value for value in moved if value is not None]
     found = [] if isinstance(before[0]["prediction"], float) else [_mean("changed", changed, 100.0)]
     if len(known) == len(moved):
         scale = 1.0 if isinstance(before[0]["prediction"], float) else 100.0
         found.append(_mean("moved", known, scale))
+    kept = [(a, b, way) for a, b, way in zip(before, after, directions, strict=False) if way]
+    if kept and isinstance(before[0]["prediction"], float):
+        shifts = [way * (b["prediction"] - a["prediction"]) for a, b, way in kept]
+        found.append(_mean("shift", shifts, 1.0))
+    elif kept and isinstance(before[0].get("probabilities"), Mapping):
+        for name in before[0]["probabilities"]:
+            shifts = [
+                way * (b["probabilities"][name] - a["probabilities"][name]) for a, b, way in kept
+            ]
+            found.append(_mean(f"shift of {name}", shifts, 100.0))
     return found
+
+
+def _said(answer: Mapping[str, Any]) -> Any:
+    """Give what an answer says, apart from the words that were exchanged."""
+    if "choice" in answer:
+        return answer["choice"]
+    return (answer["start"], answer["end"]) if "start" in answer else answer["prediction"]
 
 
 def _distance(one: Mapping[str, Any], other: Mapping[str, Any]) -> float | None:

@@ -11,6 +11,7 @@ import numpy as np
 from headway.data.batch import Batch, Example
 from headway.data.store import Store
 from headway.layers.losses import Loss
+from headway.metrics.classes import ClassScore
 from headway.metrics.intervals import Statistics
 from headway.text.tokenizer import Tokenizer
 
@@ -220,11 +221,57 @@ class ChecksRequests(Protocol):
 
 
 @runtime_checkable
+class ChecksLabels(Protocol):
+    """A task that cannot work with any names of classes."""
+
+    def check_labels(self, labels: Sequence[str]) -> str | None:
+        """Say what is wrong with the names that a folder gives its classes; None if nothing is."""
+        ...
+
+
+@runtime_checkable
 class Tunable(Protocol):
     """A task with a setting that is best chosen on data that was not learned from."""
 
     def tuned(self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]) -> Task:
         """Give the task with the setting that would have made these answers best."""
+        ...
+
+
+@runtime_checkable
+class AllowsBlanks(Protocol):
+    """A task with columns in which nothing is something, such as no class among several."""
+
+    @property
+    def may_be_blank(self) -> tuple[str, ...]:
+        """Name those columns."""
+        ...
+
+
+def blanks_of(task: Task) -> tuple[str, ...]:
+    """Name the columns of a task that may hold an empty text."""
+    return task.may_be_blank if isinstance(task, AllowsBlanks) else ()
+
+
+@runtime_checkable
+class WeighsClasses(Protocol):
+    """A task whose loss counts each example by its weight, one class each.
+
+    Class attributes:
+        weighs_classes: True.
+    """
+
+    weighs_classes: ClassVar[bool]
+
+
+@runtime_checkable
+class TellsClasses(Protocol):
+    """A task whose answers can be scored class by class."""
+
+    def class_scores(
+        self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]
+    ) -> list[ClassScore]:
+        """Score every class apart; kinds of spans count as classes."""
         ...
 
 

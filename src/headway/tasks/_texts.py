@@ -10,12 +10,14 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from headway.data.batch import Batch, Example, lay_out, lay_out_parts
 from headway.data.order import inference_batches
 from headway.errors import nearest
 from headway.layers.heads import LinearHead, PooledHead, TokenHead
+from headway.layers.losses import Loss
 from headway.layers.pooling import AttentionPooler, mean_pool, published_pool
 from headway.memory import keep_freed_memory
 from headway.tasks._task import Body, Encoded, Progress, Record, Setting
@@ -250,6 +252,18 @@ def weights_of(batch: Batch) -> Tensor:
         return batch.document_weights
     labels = document_labels(batch)
     return torch.ones(len(labels), device=labels.device)
+
+
+def class_loss(logits: Tensor, batch: Batch) -> Loss:
+    """Sum the cross-entropy of the documents' classes, in nats, each by its weight.
+
+    Args:
+        logits: (N, Y) float.
+        batch: With (N) int64 labels of documents.
+    """
+    weights = weights_of(batch)
+    total = (F.cross_entropy(logits, document_labels(batch), reduction="none") * weights).sum()
+    return Loss(name="class", total=total, count=float(weights.sum()))
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from headway.tasks._task import Record
@@ -26,6 +28,25 @@ class Sentence:
     words: list[tuple[int, int]]
     ids: list[int]
     pieces: list[list[int]]
+
+    @cached_property
+    def _seen(self) -> tuple[list[int], list[int], list[int]]:
+        """List the words that have pieces, with the first and the last piece of each."""
+        seen = [word for word, pieces in enumerate(self.pieces) if pieces]
+        firsts, lasts = ([self.pieces[word][side] for word in seen] for side in (0, -1))
+        return seen, firsts, lasts
+
+    def words_between(self, start: int, end: int) -> range:
+        """Find the words all of whose pieces lie in [start, end)."""
+        words, firsts, lasts = self._seen
+        low, high = bisect_left(firsts, start), bisect_left(lasts, end)
+        return range(words[low], words[high - 1] + 1) if low < high else range(0)
+
+    def cut_at(self, end: int) -> int:
+        """Give the first piece of the word that goes on beyond `end`; `end` where none does."""
+        _, firsts, lasts = self._seen
+        place = bisect_left(lasts, end)
+        return min(end, firsts[place]) if place < len(firsts) else end
 
     def pieces_in(self, window: Window) -> Iterator[tuple[int, list[int]]]:
         """Give the words that a window holds whole, with the places of their pieces in it."""
@@ -103,15 +124,19 @@ def cut_windows(
     room = longest - 2
     windows = []
     for number, sentence in enumerate(sentences):
-        count = len(sentence.ids)
+        last = max(0, len(sentence.ids) - room)
         starts = [0]
-        while starts[-1] + room < count:
-            starts.append(min(_next_start(sentence, starts[-1], room, overlap), count - room))
-        held = [_words_between(sentence, start, start + room) for start in starts]
-        for place, (start, words) in enumerate(zip(starts, held, strict=True)):
+        while starts[-1] < last:
+            starts.append(min(_next_start(sentence, starts[-1], room, overlap), last))
+        held = [(start, sentence.words_between(start, start + room)) for start in starts]
+        # A window inside a word that is longer than it has nothing to say.
+        held = [(start, words) for start, words in held if words or not last]
+        for place, (start, words) in enumerate(held):
             # Of two windows that hold a word, each gives the half that is nearer to its middle.
-            low = words.start if place == 0 else _middle(held[place - 1], words)
-            high = words.stop if place == len(held) - 1 else _middle(words, held[place + 1])
+            low = words.start if place == 0 else _middle(held[place - 1][1], words)
+            high = words.stop
+            if place < len(held) - 1:
+                high = min(high, _middle(words, held[place + 1][1]))
             ids = [tokenizer.start_id, *sentence.ids[start : start + room], tokenizer.end_id]
             windows.append(Window(number, start, ids, words, range(low, max(low, high))))
     return windows
@@ -120,8 +145,8 @@ def cut_windows(
 def _next_start(sentence: Sentence, start: int, room: int, overlap: int) -> int:
     """Begin the next window so that it holds the first word that this one holds a part of."""
     end = start + room
-    cut = (p[0] for p in sentence.pieces if p and start < p[0] < end <= p[-1])
-    return min(max(start + 1, end - overlap), next(cut, end))
+    cut = sentence.cut_at(end)
+    return min(max(start + 1, end - overlap), cut if cut > start else end)
 
 
 def count_unseen(sentences: Sequence[Sentence], windows: Sequence[Window]) -> int:
@@ -132,16 +157,6 @@ def count_unseen(sentences: Sequence[Sentence], windows: Sequence[Window]) -> in
         for number, sentence in enumerate(sentences)
         for word, pieces in enumerate(sentence.pieces)
     )
-
-
-def _words_between(sentence: Sentence, start: int, end: int) -> range:
-    """Find the words whose pieces all lie in [start, end); words without pieces count as held."""
-    held = [
-        word
-        for word, pieces in enumerate(sentence.pieces)
-        if pieces and start <= pieces[0] and pieces[-1] < end
-    ]
-    return range(held[0], held[-1] + 1) if held else range(0)
 
 
 def _middle(before: range, after: range) -> int:

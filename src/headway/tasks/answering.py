@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
 from headway.data.batch import Batch, Example
@@ -26,7 +27,7 @@ from headway.layers.losses import IGNORE, Loss, pair_log_probs
 from headway.layers.pooling import members_of
 from headway.metrics.answers import answer_statistics
 from headway.metrics.intervals import Statistics
-from headway.tasks._passages import Passage, cut_passages, read_passages
+from headway.tasks._passages import Passage, PassageWindow, cut_passages, read_passages
 from headway.tasks._task import NO_CHANCE, Body, Draw, Encoded, Head, Progress, Record, Setting
 from headway.tasks._texts import (
     OnEncoder,
@@ -39,8 +40,8 @@ from headway.tasks._texts import (
     token_labels,
 )
 
-# Starts, and ends, that are tried with each other.
-_NUM_TRIED = 20
+# Spans of each window beyond those asked for: several windows may say the same.
+_SPARE = 4
 _LOSSES = ("separate", "joint")
 
 
@@ -118,35 +119,18 @@ class Answering(OnEncoder):
         """Turn records into examples, a window of a passage each."""
         passages = read_passages(rows, setting.tokenizer)
         windows = self._windows(passages, setting)
-        lost, found, examples = 0, set(), []
-        spans: list[tuple[int, int] | None] = []
-        for row, passage in zip(rows, passages, strict=True):
+        held: list[list[PassageWindow]] = [[] for _ in rows]
+        for window in windows:
+            held[window.passage].append(window)
+        lost, examples = 0, []
+        for row, passage, some in zip(rows, passages, held, strict=True):
             answers = row.get("answers") or []
-            span = None
-            if answers:
-                first = answers[0]
-                span = passage.pieces_of(first["start"], first["start"] + len(first["text"]))
-                lost += span is None
-            spans.append(span)
-        for place, window in enumerate(windows):
-            span = spans[window.passage]
-            start = end = 0
-            if span is not None and window.first <= span[0] and span[1] < window.stop:
-                start, end = (window.offset + piece - window.first for piece in span)
-                found.add(window.passage)
-            allowed = np.full(len(window.ids), IGNORE)
-            allowed[0] = 1
-            allowed[window.offset : window.offset + window.stop - window.first] = 1
-            examples.append(
-                Example(
-                    place,
-                    window.ids,
-                    second=window.second,
-                    classes=(start, end),
-                    token_labels=allowed.tolist(),
-                )
-            )
-        answered = sum(span is not None for span in spans)
+            span = _learned_span(answers, passage, some)
+            if answers and span is None:
+                # To learn from its windows would be to learn that there is no answer.
+                lost += 1
+                continue
+            examples += [_example(len(examples) + i, w, span) for i, w in enumerate(some)]
         room = self._longest(setting) // 2
         return describe_examples(
             "context",
@@ -154,8 +138,7 @@ class Answering(OnEncoder):
             setting.tokenizer,
             limit=self._longest(setting),
             notes={
-                "answers that no token stands for, never learned": lost,
-                "answers that no window holds whole, never learned": answered - len(found),
+                "rows left out, as no window holds an answer of theirs whole": lost,
                 "questions cut at half of a window": sum(len(p.question) > room for p in passages),
             },
         )
@@ -237,7 +220,8 @@ class Answering(OnEncoder):
             answers: For each record "prediction", the text of the best answer ("" for none),
                 its characters "start" and "end" in the context (0 and 0 for none), and "score",
                 in logits; with num_best above 1 all of them as "n_best". With no_answer also
-                "none_margin": how much better the best answer is than none.
+                "none_margin": how much better the best answer is than none. "cut" where the
+                question is cut at half of a window.
         """
         passages = read_passages(rows, setting.tokenizer)
         windows = self._windows(passages, setting)
@@ -259,18 +243,24 @@ class Answering(OnEncoder):
                     (score, window.first + start, window.first + end)
                     for score, start, end in self._best_spans(span)
                 ]
+        room = self._longest(setting) // 2
         return [
             self._answer(passage, spans, empty)
+            | ({"cut": ["question"]} if len(passage.question) > room else {})
             for passage, spans, empty in zip(passages, found, none, strict=True)
         ]
 
     def _best_spans(self, scores: np.ndarray) -> list[tuple[float, int, int]]:
-        """Find the best pairs of start and end, (T, 2) float -> score, start, end."""
-        starts, ends = (np.argsort(-scores[:, side])[:_NUM_TRIED] for side in (0, 1))
-        lengths = ends[None] - starts[:, None]
-        allowed = (lengths >= 0) & (lengths < self.max_answer_tokens)
-        sums = scores[starts, 0][:, None] + scores[ends, 1][None]
-        return [(float(sums[i, j]), int(starts[i]), int(ends[j])) for i, j in np.argwhere(allowed)]
+        """Find the best valid pairs of start and end, (T, 2) float -> score, start, end."""
+        if not len(scores):
+            return []
+        width = self.max_answer_tokens
+        ends = np.pad(scores[:, 1], (0, width - 1), constant_values=-np.inf)
+        sums = scores[:, :1] + sliding_window_view(ends, width)  # (T, W): start, tokens beyond it
+        count = min(self.num_best + _SPARE, int(np.isfinite(sums).sum()))
+        best = np.argpartition(-sums, count - 1, axis=None)[:count]
+        places = zip(*np.unravel_index(best, sums.shape), strict=True)
+        return [(float(sums[i, j]), int(i), int(i + j)) for i, j in places]
 
     def _answer(
         self, passage: Passage, spans: list[tuple[float, int, int]], none: float
@@ -331,6 +321,34 @@ class Answering(OnEncoder):
             answers = [{"text": "ada byron", "start": len(before) + 1}]
             rows.append({"question": "who", "context": context, "answers": answers})
         return rows
+
+
+def _learned_span(
+    answers: Sequence[Mapping[str, Any]], passage: Passage, windows: Sequence[PassageWindow]
+) -> tuple[int, int] | None:
+    """Give the first and last piece of the first answer that a window holds whole."""
+    for answer in answers:
+        span = passage.pieces_of(answer["start"], answer["start"] + len(answer["text"]))
+        if span is not None and any(window.holds(span) for window in windows):
+            return span
+    return None
+
+
+def _example(place: int, window: PassageWindow, span: tuple[int, int] | None) -> Example:
+    """Give a window as integers: the first token stands for an answer that it does not hold."""
+    start = end = 0
+    if span is not None and window.holds(span):
+        start, end = (window.offset + piece - window.first for piece in span)
+    allowed = np.full(len(window.ids), IGNORE)
+    allowed[0] = 1
+    allowed[window.offset : window.offset + window.stop - window.first] = 1
+    return Example(
+        place,
+        window.ids,
+        second=window.second,
+        classes=(start, end),
+        token_labels=allowed.tolist(),
+    )
 
 
 def _f1_of_rows(said: Sequence[str], wanted: Sequence[Sequence[str]]) -> np.ndarray:

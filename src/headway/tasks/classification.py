@@ -23,9 +23,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from headway.data.batch import Batch, Example
+from headway.errors import DataError
 from headway.layers.losses import Loss
 from headway.metrics.baseline import BAG_OF_WORDS, predict_classes, predict_several
-from headway.metrics.classes import accuracy_statistics, f1_statistics, matthews_statistics
+from headway.metrics.classes import (
+    ClassScore,
+    accuracy_statistics,
+    class_scores,
+    class_statistics,
+    matthews_statistics,
+)
 from headway.metrics.intervals import Statistics
 from headway.tasks._labels import label_names, order_labels
 from headway.tasks._task import (
@@ -41,6 +48,7 @@ from headway.tasks._task import (
 )
 from headway.tasks._texts import (
     OnEncoder,
+    class_loss,
     collate_texts,
     device_of,
     document_labels,
@@ -53,6 +61,9 @@ from headway.tasks._texts import (
     was_cut,
     weights_of,
 )
+
+_RATIOS = ("precision", "recall")
+_SHARES = tuple(f"macro_{name}" for name in _RATIOS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,16 +88,24 @@ class Classification(OnEncoder):
     inputs: ClassVar[tuple[str, ...]] = ("text",)
     optional: ClassVar[tuple[str, ...]] = ("text_pair",)
     heads: ClassVar[tuple[str, ...]] = ("sequence", "body")
+    weighs_classes: ClassVar[bool] = True
 
     @property
     def metrics(self) -> tuple[str, ...]:
         """Names of the scores, the one that chooses the best model first."""
-        return ("micro_f1", "macro_f1") if self.multi_label else ("accuracy", "macro_f1")
+        if self.multi_label:
+            return ("micro_f1", "macro_f1", *_SHARES, *(f"micro_{name}" for name in _RATIOS))
+        return ("accuracy", "macro_f1", "matthews", *_SHARES)
 
     @property
     def head(self) -> str:
         """A published classifier, or one on top of the body alone."""
         return "sequence" if self.pooling == "published" else "body"
+
+    @property
+    def may_be_blank(self) -> tuple[str, ...]:
+        """Where a row may have several classes it may have none."""
+        return ("label",) if self.multi_label else ()
 
     @staticmethod
     def settings_of(
@@ -119,7 +138,10 @@ class Classification(OnEncoder):
 
     def find_labels(self, rows: Sequence[Record]) -> tuple[str, ...]:
         """List the classes of the training rows."""
-        return order_labels(name for row in rows for name in self._names(row))
+        labels = order_labels(name for row in rows for name in self._names(row))
+        if rows and not labels:
+            raise DataError("no row has any class", hint="is it the right column of labels?")
+        return labels
 
     def check_row(self, row: Record, labels: Sequence[str] | None) -> str | None:
         """Say what is wrong with a row's label; None if nothing is."""
@@ -182,9 +204,7 @@ class Classification(OnEncoder):
         if self.multi_label:
             total = F.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
             return (Loss(name="class", total=total, count=float(labels.numel())),)
-        weights = weights_of(batch)
-        total = (F.cross_entropy(logits, labels, reduction="none") * weights).sum()
-        return (Loss(name="class", total=total, count=float(weights.sum())),)
+        return (class_loss(logits, batch),)
 
     def _logits(self, body: Body, head: Head, batch: Batch) -> Tensor:
         return mean_of_groups(head(body, body.encode(batch.source)).float(), batch)
@@ -243,24 +263,43 @@ class Classification(OnEncoder):
     def statistics(
         self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]
     ) -> list[Statistics]:
-        """Compare classes: accuracy, F1, Matthews' correlation; F1 alone with multi_label."""
+        """Compare classes: accuracy, Matthews' correlation; F1, precision and recall.
+
+        Of one class a row, the micro averages are all the accuracy.
+        """
+        said, wanted, names = self._both_sides(predictions, rows)
+
+        def averages(average: str) -> list[Statistics]:
+            return [
+                class_statistics(said, wanted, names, average=average, kind=kind)
+                for kind in ("f1", *_RATIOS)
+            ]
+
+        if self.multi_label:
+            (micro, *micro_ratios), (macro, *macro_ratios) = averages("micro"), averages("macro")
+            return [micro, macro, *macro_ratios, *micro_ratios]
+        one, other = [row[0] for row in said], [row[0] for row in wanted]
+        macro, *ratios = averages("macro")
+        matthews = matthews_statistics(one, other, names)
+        return [accuracy_statistics(one, other), macro, matthews, *ratios]
+
+    def class_scores(
+        self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]
+    ) -> list[ClassScore]:
+        """Score every class apart."""
+        return class_scores(*self._both_sides(predictions, rows))
+
+    def _both_sides(
+        self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]
+    ) -> tuple[list[list[str]], list[list[str]], tuple[str, ...]]:
+        """Give the classes said, those wanted, and the names of all of them."""
         wanted = [self._names(row) for row in rows]
         said = [
             answer["prediction"] if self.multi_label else [answer["prediction"]]
             for answer in predictions
         ]
         names = order_labels(name for side in (wanted, said) for row in side for name in row)
-        macro, micro = (
-            f1_statistics(said, wanted, names, average=average) for average in ("macro", "micro")
-        )
-        if self.multi_label:
-            return [micro, macro]
-        one, other = [row[0] for row in said], [row[0] for row in wanted]
-        return [
-            accuracy_statistics(one, other),
-            macro,
-            matthews_statistics(one, other, names),
-        ]
+        return said, wanted, names
 
     @staticmethod
     def tiny_rows() -> list[dict[str, Any]]:

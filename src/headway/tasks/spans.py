@@ -21,29 +21,45 @@ from itertools import chain
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from headway.data.batch import Batch, Example
 from headway.layers.heads import SpanHead
 from headway.layers.losses import Loss
-from headway.metrics.classes import accuracy_statistics, f1_statistics
+from headway.metrics.baseline import BAG_OF_WORDS, predict_classes
+from headway.metrics.classes import (
+    ClassScore,
+    accuracy_statistics,
+    class_scores,
+    class_statistics,
+)
 from headway.metrics.intervals import Statistics
 from headway.tasks._labels import label_names, order_labels
-from headway.tasks._task import NO_CHANCE, Body, Draw, Encoded, Head, Progress, Record, Setting
+from headway.tasks._task import (
+    NO_CHANCE,
+    Baseline,
+    Body,
+    Draw,
+    Encoded,
+    Head,
+    Progress,
+    Record,
+    Setting,
+)
 from headway.tasks._texts import (
     OnEncoder,
     batches_of,
+    class_loss,
     collate_texts,
     describe_examples,
     device_of,
-    document_labels,
     length_problems,
     pair_example,
     share_room,
     start_head,
     texts_of,
     token_labels,
+    weights_of,
 )
 from headway.text.tokenizer import Tokenizer
 
@@ -66,6 +82,7 @@ class Spans(OnEncoder):
     optional: ClassVar[tuple[str, ...]] = ("text_pair",)
     heads: ClassVar[tuple[str, ...]] = ("body",)
     head: ClassVar[str] = "body"
+    weighs_classes: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1")
 
     def make_head(self, body: Body, labels: Sequence[str]) -> Head:
@@ -151,18 +168,20 @@ class Spans(OnEncoder):
         marks = torch.zeros_like(batch.source.ids)
         flat = chain.from_iterable(example.token_labels or () for example in examples)
         marks[batch.source.attention_mask] = torch.tensor(list(flat))
-        labels = torch.tensor([example.label or 0 for example in examples])
-        return replace(batch, labels=marks, document_labels=labels)
+        return replace(
+            batch,
+            labels=marks,
+            document_labels=torch.tensor([example.label or 0 for example in examples]),
+            document_weights=torch.tensor([example.weight for example in examples]),
+        )
 
     def counts(self, batch: Batch) -> dict[str, float]:
-        """Count the rows."""
-        return {"class": float(len(document_labels(batch)))}
+        """Count the rows, by weight."""
+        return {"class": float(weights_of(batch).sum())}
 
     def losses(self, body: Body, head: Head, batch: Batch) -> tuple[Loss, ...]:
         """Sum the cross-entropy of the classes, in nats."""
-        labels = document_labels(batch)
-        total = F.cross_entropy(_logits(body, head, batch), labels, reduction="sum")
-        return (Loss(name="class", total=total, count=float(len(labels))),)
+        return (class_loss(_logits(body, head, batch), batch),)
 
     def predict(
         self,
@@ -201,11 +220,22 @@ class Spans(OnEncoder):
         self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]
     ) -> list[Statistics]:
         """Compare classes: accuracy and F1."""
-        said = [str(answer["prediction"]) for answer in predictions]
-        wanted = [label_names(row["label"], several=False)[0] for row in rows]
-        names = order_labels([*said, *wanted])
-        macro = f1_statistics([[x] for x in said], [[x] for x in wanted], names, average="macro")
-        return [accuracy_statistics(said, wanted), macro]
+        said, wanted, names = _both_sides(predictions, rows)
+        macro = class_statistics(said, wanted, names, average="macro")
+        return [accuracy_statistics(*([x for (x,) in side] for side in (said, wanted))), macro]
+
+    def class_scores(
+        self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]
+    ) -> list[ClassScore]:
+        """Score every class apart."""
+        return class_scores(*_both_sides(predictions, rows))
+
+    def baseline(self, train: Sequence[Record], rows: Sequence[Record]) -> Baseline:
+        """Answer rows by a bag of their words, marks left out."""
+        texts, asked = ([" ".join(texts_of([row])) for row in part] for part in (train, rows))
+        wanted = [label_names(row["label"], several=False)[0] for row in train]
+        found = [{"prediction": said} for said in predict_classes(texts, wanted, asked)]
+        return Baseline(name=BAG_OF_WORDS, predictions=found)
 
     @staticmethod
     def tiny_rows() -> list[dict[str, Any]]:
@@ -221,6 +251,15 @@ class Spans(OnEncoder):
             ]
             rows.append({"text": text, "text_pair": "two one", "spans": spans, "label": marked})
         return rows
+
+
+def _both_sides(
+    predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]
+) -> tuple[list[list[str]], list[list[str]], tuple[str, ...]]:
+    """Give the class said of each row, the one wanted, and the names of all."""
+    said = [[str(answer["prediction"])] for answer in predictions]
+    wanted = [label_names(row["label"], several=False) for row in rows]
+    return said, wanted, order_labels(name for side in (said, wanted) for (name,) in side)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, ClassVar
@@ -24,7 +24,13 @@ import torch.nn.functional as F
 from headway.data.batch import Batch, Example
 from headway.errors import nearest
 from headway.layers.losses import IGNORE, Loss
-from headway.metrics.classes import accuracy_statistics, span_statistics
+from headway.metrics.classes import (
+    ClassScore,
+    accuracy_statistics,
+    by_group,
+    span_scores,
+    span_statistics,
+)
 from headway.metrics.intervals import Statistics
 from headway.tasks._task import NO_CHANCE, Body, Draw, Encoded, Head, Progress, Record, Setting
 from headway.tasks._texts import (
@@ -45,7 +51,15 @@ from headway.tasks._words import (
     cut_windows,
     read_sentences,
 )
-from headway.text.tags import SCHEMES, list_tags, read_spans, write_tags
+from headway.text.tags import (
+    OUTSIDE,
+    SCHEMES,
+    TagSpan,
+    list_tags,
+    read_spans,
+    split_tag,
+    write_tags,
+)
 
 _PIECES = ("first", "all")
 
@@ -111,23 +125,33 @@ class Tagging(OnEncoder):
             spans, _ = read_spans(tags)
         except ValueError as error:
             return str(error)
-        kinds = {label[2:] for label in labels or ()}
+        kinds = {split_tag(label)[1] for label in labels or ()} - {""}
         unknown = [span.label for span in spans if labels is not None and span.label not in kinds]
         if unknown:
             return f"{unknown[0]!r} is none of the kinds in training ({', '.join(sorted(kinds))})"
+        return None
+
+    def check_labels(self, labels: Sequence[str]) -> str | None:
+        """Say what is wrong with the names that a folder gives its classes; None if nothing is."""
+        try:
+            _numbers(labels)
+        except ValueError as error:
+            return f"its classes mark no spans: {error}; tags of single words are not learned yet"
         return None
 
     def encode(self, rows: Sequence[Record], setting: Setting) -> Encoded:
         """Turn records into examples, a window of a sentence each."""
         sentences = read_sentences(rows, setting.tokenizer)
         windows = self._windows(sentences, setting)
-        number = {name: place for place, name in enumerate(setting.labels)}
+        number = _numbers(setting.labels)
+        seen = [set() for _ in sentences]
+        for window in windows:
+            seen[window.sentence].update(window.words)
         repaired, lost, tags = 0, 0, []
-        for row, sentence in zip(rows, sentences, strict=True):
+        for row, sentence, words in zip(rows, sentences, seen, strict=True):
             spans, count = read_spans(row.get("tags", []))
             repaired += count
-            # A word without pieces, such as a lone control character, is never seen.
-            lost += sum(not sentence.pieces[span.start] for span in spans)
+            lost += sum(not _is_recoverable(span, sentence, words) for span in spans)
             tags.append(write_tags(spans, len(sentence.words), scheme=self.scheme))
         examples = []
         for place, window in enumerate(windows):
@@ -144,7 +168,7 @@ class Tagging(OnEncoder):
             limit=self._longest(setting),
             notes={
                 "tags that begin a span without saying so, read as conlleval does": repaired,
-                "spans whose first word has no token, never learned": lost,
+                "spans that begin or end with a word that is never read, never found": lost,
                 "words longer than a window, never learned": count_unseen(sentences, windows),
             },
         )
@@ -197,11 +221,12 @@ class Tagging(OnEncoder):
         Returns:
             answers: For each record "prediction", a tag in IOB2 for each word, and "entities":
                 each with "label", "text", and its characters "start" and "end" in the text, or in
-                the words with a space between them; and "fields", label -> text, or texts.
+                the words with a space between them; and "fields", label -> text, or texts. "cut"
+                where a word is longer than a window.
         """
         sentences = read_sentences(rows, setting.tokenizer)
         windows = self._windows(sentences, setting)
-        tags = [["O"] * len(sentence.words) for sentence in sentences]
+        tags: list[list[str | None]] = [[None] * len(sentence.words) for sentence in sentences]
         examples = [Example(place, window.ids) for place, window in enumerate(windows)]
         for chosen, batch in batches_of(examples, setting, device_of(body), progress):
             with torch.inference_mode():
@@ -212,21 +237,30 @@ class Tagging(OnEncoder):
                 for word, pieces in sentence.pieces_in(window):
                     if pieces and word in window.counted:
                         tags[window.sentence][word] = setting.labels[row[pieces[0]]]
-        return [_answer(sentence, found) for sentence, found in zip(sentences, tags, strict=True)]
+        return [
+            _answer(sentence, _filled(found)) | _cut(sentence, found)
+            for sentence, found in zip(sentences, tags, strict=True)
+        ]
 
     def statistics(
         self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]
     ) -> list[Statistics]:
         """Compare spans as conlleval does, and tags word by word."""
-        said = [read_spans(answer["prediction"])[0] for answer in predictions]
-        wanted = [read_spans(row["tags"])[0] for row in rows]
+        said, wanted = _both_sides(predictions, rows)
         pairs = [
             (a, b)
             for answer, row, spans in zip(predictions, rows, wanted, strict=True)
             for a, b in zip(answer["prediction"], write_tags(spans, len(row["tags"])), strict=True)
         ]
         accuracy = accuracy_statistics(*(list(side) for side in zip(*pairs, strict=True)))
+        accuracy = by_group(accuracy, [len(row["tags"]) for row in rows])
         return [*span_statistics(said, wanted), replace(accuracy, name="token_accuracy")]
+
+    def class_scores(
+        self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]
+    ) -> list[ClassScore]:
+        """Score every kind of span apart."""
+        return span_scores(*_both_sides(predictions, rows))
 
     @staticmethod
     def tiny_rows() -> list[dict[str, Any]]:
@@ -239,6 +273,49 @@ class Tagging(OnEncoder):
             }
             for i in range(48)
         ]
+
+
+def _both_sides(
+    predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]
+) -> tuple[list[list[TagSpan]], list[list[TagSpan]]]:
+    """Give the spans said of each row, and those wanted."""
+    said = [read_spans(answer["prediction"])[0] for answer in predictions]
+    return said, [read_spans(row["tags"])[0] for row in rows]
+
+
+def _numbers(labels: Sequence[str]) -> dict[str, int]:
+    """Number the tags; where a model has no B- (IOB1), I- begins a span too."""
+    number = {name: place for place, name in enumerate(labels)}
+    for name, place in list(number.items()):
+        prefix, label = split_tag(name)
+        if prefix == "I":
+            number.setdefault(f"B-{label}", place)
+    return number
+
+
+def _is_recoverable(span: TagSpan, sentence: Sentence, words: Collection[int]) -> bool:
+    """Say whether an answer can be this span: what lies inside of one is filled in."""
+    return all(word in words and sentence.pieces[word] for word in (span.start, span.end - 1))
+
+
+def _filled(tags: Sequence[str | None]) -> list[str]:
+    """Let words that were not read go on with a span that goes on behind them."""
+    filled = [tag or OUTSIDE for tag in tags]
+    for place in range(len(tags) - 2, 0, -1):
+        if tags[place] is None and filled[place + 1].startswith(("I-", "E-")):
+            filled[place] = f"I-{filled[place + 1][2:]}"
+    for place, tag in enumerate(tags):
+        # Behind no such span they are none.
+        label = filled[place][2:]
+        if tag is None and label and (not place or filled[place - 1][1:] != f"-{label}"):
+            filled[place] = OUTSIDE
+    return filled
+
+
+def _cut(sentence: Sentence, tags: Sequence[str | None]) -> dict[str, list[str]]:
+    """Say that a word was not read though it has pieces."""
+    pairs = zip(tags, sentence.pieces, strict=True)
+    return {"cut": ["source"]} if any(tag is None and pieces for tag, pieces in pairs) else {}
 
 
 def _answer(sentence: Sentence, tags: Sequence[str]) -> dict[str, Any]:

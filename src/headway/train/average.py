@@ -49,8 +49,8 @@ class WeightAverage:
 
     def __init__(self, modules: nn.Module, playbook: Playbook, *, total_steps: int) -> None:
         self._modules, self._decay = modules, playbook.ema_decay
-        self._first = max(1, round((playbook.swa_start or 0) * total_steps))
-        self._every = playbook.swa_steps or max(1, (total_steps - self._first) // _NUM_AVERAGED)
+        self.first_step = max(1, round((playbook.swa_start or 0) * total_steps))
+        self._every = playbook.swa_steps or max(1, (total_steps - self.first_step) // _NUM_AVERAGED)
         self._last = total_steps
         self.count = 0
         self.weights: dict[str, Tensor] = {}
@@ -75,12 +75,24 @@ class WeightAverage:
         self.count += 1
 
     def _is_due(self, step: int) -> bool:
-        since = step - self._first
+        since = step - self.first_step
         return since > 0 and (since % self._every == 0 or step == self._last)
 
-    def restore(self, weights: Mapping[str, Tensor], count: int) -> None:
-        """Go on from what a checkpoint kept."""
+    def restore(self, weights: Mapping[str, Tensor], count: int, first_step: int) -> bool:
+        """Go on from what a checkpoint kept.
+
+        Args:
+            weights: The mean.
+            count: Weights in it.
+            first_step: Step after which they entered it.
+        Returns:
+            is_kept: False where the run has become longer since, so that its mean begins later:
+                then it begins anew.
+        """
+        if self._decay is None and count and first_step != self.first_step:
+            return False
         self.weights, self.count = dict(weights), count
+        return True
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

@@ -14,13 +14,10 @@ from headway.metrics.generated import perplexity
 from headway.metrics.intervals import Statistics
 from headway.tasks._model import Model
 from headway.tasks._task import Encoded, Progress, Record
+from headway.train.guard import Interrupted
 
 # Cells of a batch without gradients.
 _BATCH_TOKENS = 16384
-
-
-class Interrupted(Exception):
-    """Evaluation was given up because somebody asked for it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from headway.errors import FileError
 from headway.layers.side import Side, Start
 from headway.tasks._model import Model
 from headway.tasks._task import Encoded
+from headway.train.guard import Interrupted
 
 # Cells and rows of a batch without gradients.
 _BATCH_TOKENS = 16384
@@ -105,10 +106,6 @@ class Features:
     def drop_above(self, depth: int) -> None:
         """Forget what is no longer asked for."""
         self._states = {key: value for key, value in self._states.items() if key <= depth}
-
-
-class Interrupted(Exception):
-    """The computation was given up because somebody asked for it."""
 
 
 def _make_store(

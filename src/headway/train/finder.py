@@ -78,7 +78,11 @@ def find_rate(
     """
     check_range(low, high, num_steps)
     growth = (high / low) ** (1 / (num_steps - 1))
-    plain = Playbook(freeze=playbook.freeze, layer_decay=playbook.layer_decay)
+    plain = Playbook(
+        freeze=playbook.freeze,
+        layer_decay=playbook.layer_decay,
+        stage_rates=playbook.stage_rates,
+    )
     trainer = Trainer(
         copy.deepcopy(model),
         examples,

@@ -92,6 +92,12 @@ def plan_phases(
                 hint="train longer, shorten playbook.unfreeze-epochs or unfreeze-steps, raise "
                 "playbook.unfreeze-stages, or freeze parts for good with playbook.freeze",
             )
+        if not trained - frozen:
+            raise ConfigError(
+                "unfreezing begins with a phase in which nothing learns: playbook.freeze holds all "
+                "that is above the layers",
+                hint="freeze less for good, or leave unfreezing out",
+            )
         phases.append(phase(first_step, frozen))
         first_step += lengths[min(number, len(lengths) - 1)]
     return phases

@@ -21,6 +21,10 @@ class Stopped(HeadwayError):
     exit_code = EXIT_STOPPED
 
 
+class Interrupted(Exception):
+    """A computation was given up because somebody asked for it."""
+
+
 class StopSignal:
     """Notes the first Ctrl-C or SIGTERM; a second Ctrl-C interrupts at once."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from headway.data.order import plan_epoch
@@ -27,12 +28,21 @@ def padding_ratios(examples: Encoded, recipe: Recipe) -> dict[str, float]:
     return ratios
 
 
+def _count_classes(encoded: Encoded, labels: Sequence[str]) -> dict[str, int]:
+    """Count the rows of each class; nothing where rows have none."""
+    found: Counter[int] = Counter()
+    for example in encoded.examples:
+        found.update(example.classes if example.label is None else (example.label,))
+    return {name: found[place] for place, name in enumerate(labels)} if found and labels else {}
+
+
 def report_data(
     records: Mapping[str, Records],
     encoded: Mapping[str, Encoded],
     recipe: Recipe,
     *,
     columns: Sequence[str],
+    labels: Sequence[str] = (),
 ) -> DataReport:
     """Describe every split of a run.
 
@@ -41,6 +51,7 @@ def report_data(
         encoded: Split -> the same records as integers.
         recipe: Says how batches are made.
         columns: Columns that make two records the same.
+        labels: Names of the classes, where rows have any.
     """
     splits = [
         describe_split(
@@ -51,6 +62,7 @@ def report_data(
             unknown=examples.unknown,
             padding=padding_ratios(examples, recipe),
             notes=examples.notes,
+            classes=_count_classes(examples, labels),
         )
         for name, examples in encoded.items()
     ]

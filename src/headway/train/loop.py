@@ -28,9 +28,10 @@ from headway.sections import Playbook, Training
 from headway.tasks._model import Model
 from headway.tasks._task import Draw, Encoded
 from headway.train.average import WeightAverage
-from headway.train.features import Features, Interrupted
+from headway.train.features import Features
 from headway.train.freezing import Freezer, Phase, freeze_by_name, plan_phases
 from headway.train.groups import clip_in_step, make_groups, make_optimizer
+from headway.train.guard import Interrupted
 from headway.train.schedules import learning_rate
 from headway.train.state import TrainState
 
@@ -215,7 +216,14 @@ class Trainer:
         if self.average is not None:
             self.average.update(state.step)
             state.averaged_weights = self.average.count
+            state.averaged_from = self.average.first_step
         return Update(losses, num_tokens, seconds, rate, norm)
+
+    @property
+    def is_settled(self) -> bool:
+        """Say whether all stages learn and the mean of the weights, if any, has begun."""
+        has_mean = self.average is None or self.average.count > 0
+        return has_mean and self.state.step > self.freezer.phases[-1].first_step
 
     def rate_at(self, step: int) -> float:
         """Give the learning rate of an update."""

@@ -16,7 +16,7 @@ from headway.data.store import Store, open_store, read_corpus
 from headway.errors import ConfigError
 from headway.sections import Recipe
 from headway.tasks._model import Model
-from headway.tasks._task import Encoded, Task
+from headway.tasks._task import Encoded, Task, WeighsClasses, blanks_of
 from headway.train.inspect_data import padding_ratios, report_data
 from headway.train.mixture import mix
 
@@ -78,6 +78,13 @@ def find_material(recipe: Recipe, task: Task) -> Material:
             f"{' and '.join(given)} cannot be used with {recipe.task.name}, which reads {kind}",
             hint="leave it out",
         )
+    weights = recipe.playbook.class_weights
+    if weights != "none" and not isinstance(task, WeighsClasses):
+        raise ConfigError(
+            f"playbook.class-weights is {weights!r}, but {recipe.task.name} gives no class to a "
+            "row",
+            hint="leave it out",
+        )
     return (_Corpus if task.reads_corpus else _Rows)(recipe, task)
 
 
@@ -102,6 +109,7 @@ class _Rows:
             optional=self.task.optional,
             names=data.columns,
             skip_bad=data.skip_bad,
+            may_be_blank=blanks_of(self.task),
             problem=lambda row: self.task.check_row(row, labels),
         )
 
@@ -117,7 +125,8 @@ class _Rows:
         if self.valid is not None:
             valid = self.task.encode(self.valid.rows, model.setting)
             encoded["valid"], records["valid"] = valid, self.valid
-        report = report_data(records, encoded, self.recipe, columns=self.task.columns)
+        columns = (*self.task.columns, *self.task.optional)
+        report = report_data(records, encoded, self.recipe, columns=columns, labels=model.labels)
         return Examples(
             train=train, valid=valid, rows=self.valid, train_rows=self.train, report=report
         )

@@ -25,7 +25,7 @@ from headway.tasks._vocabulary import add_words, pick_words
 from headway.text.specials import SPECIALS
 from headway.text.tokenizer import Tokenizer
 from headway.text.train import check_kind, train_tokenizer
-from headway.train.groups import find_stages
+from headway.train.groups import find_stages, own_name
 from headway.train.loop import modules_of, resolve_precision
 from headway.train.material import Examples, Material, find_material
 
@@ -177,6 +177,11 @@ def check_model_section(recipe: Recipe) -> None:
                 "text.add-words adds to the vocabulary of model.path, but there is none",
                 hint="a fresh vocabulary is learned from your text: raise text.vocab-size",
             )
+    elif not Path(recipe.model.path).is_dir() and not recipe.model.path.startswith("hub:"):
+        raise FileError(
+            f"model.path is {recipe.model.path!r}, but there is no such folder",
+            hint="name the folder of a model with --model.path",
+        )
     elif set(recipe.model.settings) - _CHANGEABLE or recipe.model.preset:
         names = ", ".join(sorted(set(recipe.model.settings) - _CHANGEABLE)) or "preset"
         raise ConfigError(
@@ -272,7 +277,7 @@ def _change_dropout(model: Model, settings: Mapping[str, Any]) -> None:
 def _draw_anew(model: Model, count: int) -> None:
     """Forget what the uppermost layers learned, and the pooler (Zhang et al. 2021, 2006.05987)."""
     body = model.body
-    layers = [stage.name for stage in find_stages(modules_of(model))[:-1]][1:]
+    layers = find_stages(modules_of(model))[1:-1]
     if body.kind != "encoder":
         raise ConfigError(f"playbook.reinit-layers is for encoders, not for {model.architecture}")
     if count > len(layers):
@@ -280,10 +285,12 @@ def _draw_anew(model: Model, count: int) -> None:
             f"playbook.reinit-layers is {count}, but the model has {len(layers)} layers with "
             "weights of their own"
         )
-    for name in layers[len(layers) - count :]:
-        body.init_weights(name)
-    if body.pooler is not None:
-        body.init_weights("pooler")
+    names = {own_name(name) for stage in layers[len(layers) - count :] for name in stage.parameters}
+    fresh = dict(make_body(model.architecture, body.config, model.task.head).named_parameters())
+    with torch.no_grad():
+        for name, value in body.named_parameters():
+            if name in names or name.startswith("pooler."):
+                value.copy_(fresh[name])
 
 
 def _length_notes(recipe: Recipe, model: Model) -> list[str]:

@@ -21,9 +21,10 @@ from headway.memory import keep_freed_memory
 from headway.sections import Recipe
 from headway.train.average import average_checkpoints
 from headway.train.baseline import write_baseline
-from headway.train.evaluate import Evaluation, Interrupted
+from headway.train.evaluate import Evaluation
 from headway.train.events import Evaluated, Event, Finished, Note, Report, Started
 from headway.train.guard import (
+    Interrupted,
     Stopped,
     StopSignal,
     check_room,
@@ -164,7 +165,12 @@ class _Run:
             modules, optimizer = self.trainer.modules, self.trainer.optimizer
             self.trainer.state = load_checkpoint(path, modules, optimizer)
             if self.trainer.average is not None:
-                self.trainer.average.restore(read_average(path), self.state.averaged_weights)
+                state = self.state
+                is_kept = self.trainer.average.restore(
+                    read_average(path), state.averaged_weights, state.averaged_from
+                )
+                if not is_kept:
+                    yield Note(text="the length has changed: the mean of the weights begins anew")
             self._recall_best()
             yield Note(text=f"going on from step {self.state.step}")
         # The mean of the checkpoints is taken after the last one, so a run that is over does it
@@ -300,7 +306,7 @@ class _Run:
             state.best_score, state.best_step, state.stale_evaluations = value, state.step, 0
             more = {} if averaged is None else {"averaged_checkpoints": averaged}
             self._save_model({"loss": sum(result.losses.values()), **result.scores}, **more)
-        else:
+        elif self.trainer.is_settled:
             state.stale_evaluations += 1
         state.evaluated_step = state.step
         seconds = time.perf_counter() - started

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headway import recipe as recipes
+from headway.data.lines import STDIN
 from headway.errors import ConfigError, FileError
 from headway.files.manifest import MANIFEST, read_json, write_folder, write_json, write_text
 from headway.metrics.intervals import MeanInterval, mean_interval
@@ -75,6 +76,8 @@ def train_seeds(
             "several seeds are compared on validation data, but there is none",
             hint="name it with --data.valid",
         )
+    if STDIN in (*recipe.data.train, *recipe.data.valid):
+        raise ConfigError("several seeds read the data several times: standard input is read once")
     first = recipe.training.seed
     for number in range(count):
         seed = first + number

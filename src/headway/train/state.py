@@ -56,6 +56,8 @@ class TrainState:
     """Time since the last report."""
     averaged_weights: int = 0
     """Weights in the mean that goes along."""
+    averaged_from: int = 0
+    """Step after which they enter it."""
 
 
 def _named_moments(

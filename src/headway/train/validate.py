@@ -54,7 +54,9 @@ class Validation:
         return self._score()
 
     def _score(self) -> Evaluation:
-        wants_predictions = self.score_name not in FALLING
+        # Some settings are chosen by what is answered, whatever chooses the model.
+        is_tuned = isinstance(self.model.task, Tunable) and self.rows is not None
+        wants_predictions = self.score_name not in FALLING or is_tuned
         fast = self.model.to_precision(self.precision) if wants_predictions else self.model
         return evaluate(
             fast,

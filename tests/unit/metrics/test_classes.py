@@ -33,7 +33,7 @@ def test_classes_as_scikit_learn_scores_them(pairs):
     ones = [[x] for x in said], [[x] for x in wanted]
 
     def ours(average):
-        return classes.f1_statistics(*ones, NAMES, average=average).value()
+        return classes.class_statistics(*ones, NAMES, average=average).value()
 
     def theirs(average):
         return sklearn.f1_score(wanted, said, average=average, labels=occurring, zero_division=0)
@@ -65,7 +65,7 @@ def test_several_classes_a_row_as_scikit_learn_scores_them(pairs):
     def table(rows):
         return np.array([[name in row for name in NAMES] for row in rows])
 
-    ours = classes.f1_statistics(said, wanted, NAMES, average="micro").value()
+    ours = classes.class_statistics(said, wanted, NAMES, average="micro").value()
     theirs = sklearn.f1_score(table(wanted), table(said), average="micro", zero_division=0)
     assert ours == pytest.approx(100 * theirs)
 
@@ -97,7 +97,9 @@ def test_intervals_hold_the_score():
     for statistics in (
         classes.accuracy_statistics(said, wanted),
         classes.matthews_statistics(said, wanted, NAMES),
-        classes.f1_statistics([[x] for x in said], [[x] for x in wanted], NAMES, average="macro"),
+        classes.class_statistics(
+            [[x] for x in said], [[x] for x in wanted], NAMES, average="macro"
+        ),
     ):
         interval = bootstrap(statistics)
         assert interval.low < statistics.value() < interval.high

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from encoders import make_encoder, make_tokenizer
 from headway.data.read import read_records
@@ -16,7 +19,7 @@ from headway.metrics.answers import answer_f1, answer_statistics, normalize_answ
 from headway.tasks._load import load
 from headway.tasks._model import Model
 from headway.tasks._task import Setting
-from headway.tasks._words import cut_windows, read_sentences
+from headway.tasks._words import Sentence, cut_windows, read_sentences
 from headway.tasks.answering import Answering
 from headway.tasks.tagging import Tagging
 
@@ -97,6 +100,30 @@ def test_each_word_is_answered_by_one_window_that_holds_it(longest):
         for word, places in sentence.pieces_in(window):
             pieces = [sentence.ids[piece] for piece in sentence.pieces[word]]
             assert [window.ids[place] for place in places] == pieces
+
+
+@given(
+    sizes=st.lists(st.integers(0, 30), min_size=1, max_size=40),
+    room=st.integers(6, 14),
+    overlap=st.integers(0, 7),
+)
+@settings(max_examples=300, deadline=None)
+def test_words_beside_ones_longer_than_a_window_are_answered(sizes, room, overlap):
+    ends = np.cumsum(sizes).tolist()
+    pieces = [list(range(end - size, end)) for end, size in zip(ends, sizes, strict=True)]
+    count = ends[-1]
+    sentence = Sentence("", [(0, 0)] * len(sizes), [7] * count, pieces)
+    windows = cut_windows([sentence], make_tokenizer("bert"), longest=room + 2, overlap=overlap)
+    answered = {word for window in windows for word in window.counted}
+    # Whatever fits into a window is answered from one that holds it whole.
+    assert {word for word, size in enumerate(sizes) if 0 < size <= room} <= answered
+    for window in windows:
+        assert window.words or len(windows) == 1
+        for word in window.counted:
+            held = sizes[word] == 0 or (
+                window.first <= pieces[word][0] and pieces[word][-1] < window.first + room
+            )
+            assert held
 
 
 def test_labels_stand_on_the_first_piece_or_on_all():
