@@ -186,7 +186,7 @@ class HuggingFaceTraining(TheirTrainer, Training):
             train_sampling_strategy=self.sampling,
             num_train_epochs=1000,
             optim="adamw_torch_fused",
-            learning_rate=ours.peak_lr,
+            learning_rate=ours.rate,
             lr_scheduler_type="constant_with_warmup",
             warmup_steps=ours.warmup_steps,
             adam_beta1=ours.betas[0],

@@ -41,9 +41,12 @@ def convert(value: Any, kind: Any, *, where: str) -> Any:
     """
     origin, options = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
+        words = [word for option in options for word in typing.get_args(option)]
+        if (word := value[0] if isinstance(value, list) and len(value) == 1 else value) in words:
+            return word
         if value is None or value == ["none"] or value == "none":
             return None
-        return convert(value, next(o for o in options if o is not type(None)), where=where)
+        return convert(value, next(o for o in options if _is_plain(o)), where=where)
     if origin is tuple:
         items = list(value) if isinstance(value, list | tuple) else [value]
         if len(options) == 2 and options[1] is not Ellipsis and len(items) != len(options):
@@ -54,6 +57,11 @@ def convert(value: Any, kind: Any, *, where: str) -> Any:
             raise ConfigError(f"{where} takes one value, not {len(value)}")
         value = value[0]
     return _convert_one(value, kind, where=where)
+
+
+def _is_plain(kind: Any) -> bool:
+    """Say whether a part of a union is a type of values, neither None nor certain words."""
+    return kind is not type(None) and typing.get_origin(kind) is not typing.Literal
 
 
 def _convert_one(value: Any, kind: type, *, where: str) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from headway.errors import ConfigError, nearest
 
@@ -139,8 +139,8 @@ class Training:
     """sorted (rows of like length together), packed (several examples a row) or shuffled."""
     optimizer: str = "adamw"
     """adamw (decay apart from the gradient) or adam (decay in the gradient)."""
-    peak_lr: float = 1e-3
-    """Highest learning rate."""
+    peak_lr: float | Literal["auto"] = 1e-3
+    """Highest learning rate; auto: by the width of model.path, 5e-5 at 768, and 1e-3 without."""
     schedule: str = "inverse-sqrt"
     """constant, step, exponential, cyclical, one-cycle, linear, cosine, inverse-sqrt or
     slanted-triangular."""
@@ -165,6 +165,20 @@ class Training:
     evaluate_steps: int | None = None
     """Updates between evaluations, each with a checkpoint; none means once an epoch."""
 
+    @property
+    def rate(self) -> float:
+        """Give the highest learning rate, once it is spelled out.
+
+        Raises:
+            ConfigError: if it is not.
+        """
+        if isinstance(self.peak_lr, str):
+            raise ConfigError(
+                "training.peak-lr is 'auto', which only a run of a recipe spells out",
+                hint="give a number",
+            )
+        return self.peak_lr
+
     def check(self) -> list[str]:
         """Return every problem of this section."""
         least = {"micro_batch_tokens": 1, "warmup_steps": 0, "cycle_steps": 1, "weight_decay": 0}
@@ -176,7 +190,7 @@ class Training:
         if not 0 <= self.seed < 2**63:
             problems.append(f"training.seed is {self.seed}, but must be from 0 to below 2^63")
         for name in ("epochs", "peak_lr", "epsilon", "decay_ratio"):
-            if not 0 < getattr(self, name) < float("inf"):
+            if getattr(self, name) != "auto" and not 0 < getattr(self, name) < float("inf"):
                 problems.append(
                     f"training.{dash(name)} is {getattr(self, name)}, but must be above 0"
                 )

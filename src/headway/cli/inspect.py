@@ -168,6 +168,7 @@ def _recipe(options: Options) -> tuple[dict[str, Any], list[str]]:
     from headway.train.freezing import freeze_by_name
     from headway.train.groups import make_groups
     from headway.train.prepare import model_config, resolve_settings, resolve_task
+    from headway.train.schedules import spell_out
 
     path = recipes.find(options.what[0])
     recipe = resolve_settings(recipes.read(path, options.overrides))
@@ -183,6 +184,8 @@ def _recipe(options: Options) -> tuple[dict[str, Any], list[str]]:
         # How many classes there are only the data knows.
         if (head := task.make_head(modules["body"], ("?", "?"))) is not None:
             modules["head"] = head
+    width = None if recipe.model.path is None else config.hidden_size
+    training = spell_out(training, width=width)
     freeze_by_name(modules, recipe.playbook.freeze)
     groups = make_groups(modules, training, recipe.playbook)
     parameters = dict(modules.named_parameters())
@@ -194,7 +197,7 @@ def _recipe(options: Options) -> tuple[dict[str, Any], list[str]]:
             "group": group.name,
             "tensors": len(group.parameters),
             "parameters": sum(parameters[name].numel() for name in group.parameters),
-            "peak_lr": training.peak_lr * group.lr_ratio,
+            "peak_lr": training.rate * group.lr_ratio,
             "weight_decay": group.weight_decay,
         }
         for group in groups

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ from headway.explain.page import note, paragraph, table
 from headway.explain.svg import escape
 from headway.explain.view import NUM_EXAMPLES, RunView
 from headway.files.manifest import read_json
-from headway.metrics.classes import class_scores
+from headway.metrics.classes import class_scores, confusion_matrix
 from headway.train.baseline import BASELINE
 
 _MOST_CLASSES = 40
@@ -93,15 +92,14 @@ def _confusion(told: Sequence[Told], names: Sequence[str]) -> str:
     """Write counts, a row for each class there is and a column for each that was said."""
     if len(names) > _MOST_CLASSES:
         return note(f"{len(names)} classes are too many for a table.")
-    counts = Counter((row.wanted, row.said) for row in told)
-    totals = Counter(row.wanted for row in told)
+    counts = confusion_matrix([row.said for row in told], [row.wanted for row in told], names)
+    totals = counts.sum(1)
     heads = "".join(f"<th>{escape(name)}</th>" for name in names)
     lines = [f"<tr><th></th>{heads}</tr>"]
-    for wanted in names:
+    for place, wanted in enumerate(names):
         cells = [f"<th>{escape(wanted)}</th>"]
-        for said in names:
-            count = counts[wanted, said]
-            share = count / max(1, totals[wanted])
+        for said, count in zip(names, counts[place].tolist(), strict=True):
+            share = count / max(1, totals[place])
             # Blue where it is right, orange where it is not; as strong as the share of the class.
             color = "61, 116, 181" if wanted == said else "214, 120, 40"
             shade = f"background: rgba({color}, {0.75 * share:.2f})" if count else ""

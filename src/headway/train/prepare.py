@@ -28,6 +28,7 @@ from headway.text.train import check_kind, train_tokenizer
 from headway.train.groups import find_stages, own_name
 from headway.train.loop import modules_of, resolve_precision
 from headway.train.material import Examples, Material, find_material
+from headway.train.schedules import spell_out
 
 # What may differ from the folder that model.path names.
 _CHANGEABLE = frozenset({"dropout"})
@@ -74,7 +75,7 @@ def prepare(recipe: Recipe, *, tokenizer_file: Path | None = None) -> Prepared:
     model = _make_model(recipe, task, material, tokenizer_file)
     model.notes += tuple(_length_notes(recipe, model))
     examples = material.encode(model)
-    recipe = _resolve_words(recipe, score_name, model.architecture)
+    recipe = _resolve_words(recipe, score_name, model)
     return Prepared(
         recipe=recipe,
         model=model,
@@ -85,7 +86,7 @@ def prepare(recipe: Recipe, *, tokenizer_file: Path | None = None) -> Prepared:
     )
 
 
-def _resolve_words(recipe: Recipe, score_name: str, architecture: str) -> Recipe:
+def _resolve_words(recipe: Recipe, score_name: str, found: Model) -> Recipe:
     """Spell "auto" out, and name files in full: a run goes on elsewhere as it began."""
 
     def whole(paths: tuple[str, ...]) -> tuple[str, ...]:
@@ -94,10 +95,12 @@ def _resolve_words(recipe: Recipe, score_name: str, architecture: str) -> Recipe
     data, model, training = recipe.data, recipe.model, recipe.training
     path = None if model.path is None else str(Path(model.path).absolute())
     precision = resolve_precision(training.precision, torch.device("cpu"))
+    width = None if path is None else found.body.config.hidden_size
+    training = spell_out(training, width=width)
     return dataclasses.replace(
         recipe,
         data=dataclasses.replace(data, train=whole(data.train), valid=whole(data.valid)),
-        model=dataclasses.replace(model, path=path, architecture=architecture),
+        model=dataclasses.replace(model, path=path, architecture=found.architecture),
         training=dataclasses.replace(training, precision=precision),
         playbook=dataclasses.replace(recipe.playbook, choose_by=score_name),
     )

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from headway.sections import Playbook, Training
 
 _PLAIN = Playbook()
+# Highest rates where the recipe leaves them open: for a network from nothing (Adam's own default),
+# for one that goes on at a width of 768 (Devlin et al. 2019, appendix A.3), and for any such.
+_FRESH_RATE, _BASE_RATE, _HIGHEST_RATE = 1e-3, 5e-5, 5e-4
 
 
 def _warm_up(step: int, total: int, options: Training) -> float:
@@ -104,6 +108,24 @@ SCHEDULES: Mapping[str, Callable[[int, int, Training], float]] = MappingProxyTyp
 )
 
 
+def spell_out(options: Training, *, width: int | None) -> Training:
+    """Put a number in place of a highest rate of "auto".
+
+    A network that goes on learning wants a lower rate the wider it is: what moves a hidden state
+    is a sum over its width. The published rates are for 768; at 384 the same rate had learned next
+    to nothing in as many updates, and four times as much was best on three sets
+    (benchmarks/RESULTS.md, "Learning rates").
+
+    Args:
+        options: The recipe's section.
+        width: Hidden size of a model that goes on; None where one starts from nothing.
+    """
+    if options.peak_lr != "auto":
+        return options
+    rate = _FRESH_RATE if width is None else min(_HIGHEST_RATE, _BASE_RATE * (768 / width) ** 2)
+    return replace(options, peak_lr=float(f"{rate:.2g}"))
+
+
 def learning_rate(step: int, total: int, options: Training, playbook: Playbook = _PLAIN) -> float:
     """Give the rate of an update.
 
@@ -118,11 +140,11 @@ def learning_rate(step: int, total: int, options: Training, playbook: Playbook =
     """
     schedule = SCHEDULES[options.schedule]
     if playbook.swa_start is None:
-        return options.peak_lr * schedule(step, total, options)
+        return options.rate * schedule(step, total, options)
     before = max(1, round(playbook.swa_start * total))
     if step >= before:
-        return options.peak_lr * playbook.swa_rate
+        return options.rate * playbook.swa_rate
     # Warm-up may be below that rate.
     share = schedule(step, before, options)
     is_rising = share < playbook.swa_rate and schedule(step + 1, before, options) > share
-    return options.peak_lr * (share if is_rising else max(share, playbook.swa_rate))
+    return options.rate * (share if is_rising else max(share, playbook.swa_rate))

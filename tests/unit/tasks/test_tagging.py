@@ -216,7 +216,7 @@ def test_an_answer_of_a_long_passage_lies_in_some_window():
     for example in marked:
         start, end = example.classes
         assert tokenizer.decode(example.input_ids[start : end + 1]) == "a bird"
-    assert encoded.notes["answers that no window holds whole, never learned"] == 0
+    assert not any(encoded.notes.values())
 
 
 def test_squad_files_are_read(tmp_path):
