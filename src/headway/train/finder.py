@@ -2,14 +2,18 @@
 
 Smith 2017, "Cyclical Learning Rates for Training Neural Networks" (arXiv 1506.01186), section 3.3;
 the rise by a constant factor, the smoothing and both rules of reading it are those of fastai
-(Howard and Gugger 2020, arXiv 2002.04688, section 4.3).
+(Howard and Gugger 2020, arXiv 2002.04688, section 4.3). For Transformers neither held up beside a
+sweep of rates on three tasks (benchmarks/RESULTS.md, "Learning rates"): the smoothed curve comes
+late, by a factor of five in the rate, so that it overestimates, and where the loss is noisy the
+steepest fall is noise. The suggestion is the steepest fall of a curve that is smoothed to both
+sides.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +28,10 @@ from headway.train.loop import Trainer
 _SMOOTHING = 0.9
 # The test is over when the smoothed loss is so many times its lowest value.
 _TOO_HIGH = 4.0
+# Width of the smoothing to both sides, in decades of the rate; and how far above the highest loss
+# of the beginning a loss counts, so that the end does not smear into the fall before it.
+_WIDTH_DECADES = 0.35
+_HIGHEST_SHARE = 1.5
 # Updates at the beginning in which the smoothed loss says little.
 _SETTLING_SHARE = 0.1
 
@@ -144,11 +152,22 @@ def read_curve(
         smoothed=smoothed,
         steepest=steepest,
         before_rise=before_rise,
-        suggestion=suggest(steepest, before_rise),
+        suggestion=suggest(rates, losses),
         epochs=epochs,
     )
 
 
-def suggest(steepest: float, before_rise: float) -> float:
-    """Choose a rate from both rules."""
-    return min(steepest, before_rise)
+def suggest(rates: Sequence[float], losses: Sequence[float]) -> float:
+    """Give the rate at which the loss falls fastest, each smoothed with those around it.
+
+    Args:
+        rates: Learning rate of each update, growing by the same factor.
+        losses: Training loss before it.
+    """
+    first = round(_SETTLING_SHARE * len(rates))
+    places = np.log10(rates)
+    kept = np.minimum(losses, _HIGHEST_SHARE * max(losses[: max(1, first)]))
+    weights = np.exp(-(((places[:, None] - places) / _WIDTH_DECADES) ** 2) / 2)
+    centered = weights @ kept / weights.sum(1)
+    lowest = max(first + 2, first + int(np.argmin(centered[first:])))
+    return rates[first + int(np.argmin(np.gradient(centered)[first:lowest]))]

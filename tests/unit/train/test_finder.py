@@ -19,7 +19,7 @@ from headway.cli._main import main
 from headway.errors import ConfigError, TrainError
 from headway.sections import Playbook
 from headway.train import prepare as prepare_module
-from headway.train.finder import find_rate, read_curve
+from headway.train.finder import find_rate, read_curve, suggest
 from headway.train.loop import modules_of
 from headway.train.prepare import prepare
 
@@ -47,14 +47,20 @@ def test_both_rules_are_read_where_they_are(middle, lowest, width):
     found = read(rates, losses)
     assert found.steepest == pytest.approx(rates[middle])
     assert found.before_rise == pytest.approx(rates[lowest] / 10)
-    assert found.suggestion == min(found.steepest, found.before_rise)
 
 
-def test_the_suggestion_is_the_lower_of_both_rates():
-    rates, losses = curve(middle=75, lowest=80, width=2.0)
-    found = read(rates, losses)
-    assert found.before_rise < found.steepest
-    assert found.suggestion == found.before_rise
+def test_the_suggestion_is_where_the_loss_falls_fastest():
+    rates, losses = curve(middle=50, lowest=80, width=3.0)
+    assert suggest(rates, losses) == pytest.approx(rates[50], rel=0.2)
+
+
+@given(st.integers(0, 10_000))
+def test_the_suggestion_is_not_taken_in_by_noise(seed):
+    rates, losses = curve(middle=60, lowest=80, width=3.0)
+    noise = np.random.default_rng(seed).normal(0, 0.15, len(losses))
+    found = suggest(rates, (np.array(losses) + noise).tolist())
+    # Within a factor of three of where it falls, over six decades.
+    assert rates[60] / 3 < found < rates[60] * 3
 
 
 def test_what_comes_before_the_curve_settles_is_not_read():
@@ -253,7 +259,7 @@ def test_as_json_it_is_one_object(folder, capsys):
     code, out, _ = run(capsys, *words(folder, "--json"))
     found = json.loads(out)
     assert (code, out.count("\n")) == (0, 1)
-    assert found["suggestion"] == min(found["steepest"], found["before_rise"])
+    assert found["suggestion"] in found["rates"]
     assert len(found["rates"]) == len(found["losses"]) == len(found["smoothed"])
     assert found["rates"][0] == pytest.approx(1e-5)
 
