@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from headway.files.folder import make_body
 from headway.tasks._load import load
 from headway.tasks._model import Model
 from headway.tasks.spans import Spans
+from headway.train.material import balance_classes
 
 FAMILIES = ("bert", "roberta", "albert", "distilbert", "lstm")
 LABELS = ("no", "perhaps", "yes")
@@ -283,3 +285,33 @@ def test_a_class_that_was_never_trained_is_named():
 def test_a_request_needs_no_label():
     row = {"text": TEXT, "spans": [{"start": 4, "end": 7}]}
     assert make(task=Spans(num_spans=1)).predict([row])[0]["prediction"] in LABELS
+
+
+# weights of classes
+
+
+def test_rare_classes_weigh_more_in_the_loss():
+    model = make()
+    rows = [{**ONE, "label": "no"}, {**ONE, "label": "no"}, {**PAIR, "label": "yes"}]
+    plain = model.task.encode(rows, model.setting)
+    balanced = balance_classes(plain)
+    assert [example.weight for example in balanced.examples] == [0.75, 0.75, 1.5]
+
+    def loss(examples) -> float:
+        batch = model.task.collate([[example] for example in examples], model.setting)
+        with torch.no_grad():
+            (found,) = model.task.losses(model.body, model.head, batch)
+        assert model.task.counts(batch) == {"class": found.count} == {"class": 3.0}
+        return float(found.total)
+
+    alone = [loss([dataclasses.replace(e, weight=1.0)] * 3) / 3 for e in plain.examples]
+    wanted = 0.75 * alone[0] + 0.75 * alone[1] + 1.5 * alone[2]
+    assert loss(balanced.examples) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_every_class_is_scored_apart():
+    rows = [{"label": "a"}, {"label": "a"}, {"label": "b"}]
+    said = [{"prediction": "a"}, {"prediction": "b"}, {"prediction": "b"}]
+    first, second = Spans().class_scores(said, rows)
+    assert (first.name, first.precision, first.recall, first.support) == ("a", 100, 50, 2)
+    assert (second.name, second.precision, second.recall, second.support) == ("b", 50, 100, 1)

@@ -282,3 +282,45 @@ def test_bad_files_of_terms_fail_in_one_line_before_the_work(home, capsys, terms
     assert err.startswith("headway: ")
     assert err.count("\n") == 1
     assert re.search(message, err), err
+
+
+# answers that are a part of the text
+
+
+def test_the_same_choice_has_not_changed_though_its_words_have():
+    one = {"prediction": "he went", "choice": 0, "probabilities": [0.75, 0.25]}
+    other = {"prediction": "she went", "choice": 0, "probabilities": [0.5, 0.5]}
+    (changed,) = compare_answers([one], [other])
+    assert (changed.name, changed.value()) == ("changed", 0)
+    (changed,) = compare_answers([one], [{**other, "choice": 1}])
+    assert changed.value() == 100
+
+
+def test_the_same_part_of_a_passage_has_not_changed():
+    row = {"question": "who", "context": "his father saw the dog"}
+    swapped = HE.swap_row(row)
+    assert swapped is not None
+    assert swapped["context"] == "her mother saw the dog"
+    answer = {"prediction": "the dog", "start": 15, "end": 22}
+    moved = HE.move_answer(answer, row)
+    assert swapped["context"][moved["start"] : moved["end"]] == "the dog"
+    (changed,) = compare_answers([moved], [{**answer, "start": moved["start"]}])
+    assert changed.value() == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "way"), [("he and his dog", 1), ("she ran", -1), ("he and she", 0), ("a dog", 0)]
+)
+def test_a_row_is_exchanged_one_way_or_both(text, way):
+    assert HE.direction({"text": text}) == way
+
+
+def test_a_shift_has_the_sign_of_the_second_group():
+    before = [{"prediction": 1.0}, {"prediction": 3.0}]
+    after = [{"prediction": 2.0}, {"prediction": 1.0}]
+    # The first row goes from the first group to the second, the second row back.
+    found = {item.name: item.value() for item in compare_answers(before, after, [1, -1])}
+    assert found["shift"] == pytest.approx(((2 - 1) + (3 - 1)) / 2)
+    probs = [{"prediction": "a", "probabilities": {"a": p, "b": 1 - p}} for p in (0.75, 0.5)]
+    found = {item.name: item.value() for item in compare_answers(probs[:1], probs[1:], [1])}
+    assert (found["shift of a"], found["shift of b"]) == (-25, 25)

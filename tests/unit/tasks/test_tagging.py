@@ -21,7 +21,7 @@ from headway.tasks._model import Model
 from headway.tasks._task import Setting
 from headway.tasks._words import Sentence, cut_windows, read_sentences
 from headway.tasks.answering import Answering
-from headway.tasks.tagging import Tagging
+from headway.tasks.tagging import Tagging, _filled
 
 FAMILIES = ("bert", "roberta", "albert", "distilbert")
 WORDS = ["the", "cat", "sat", "on", "the", "mat", "unhappy", "dogs"]
@@ -243,3 +243,80 @@ def test_answers_are_compared_as_squad_does():
     assert answer_f1("", "") == 1
     f1, exact = answer_statistics(["a cat", "", "dog"], [["mat", "cat"], [], ["cat"]])
     assert (f1.value(), exact.value()) == pytest.approx((200 / 3, 200 / 3))
+
+
+# what is not read
+
+
+def test_a_word_without_a_token_goes_on_with_the_span_around_it():
+    assert _filled(["B-A", None, "I-A", None]) == ["B-A", "I-A", "I-A", "O"]
+    assert _filled([None, "I-A", "O"]) == ["O", "I-A", "O"]
+    assert _filled(["B-A", None, "B-A"]) == ["B-A", "O", "B-A"]
+    assert _filled(["O", None, "I-A"]) == ["O", "O", "I-A"]
+    assert _filled(["B-B", None, "I-A"]) == ["B-B", "O", "I-A"]
+    assert _filled(["B-A", None, None, "E-A"]) == ["B-A", "I-A", "I-A", "E-A"]
+
+
+def test_spans_that_cannot_be_found_are_counted():
+    setting = Setting(tokenizer=make_tokenizer("bert"), max_tokens=64, labels=LABELS)
+    words = ["the", "cat", "\u200b", "sat"]
+    for tags, count in (
+        (["O", "B-A", "I-A", "I-A"], 0),
+        (["O", "B-A", "I-A", "O"], 1),
+        (["O", "O", "B-A", "I-A"], 1),
+    ):
+        encoded = Tagging().encode([{"words": words, "tags": tags}], setting)
+        (note,) = [value for name, value in encoded.notes.items() if "begin or end" in name]
+        assert note == count
+
+
+def test_a_model_without_beginnings_learns_insides():
+    setting = Setting(tokenizer=make_tokenizer("bert"), max_tokens=64, labels=("O", "I-A"))
+    rows = [{"words": ["the", "cat"], "tags": ["O", "B-A"]}]
+    (example,) = Tagging().encode(rows, setting).examples
+    assert [label for label in example.token_labels or () if label != IGNORE] == [0, 1]
+    assert Tagging().check_labels(("NOUN", "VERB")) is not None
+    assert Tagging().check_labels(("O", "I-A")) is None
+
+
+def test_words_of_a_sentence_are_drawn_together():
+    rows = [{"words": ["a", "b"], "tags": ["B-A", "O"]}, {"words": ["c"], "tags": ["O"]}]
+    said = [{"prediction": ["B-A", "B-A"]}, {"prediction": ["O"]}]
+    found = {item.name: item for item in Tagging().statistics(said, rows)}
+    assert found["token_accuracy"].rows.tolist() == [[1, 2], [1, 1]]
+    (score,) = Tagging().class_scores(said, rows)
+    assert (score.name, score.precision, score.recall, score.support) == ("A", 50, 100, 1)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 5))
+@settings(deadline=None)
+def test_the_best_spans_are_the_best_of_all(seed, width, wanted):
+    scores = np.random.default_rng(seed).normal(size=(9, 2))
+    task = Answering(max_answer_tokens=width, num_best=wanted)
+    found = sorted(task._best_spans(scores), reverse=True)[:wanted]
+    every = sorted(
+        (
+            (scores[start, 0] + scores[end, 1], start, end)
+            for start in range(9)
+            for end in range(start, min(9, start + width))
+        ),
+        reverse=True,
+    )
+    assert [item[1:] for item in found] == [item[1:] for item in every[:wanted]]
+
+
+def test_rows_whose_answer_no_window_holds_teach_nothing():
+    setting = Setting(tokenizer=make_tokenizer("bert"), max_tokens=64)
+    context = " ".join(WORDS * 3)
+    whole = {"text": context, "start": 0}
+    second = {"text": "cat", "start": context.index("cat")}
+    row = {"question": "the cat", "context": context, "answers": [whole]}
+    task = Answering(max_tokens=24, stride_tokens=6)
+    (lost,) = [n for n in task.encode([row], setting).notes if "no window holds" in n]
+    encoded = task.encode([row], setting)
+    assert not encoded.examples
+    assert encoded.notes[lost] == 1
+    # The second answer is as good as the first.
+    encoded = task.encode([{**row, "answers": [whole, second]}], setting)
+    assert any(example.classes != (0, 0) for example in encoded.examples)
+    assert [example.index for example in encoded.examples] == list(range(len(encoded.examples)))

@@ -28,7 +28,7 @@ from headway.train.loop import Trainer, modules_of
 from headway.train.material import balance_classes
 from headway.train.prepare import prepare
 from headway.train.run import Report, resume, train
-from headway.train.schedules import learning_rate
+from headway.train.schedules import learning_rate, spell_out
 from headway.train.state import list_checkpoints, read_average, read_weights
 
 FAMILIES = ("bert", "roberta", "albert", "distilbert")
@@ -463,3 +463,75 @@ def test_the_saved_model_is_the_mean_and_not_the_last_weights(folder):
 
 def saved_last(path: Path) -> torch.Tensor:
     return read_weights(path / "model.safetensors")["head.output.weight"]
+
+
+# mended
+
+
+def test_a_run_does_not_stop_before_everything_has_learned(folder):
+    # Nothing gets better: the rate is next to nothing.
+    plain = {"peak-lr": 1e-12, "epochs": 8}
+    steps = []
+    for playbook in ({}, {"unfreeze_epochs": (1.0,)}, {"swa_start": 0.75}):
+        recipe = make_recipe(folder, training=plain, patience=1, **playbook)
+        run = folder / f"run-{len(steps)}"
+        *_, last = train(recipe, run)
+        steps.append(last.step)
+    # Four updates a pass; three phases before the last; the mean begins after six passes.
+    assert steps[0] == 8
+    assert 12 < steps[1] <= 20
+    assert steps[2] >= 24
+
+
+def test_a_longer_run_begins_its_mean_anew(folder):
+    recipe = make_recipe(folder, training={"epochs": 4}, swa_start=0.5, swa_steps=1)
+    list(train(recipe, folder / "run"))
+    path = list_checkpoints(folder / "run" / "checkpoints")[-1]
+    assert json.loads((path / "state.json").read_text())["averaged_weights"] == 8
+    events = list(resume(folder / "run", length={"epochs": 12}))
+    assert any("begins anew" in event.text for event in events if isinstance(event, Note))
+    path = list_checkpoints(folder / "run" / "checkpoints")[-1]
+    assert json.loads((path / "state.json").read_text())["averaged_weights"] == 24
+
+
+def test_a_phase_in_which_nothing_learns_is_refused(folder):
+    body = make_encoder("bert", kind="body").body
+    modules = torch.nn.ModuleDict({"body": body, "head": torch.nn.Linear(2, 2)})
+    for name, parameter in modules.named_parameters():
+        parameter.requires_grad_(name.startswith(("body.embeddings", "body.encoder")))
+    with pytest.raises(ConfigError, match="nothing learns"):
+        plan_phases(modules, Playbook(unfreeze_epochs=(1.0,)), steps_per_epoch=4, total_steps=99)
+
+
+def test_the_upper_layer_of_a_recurrent_network_is_drawn_anew(folder):
+    first = make_recipe(folder, "bert")
+    first = dataclasses.replace(
+        first,
+        model=dataclasses.replace(
+            first.model,
+            architecture="lstm",
+            path=None,
+            settings={"hidden_size": 8, "embedding_size": 8, "num_hidden_layers": 2},
+        ),
+    )
+    model = prepare(first).model
+    model.save(folder / "lstm")
+    new = prepare(make_recipe(folder, "lstm", reinit_layers=1)).model.body.state_dict()
+    old = model.body.state_dict()
+    differ = {name for name in old if not torch.equal(old[name], new[name])}
+    assert differ
+    assert all("_l1" in name for name in differ)
+
+
+@pytest.mark.parametrize(("architecture", "rate"), [("bert", 5e-4), ("lstm", 1e-3)])
+def test_the_rate_follows_the_width_of_a_model_that_goes_on(folder, architecture, rate):
+    recipe = make_recipe(folder, "bert", training={"peak-lr": "auto"})
+    if architecture == "lstm":
+        model = dataclasses.replace(recipe.model, architecture="lstm", path=None)
+        recipe = dataclasses.replace(recipe, model=model)
+    assert prepare(recipe).recipe.training.peak_lr == rate
+    assert spell_out(Training(peak_lr="auto"), width=768).rate == 5e-5
+    assert spell_out(Training(peak_lr="auto"), width=384).rate == 2e-4
+    assert spell_out(Training(peak_lr=0.3), width=384).rate == 0.3
+    with pytest.raises(ConfigError, match="auto"):
+        _ = Training(peak_lr="auto").rate
