@@ -124,7 +124,7 @@ class Training:
     """How the weights are found."""
 
     seed: int = 0
-    """Of weights, order, dropout; but WordPiece and Unigram vocabularies differ each time."""
+    """Of weights, order, dropout; but a Unigram vocabulary differs each time it is learned."""
     epochs: float = 10.0
     """Passes over the training rows."""
     steps: int | None = None
