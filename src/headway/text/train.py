@@ -25,7 +25,7 @@ from tokenizers import (
 from tokenizers import Tokenizer as Engine
 
 from headway.errors import ConfigError, FileError, nearest
-from headway.text.specials import SPECIALS, Specials
+from headway.text.specials import ROLES, SPECIALS, Specials
 from headway.text.tokenizer import Tokenizer, keep_apart, one_line
 
 # Learning merges takes time by the square of a word's length: a word of a million characters, as
@@ -47,7 +47,9 @@ def _character(vocab_size: int, unknown: str) -> tuple[Engine, trainers.Trainer]
 
 
 def _metaspace(*splits: pre_tokenizers.PreTokenizer) -> pre_tokenizers.PreTokenizer:
-    return pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), *splits])
+    # Only a whole text begins a word without a space: what follows a mask may be a comma.
+    spaces = pre_tokenizers.Metaspace(prepend_scheme="first")
+    return pre_tokenizers.Sequence([spaces, *splits])
 
 
 def _word(vocab_size: int, unknown: str) -> tuple[Engine, trainers.Trainer]:
@@ -183,12 +185,13 @@ def train_tokenizer(
         engine.pre_tokenizer = pre_tokenizers.Sequence(
             [engine.pre_tokenizer, *keep_apart(specials.tokens)]
         )
-    first = [_special(token) for token in specials.first]
+    first = [_special(token, kind) for token in specials.first]
     try:
         (_learn_wordpiece if kind == "wordpiece" else _learn)(engine, trainer, texts, first)
     except FileError as error:
         raise ConfigError(error.message, hint="raise text.vocab-size") from error
-    engine.add_special_tokens([*first, *map(_special, specials.last)])
+    last = [_special(token, kind) for token in specials.last]
+    engine.add_special_tokens([*first, *last])
     around = set(re.findall(r"[\[<][^\s:]+", f"{specials.single} {specials.pair}"))
     engine.post_processor = processors.TemplateProcessing(
         single=specials.single,
@@ -205,6 +208,7 @@ def train_tokenizer(
     return tokenizer
 
 
-def _special(token: str) -> AddedToken:
-    # A mask stands for a word with the space before it.
-    return AddedToken(token, special=True, lstrip=token == "<mask>")
+def _special(token: str, kind: str) -> AddedToken:
+    # A mask stands for a word with the space before it, where that belongs to the word's pieces.
+    takes_space = token in ROLES["mask"] and kind not in ("character", "wordpiece")
+    return AddedToken(token, special=True, lstrip=takes_space)

@@ -54,3 +54,28 @@ def test_wordpiece_learns_what_the_library_learns(size):
 def test_wordpiece_learns_from_texts_that_come_only_once():
     once = train_tokenizer("wordpiece", iter(TEXTS), vocab_size=90)
     assert once.to_json() == train_tokenizer("wordpiece", TEXTS, vocab_size=90).to_json()
+
+
+FAMILIES = [name for name in SPECIALS if name != "translation"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("word", ["the", "cat", "it", "sat"])
+def test_masking_a_word_and_typing_the_mask_give_equal_ids(kind, family, word):
+    text = "the cat, it sat."
+    tokenizer = train_tokenizer(kind, [text] * 5, vocab_size=320, specials=SPECIALS[family])
+    start = text.index(word)
+    end = start + len(word)
+    item = tokenizer.encode(text)
+    masked = []
+    for number, (first, last) in zip(item.ids, item.offsets, strict=True):
+        # Where a space is a piece by itself, it stays before the mask, as after it.
+        begins = start - 1 if kind not in ("character", "wordpiece") else start
+        inside = begins <= first < last <= end
+        if not inside:
+            masked.append(number)
+        elif tokenizer.mask_id not in masked:
+            masked.append(tokenizer.mask_id)
+    typed = f"{text[:start]}{tokenizer.name_of('mask')}{text[end:]}"
+    assert tokenizer.encode(typed, special=True).ids == masked
