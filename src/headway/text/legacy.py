@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -95,13 +95,8 @@ def _add_listed(engine: Engine, listed: Mapping[int, Mapping[str, Any]], *, wher
             )
 
 
-def _add_specials(
-    engine: Engine, tokens: Sequence[str], settings: Mapping[str, Any] | None = None
-) -> None:
-    written = (settings or {}).get("mask_token")
-    mask = written if isinstance(written, dict) else {}
-    # A mask may stand for a word with the space before it.
-    wide = {mask.get("content")} if mask.get("lstrip") else set()
+def _add_specials(engine: Engine, tokens: Sequence[str], wide: Set[str] = frozenset()) -> None:
+    """Mark special tokens as such; the wide ones take the space before them."""
     engine.add_special_tokens(
         [
             AddedToken(token, special=True, lstrip=token in wide)
@@ -134,14 +129,22 @@ def _wordpiece(path: Path, names: Mapping[str, str], settings: Mapping[str, Any]
 
 
 def _byte_bpe(folder: Path, names: Mapping[str, str], settings: Mapping[str, Any]) -> Engine:
-    """GPT-2's and RoBERTa's: bytes as characters, merged in the order learned."""
+    """GPT-2's and RoBERTa's: bytes as characters, merged in the order learned.
+
+    Differs: <mask> stands for a word with the space before it, as RoBERTa was trained, unless
+        the settings say otherwise; transformers 5 takes it so only where they say so.
+    """
     files = (str(folder / "vocab.json"), str(folder / "merges.txt"))
     engine = Engine(models.BPE(*models.BPE.read_file(*files)))
     prefix = settings.get("add_prefix_space", False)
     engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
     engine.decoder = decoders.ByteLevel()
     specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "<|endoftext|>"]
-    _add_specials(engine, [*names.values(), *specials], settings)
+    written = settings.get("mask_token")
+    mask = {"content": names.get("mask", "<mask>"), "lstrip": True}
+    mask |= written if isinstance(written, dict) else {}
+    wide = {mask["content"]} if mask["lstrip"] else set()
+    _add_specials(engine, [*names.values(), *specials], wide)
     start, end = engine.token_to_id("<s>"), engine.token_to_id("</s>")
     if start is not None and end is not None:
         engine.post_processor = processors.RobertaProcessing(

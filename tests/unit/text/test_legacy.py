@@ -172,8 +172,10 @@ def test_special_tokens_typed_by_a_user_of_bert_stay_text(text, bert_dir):
 
 @pytest.mark.parametrize("prefix", [False, True])
 def test_merges_give_the_ids_of_transformers(prefix, roberta_dir):
+    # Differs: without settings transformers 5 takes no space with <mask>, though RoBERTa did.
+    mask = transformers_class("AddedToken")("<mask>", lstrip=True, special=True)
     theirs = transformers_class("RobertaTokenizer").from_pretrained(
-        roberta_dir, add_prefix_space=prefix
+        roberta_dir, add_prefix_space=prefix, mask_token=mask
     )
     ours = read(roberta_dir, add_prefix_space=prefix)
     expected = [theirs(text)["input_ids"] for text in HOSTILE]
@@ -212,6 +214,24 @@ def test_a_mask_takes_the_space_before_it_where_the_folder_says_so(wide, count, 
     item = tokenizer.encode("a <mask>b", special=True)
     assert len(item.ids) == 2 + count
     assert item.ids.count(tokenizer.mask_id) == 1
+
+
+@pytest.mark.parametrize("settings", [{}, {"mask_token": "<mask>"}])
+def test_the_mask_of_roberta_takes_the_space_before_it_by_itself(settings, roberta_dir):
+    tokenizer = read(roberta_dir, **settings)
+    found = tokenizer.encode("The cat <mask> on", special=True).ids
+    assert found == [
+        *tokenizer.encode("The cat").ids[:-1],
+        tokenizer.mask_id,
+        *tokenizer.encode(" on").ids[1:],
+    ]
+
+
+def test_what_a_folder_lists_of_the_mask_goes_before_what_is_usual(roberta_dir):
+    number = read(roberta_dir).mask_id
+    listed = {str(number): {"content": "<mask>", "lstrip": False, "special": True}}
+    tokenizer = read(roberta_dir, added_tokens_decoder=listed)
+    assert len(tokenizer.encode("a <mask>b", special=True).ids) == 6
 
 
 @pytest.mark.parametrize("text", ["<s> cat", "<mask>", "a </s> b", "<pad><unk>"])
