@@ -164,7 +164,12 @@ def _unigram(path: Path, names: Mapping[str, str], settings: Mapping[str, Any]) 
         )
     if model.unknown is None:
         raise FileError("the SentencePiece model has no unknown piece", where=str(path))
-    engine = Engine(models.Unigram(model.pieces, model.unknown, byte_fallback=False))
+    # The authors cut "9," again where a text gives it: digits and a comma are pieces apart.
+    pieces = [
+        (piece, score - 100 if piece[-1:] == "," and piece[-2:-1].isdigit() else score)
+        for piece, score in model.pieces
+    ]
+    engine = Engine(models.Unigram(pieces, model.unknown, byte_fallback=False))
     steps: list[Any] = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
     if not settings.get("keep_accents", False):
         steps += [normalizers.NFKD(), normalizers.StripAccents()]

@@ -341,6 +341,33 @@ def test_the_most_probable_pieces_win_not_the_longest(tmp_path):
     assert read(tmp_path).encode_ids(["ab"], bare=True) == [[6, 7]]
 
 
+NUMBERS = [
+    *PIECES[:5],
+    *((piece, -2.0, NORMAL) for piece in ("9,", "\u25819,", "\u0663,")),
+    *((piece, -8.0, NORMAL) for piece in ("9", "\u25819", "\u0663", ",", "\u2581", "a,", "a", "5")),
+]
+
+
+def test_a_digit_and_a_comma_are_never_one_piece_of_albert(tmp_path):
+    (tmp_path / "spiece.model").write_bytes(written(NUMBERS))
+    found = [item.tokens[1:-1] for item in read(tmp_path).encode_batch(["9,5", "59,", "5\u0663,"])]
+    assert found[0] == ["\u25819", ",", "5"]
+    assert found[1] == ["\u2581", "5", "9", ","]
+    assert found[2] == ["\u2581", "5", "\u0663", ","]
+    assert read(tmp_path).encode("a,").tokens[1:-1] == ["\u2581", "a,"]
+
+
+def test_pieces_of_albert_have_the_scores_of_transformers(tmp_path):
+    converter = pytest.importorskip("transformers.convert_slow_tokenizer").AlbertConverter
+    (tmp_path / "spiece.model").write_bytes(written(NUMBERS))
+    proto = pytest.importorskip("sentencepiece.sentencepiece_model_pb2").ModelProto()
+    proto.ParseFromString((tmp_path / "spiece.model").read_bytes())
+    expected = converter.vocab(None, proto)
+    found = json.loads(read(tmp_path).to_json())["model"]["vocab"]
+    assert [tuple(item) for item in found] == expected
+    assert sum(score < -100 for _, score in expected) == 3
+
+
 @pytest.mark.parametrize("name", ["spiece.model", "tokenizer.model"])
 def test_a_sentencepiece_model_is_found_under_its_names(name, tmp_path):
     (tmp_path / name).write_bytes(written(PIECES))
