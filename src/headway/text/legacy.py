@@ -1,7 +1,8 @@
-"""Vocabularies from before `tokenizer.json`: vocab.txt, vocab.json with merges.txt, *.model.
+"""Vocabularies of model folders: `tokenizer.json`, and what there was before it.
 
-Each is put together as its authors' code cuts text, so that old checkpoints give the ids that they
-were trained with.
+tokenizer_config.json beside it may say otherwise, and is heard as transformers hears it. The older
+ones (vocab.txt, vocab.json with merges.txt, *.model) are put together as their authors' code cuts
+text, so that old checkpoints give the ids that they were trained with.
 """
 
 from __future__ import annotations
@@ -37,19 +38,20 @@ def read_tokenizer(
     Raises:
         FileError: if there is none, or it cannot be read.
     """
-    if (folder / "tokenizer.json").is_file():
-        return Tokenizer.from_file(folder / "tokenizer.json", names)
     what, path, make = _find(folder)
     with muted(), one_line(f"the {what} cannot be read", where=str(path)):
         engine = make(path, names, settings)
         _add_listed(engine, _listed_tokens(folder, settings), where=str(folder))
+        _add_more(engine, settings)
         tokenizer = Tokenizer(engine, names)
         tokenizer.try_out()
     return tokenizer
 
 
 def _find(folder: Path) -> tuple[str, Path, Callable[..., Engine]]:
-    """Find the old file, and what reads it."""
+    """Find the file, and what reads it."""
+    if (folder / "tokenizer.json").is_file():
+        return "tokenizer", folder / "tokenizer.json", _whole
     if (folder / "vocab.txt").is_file():
         return "vocabulary", folder / "vocab.txt", _wordpiece
     if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
@@ -80,19 +82,54 @@ def _add_listed(engine: Engine, listed: Mapping[int, Mapping[str, Any]], *, wher
     Raises:
         FileError: if one cannot have its id.
     """
-    flags = ("special", "lstrip", "rstrip", "single_word", "normalized")
+    added = {token.content for token in engine.get_added_tokens_decoder().values()}
     for number in sorted(listed):
         written = listed[number]
-        token = AddedToken(
-            written["content"],
-            **{name: bool(written[name]) for name in flags if name in written},
-        )
+        if len(written) == 1 and written["content"] in added:
+            # A name alone changes nothing of a token that is there.
+            continue
+        token = _added(written)
         (engine.add_special_tokens if written.get("special") else engine.add_tokens)([token])
         if (place := engine.token_to_id(written["content"])) != number:
             raise FileError(
                 f"{written['content']!r} is to be token {number}, but comes out as {place}",
                 where=where,
             )
+
+
+def _added(written: Mapping[str, Any], **usual: bool) -> AddedToken:
+    flags = ("special", "lstrip", "rstrip", "single_word", "normalized")
+    given = {name: bool(written[name]) for name in flags if name in written}
+    return AddedToken(written["content"], **usual | given)
+
+
+def _add_more(engine: Engine, settings: Mapping[str, Any]) -> None:
+    """Add special tokens that have no id in the settings: they come last."""
+    for key in ("additional_special_tokens", "extra_special_tokens"):
+        listed = settings.get(key)
+        for token in listed if isinstance(listed, list) else []:
+            written = token if isinstance(token, dict) else {"content": token}
+            added = {token.content for token in engine.get_added_tokens_decoder().values()}
+            if written["content"] not in added:
+                engine.add_special_tokens([_added(written, special=True)])
+
+
+def _whole(path: Path, names: Mapping[str, str], settings: Mapping[str, Any]) -> Engine:
+    """Whatever tokenizer.json says, but for what BERT's settings say otherwise.
+
+    Differs: settings that are not written change nothing; transformers takes BERT's own instead.
+    """
+    engine = Engine.from_file(str(path))
+    old = engine.normalizer
+    heard = settings.get("tokenizer_class") not in ("PreTrainedTokenizerFast", "TokenizersBackend")
+    if heard and isinstance(old, normalizers.BertNormalizer):
+        engine.normalizer = normalizers.BertNormalizer(
+            clean_text=old.clean_text,
+            handle_chinese_chars=settings.get("tokenize_chinese_chars", old.handle_chinese_chars),
+            strip_accents=settings.get("strip_accents", old.strip_accents),
+            lowercase=settings.get("do_lower_case", old.lowercase),
+        )
+    return engine
 
 
 def _add_specials(engine: Engine, tokens: Sequence[str], wide: Set[str] = frozenset()) -> None:

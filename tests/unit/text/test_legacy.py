@@ -415,6 +415,16 @@ def test_tokenizer_json_goes_before_everything_older(tmp_path):
     assert read(tmp_path).encode_ids(["cat"]) == newer.encode_ids(["cat"])
 
 
+def test_a_token_that_tokenizer_json_cannot_give_its_id_is_refused(tmp_path):
+    newer = train_tokenizer("word", ["cat"], vocab_size=20, specials=SPECIALS["bert"])
+    (tmp_path / "tokenizer.json").write_text(newer.to_json())
+    assert_refused(
+        tmp_path,
+        r"'\[ENT\]' is to be token 40, but comes out as 6",
+        added_tokens_decoder={"40": {"content": "[ENT]", "special": True}},
+    )
+
+
 @pytest.mark.parametrize("family", ["bert", "roberta", "albert"])
 def test_what_was_read_can_be_written_and_read_again(family, request, tmp_path):
     folder = request.getfixturevalue(f"{family}_dir")
