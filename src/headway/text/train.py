@@ -2,7 +2,7 @@
 
 The same texts make the same vocabulary, whatever the kind but "unigram": the library adds up its
 probabilities in the order of a hash that is drawn anew in each process and each training, and rare
-pieces come and go. `train/prepare.py` therefore keeps what was learned.
+pieces come and go. `data/vocabularies.py` therefore keeps what was learned.
 """
 
 from __future__ import annotations
