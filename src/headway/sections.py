@@ -124,7 +124,7 @@ class Training:
     """How the weights are found."""
 
     seed: int = 0
-    """Of weights, order, dropout; but WordPiece and Unigram vocabularies differ each time."""
+    """Of weights, order, dropout; a Unigram vocabulary is learned by chance, and then kept."""
     epochs: float = 10.0
     """Passes over the training rows."""
     steps: int | None = None

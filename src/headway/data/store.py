@@ -7,11 +7,13 @@ same files and the same tokenizer finds it by its fingerprint and starts at once
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,6 +32,11 @@ _BATCH_CHARACTERS = 1 << 22
 _LONGEST_SEGMENT = 1 << 16
 # Different segments among which repetitions are looked for; about 100 bytes each.
 _MOST_DIGESTS = 2_000_000
+# What was not used for so long is removed, and beyond so many bytes the oldest, but nothing that
+# was opened within the last day: a run may be reading it.
+_UNUSED_SECONDS = 30 * 86_400
+_BUSY_SECONDS = 86_400
+_MOST_BYTES = 20 * 10**9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,10 +169,14 @@ def read_corpus(
         yield from read_segments(path, count_blank=count_blank)
 
 
-def default_folder() -> Path:
-    """Give the folder of all stores: $XDG_CACHE_HOME/headway/stores, or ~/.cache instead."""
+def default_folder(name: str = "stores") -> Path:
+    """Give the folder of all stores: $XDG_CACHE_HOME/headway/stores, or ~/.cache instead.
+
+    Args:
+        name: Of another folder beside it.
+    """
     root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "headway" / "stores"
+    return (Path(root) if root else Path.home() / ".cache") / "headway" / name
 
 
 def open_store(
@@ -176,6 +187,8 @@ def open_store(
     max_segments: int | None = None,
 ) -> Store:
     """Tokenize a corpus, or find it tokenized already.
+
+    With a new store, older ones go: what was not opened for 30 days, and the oldest beyond 20 GB.
 
     Args:
         paths: Plain text or JSONL, gz too.
@@ -196,6 +209,10 @@ def open_store(
     place = (folder or default_folder()) / key
     if not (place / "info.json").is_file():
         _write_store(paths, tokenizer, place, max_segments)
+        _remove_unused(place.parent, new=place)
+    with contextlib.suppress(OSError):
+        # The time of its last use.
+        os.utime(place / "info.json")
     store = _map_store(place)
     # The same content may have had other names then.
     return replace(store, info=replace(store.info, files=[str(path) for path in paths]))
@@ -222,6 +239,31 @@ def _write_store(
         ) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _remove_unused(folder: Path, *, new: Path) -> None:
+    """Remove whole stores that are out of use; what cannot be removed stays."""
+    ages: dict[Path, float] = {}
+    for place in folder.iterdir():
+        with contextlib.suppress(OSError):
+            ages[place] = time.time() - (place / "info.json").stat().st_mtime
+    # Drafts of other processes are theirs.
+    stores = [place for place in ages if place != new and not place.name.startswith(".")]
+    total = _count_bytes(new)
+    for place in sorted(stores, key=ages.__getitem__):
+        total += _count_bytes(place)
+        limit = _UNUSED_SECONDS if total <= _MOST_BYTES else _BUSY_SECONDS
+        if ages[place] > limit:
+            with contextlib.suppress(OSError):
+                # First what makes it whole, so that half a store is never opened.
+                (place / "info.json").unlink()
+                shutil.rmtree(place, ignore_errors=True)
+
+
+def _count_bytes(place: Path) -> int:
+    with contextlib.suppress(OSError):
+        return sum(path.stat().st_size for path in place.iterdir())
+    return 0
 
 
 def _id_type(tokenizer: Tokenizer) -> type[np.unsignedinteger]:

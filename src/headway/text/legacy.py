@@ -1,14 +1,15 @@
-"""Vocabularies from before `tokenizer.json`: vocab.txt, vocab.json with merges.txt, *.model.
+"""Vocabularies of model folders: `tokenizer.json`, and what there was before it.
 
-Each is put together as its authors' code cuts text, so that old checkpoints give the ids that they
-were trained with.
+tokenizer_config.json beside it may say otherwise, and is heard as transformers hears it. The older
+ones (vocab.txt, vocab.json with merges.txt, *.model) are put together as their authors' code cuts
+text, so that old checkpoints give the ids that they were trained with.
 """
 
 from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -37,19 +38,20 @@ def read_tokenizer(
     Raises:
         FileError: if there is none, or it cannot be read.
     """
-    if (folder / "tokenizer.json").is_file():
-        return Tokenizer.from_file(folder / "tokenizer.json", names)
     what, path, make = _find(folder)
     with muted(), one_line(f"the {what} cannot be read", where=str(path)):
         engine = make(path, names, settings)
         _add_listed(engine, _listed_tokens(folder, settings), where=str(folder))
+        _add_more(engine, settings)
         tokenizer = Tokenizer(engine, names)
         tokenizer.try_out()
     return tokenizer
 
 
 def _find(folder: Path) -> tuple[str, Path, Callable[..., Engine]]:
-    """Find the old file, and what reads it."""
+    """Find the file, and what reads it."""
+    if (folder / "tokenizer.json").is_file():
+        return "tokenizer", folder / "tokenizer.json", _whole
     if (folder / "vocab.txt").is_file():
         return "vocabulary", folder / "vocab.txt", _wordpiece
     if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
@@ -80,13 +82,13 @@ def _add_listed(engine: Engine, listed: Mapping[int, Mapping[str, Any]], *, wher
     Raises:
         FileError: if one cannot have its id.
     """
-    flags = ("special", "lstrip", "rstrip", "single_word", "normalized")
+    added = {token.content for token in engine.get_added_tokens_decoder().values()}
     for number in sorted(listed):
         written = listed[number]
-        token = AddedToken(
-            written["content"],
-            **{name: bool(written[name]) for name in flags if name in written},
-        )
+        if len(written) == 1 and written["content"] in added:
+            # A name alone changes nothing of a token that is there.
+            continue
+        token = _added(written)
         (engine.add_special_tokens if written.get("special") else engine.add_tokens)([token])
         if (place := engine.token_to_id(written["content"])) != number:
             raise FileError(
@@ -95,13 +97,43 @@ def _add_listed(engine: Engine, listed: Mapping[int, Mapping[str, Any]], *, wher
             )
 
 
-def _add_specials(
-    engine: Engine, tokens: Sequence[str], settings: Mapping[str, Any] | None = None
-) -> None:
-    written = (settings or {}).get("mask_token")
-    mask = written if isinstance(written, dict) else {}
-    # A mask may stand for a word with the space before it.
-    wide = {mask.get("content")} if mask.get("lstrip") else set()
+def _added(written: Mapping[str, Any], **usual: bool) -> AddedToken:
+    flags = ("special", "lstrip", "rstrip", "single_word", "normalized")
+    given = {name: bool(written[name]) for name in flags if name in written}
+    return AddedToken(written["content"], **usual | given)
+
+
+def _add_more(engine: Engine, settings: Mapping[str, Any]) -> None:
+    """Add special tokens that have no id in the settings: they come last."""
+    for key in ("additional_special_tokens", "extra_special_tokens"):
+        listed = settings.get(key)
+        for token in listed if isinstance(listed, list) else []:
+            written = token if isinstance(token, dict) else {"content": token}
+            added = {token.content for token in engine.get_added_tokens_decoder().values()}
+            if written["content"] not in added:
+                engine.add_special_tokens([_added(written, special=True)])
+
+
+def _whole(path: Path, names: Mapping[str, str], settings: Mapping[str, Any]) -> Engine:
+    """Whatever tokenizer.json says, but for what BERT's settings say otherwise.
+
+    Differs: settings that are not written change nothing; transformers takes BERT's own instead.
+    """
+    engine = Engine.from_file(str(path))
+    old = engine.normalizer
+    heard = settings.get("tokenizer_class") not in ("PreTrainedTokenizerFast", "TokenizersBackend")
+    if heard and isinstance(old, normalizers.BertNormalizer):
+        engine.normalizer = normalizers.BertNormalizer(
+            clean_text=old.clean_text,
+            handle_chinese_chars=settings.get("tokenize_chinese_chars", old.handle_chinese_chars),
+            strip_accents=settings.get("strip_accents", old.strip_accents),
+            lowercase=settings.get("do_lower_case", old.lowercase),
+        )
+    return engine
+
+
+def _add_specials(engine: Engine, tokens: Sequence[str], wide: Set[str] = frozenset()) -> None:
+    """Mark special tokens as such; the wide ones take the space before them."""
     engine.add_special_tokens(
         [
             AddedToken(token, special=True, lstrip=token in wide)
@@ -134,14 +166,22 @@ def _wordpiece(path: Path, names: Mapping[str, str], settings: Mapping[str, Any]
 
 
 def _byte_bpe(folder: Path, names: Mapping[str, str], settings: Mapping[str, Any]) -> Engine:
-    """GPT-2's and RoBERTa's: bytes as characters, merged in the order learned."""
+    """GPT-2's and RoBERTa's: bytes as characters, merged in the order learned.
+
+    Differs: <mask> stands for a word with the space before it, as RoBERTa was trained, unless
+        the settings say otherwise; transformers 5 takes it so only where they say so.
+    """
     files = (str(folder / "vocab.json"), str(folder / "merges.txt"))
     engine = Engine(models.BPE(*models.BPE.read_file(*files)))
     prefix = settings.get("add_prefix_space", False)
     engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
     engine.decoder = decoders.ByteLevel()
     specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "<|endoftext|>"]
-    _add_specials(engine, [*names.values(), *specials], settings)
+    written = settings.get("mask_token")
+    mask = {"content": names.get("mask", "<mask>"), "lstrip": True}
+    mask |= written if isinstance(written, dict) else {}
+    wide = {mask["content"]} if mask["lstrip"] else set()
+    _add_specials(engine, [*names.values(), *specials], wide)
     start, end = engine.token_to_id("<s>"), engine.token_to_id("</s>")
     if start is not None and end is not None:
         engine.post_processor = processors.RobertaProcessing(
@@ -161,7 +201,12 @@ def _unigram(path: Path, names: Mapping[str, str], settings: Mapping[str, Any]) 
         )
     if model.unknown is None:
         raise FileError("the SentencePiece model has no unknown piece", where=str(path))
-    engine = Engine(models.Unigram(model.pieces, model.unknown, byte_fallback=False))
+    # The authors cut "9," again where a text gives it: digits and a comma are pieces apart.
+    pieces = [
+        (piece, score - 100 if piece[-1:] == "," and piece[-2:-1].isdigit() else score)
+        for piece, score in model.pieces
+    ]
+    engine = Engine(models.Unigram(pieces, model.unknown, byte_fallback=False))
     steps: list[Any] = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
     if not settings.get("keep_accents", False):
         steps += [normalizers.NFKD(), normalizers.StripAccents()]

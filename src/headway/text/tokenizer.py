@@ -7,6 +7,7 @@ the library's failures into one line. `train.py` beside it learns vocabularies.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +22,9 @@ from tokenizers import Tokenizer as Engine
 
 from headway.errors import ConfigError, FileError, HeadwayError
 from headway.text.specials import ROLES
+
+# After these no space stands before a word; the last is the space of byte-level pieces.
+_OPENING = ("(", "[", "{", "<", "-", "/", " ", "\u0120")
 
 
 @dataclass(frozen=True)
@@ -190,12 +194,16 @@ class Tokenizer:
         """Say of every id whether its piece goes on with a word, (V) bool; added tokens do not."""
         pieces = [self.token_of(number) for number in range(self.largest_id + 1)]
         if self.marks_spaces:
-            mark = "\u2581" if any(piece.startswith("\u2581") for piece in pieces) else "\u0120"
+            mark = "\u2581" if self._has_metaspace else "\u0120"
             goes_on = np.array([bool(piece) and not piece.startswith(mark) for piece in pieces])
         else:
             goes_on = np.array([piece.startswith("##") for piece in pieces])
         goes_on[list(self._engine.get_added_tokens_decoder())] = False
         return goes_on
+
+    @cached_property
+    def _has_metaspace(self) -> bool:
+        return any(piece.startswith("\u2581") for piece in self._engine.get_vocab())
 
     @property
     def kind(self) -> str:
@@ -225,7 +233,31 @@ class Tokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """Write ids as text, leaving special tokens out."""
         with one_line("the tokenizer cannot decode this"):
-            return self._engine.decode(list(ids), skip_special_tokens=True)
+            if self._wide_words.isdisjoint(ids) or self._engine.decoder is None:
+                return self._engine.decode(list(ids), skip_special_tokens=True)
+            return self._engine.decoder.decode(self._with_spaces(ids))
+
+    @cached_property
+    def _wide_words(self) -> set[int]:
+        """Collect the ids of added words that stand for a word with the space before it."""
+        added = self._engine.get_added_tokens_decoder()
+        return {number for number, token in added.items() if token.lstrip and not token.special}
+
+    def _with_spaces(self, ids: Sequence[int]) -> list[str]:
+        """Write ids as pieces, and before added words the space that they took.
+
+        Whether there was one is not in the ids: a text that opens a bracket had none.
+        """
+        mark = "\u2581" if self._has_metaspace else " "
+        pieces: list[str] = []
+        for number in ids:
+            piece = self.token_of(number)
+            if number in self._wide_words:
+                begins = pieces and not pieces[-1].endswith((mark, *_OPENING))
+                piece = mark + piece if begins else piece
+            if not (number < len(self.is_special) and self.is_special[number]):
+                pieces.append(piece)
+        return pieces
 
     def write_piece(self, token_id: int) -> str:
         """Write one token as it stands in a text: " cat" after a space, "##s" where it goes on.
@@ -236,6 +268,8 @@ class Tokenizer:
         written = self.decode([token_id]).strip()
         if token_id < len(self.is_special) and self.is_special[token_id]:
             return piece
+        if token_id in self._wide_words:
+            return f" {piece}"
         if not self.marks_spaces or not written or "\ufffd" in written:
             return piece
         begins = not self.continues_word[token_id]
@@ -244,7 +278,11 @@ class Tokenizer:
     def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
         """Write many rows of ids as text, in parallel."""
         with one_line("the tokenizer cannot decode this"):
-            return self._engine.decode_batch([list(row) for row in rows], skip_special_tokens=True)
+            if self._wide_words.isdisjoint(itertools.chain.from_iterable(rows)):
+                return self._engine.decode_batch(
+                    [list(row) for row in rows], skip_special_tokens=True
+                )
+        return [self.decode(row) for row in rows]
 
     def normalize(self, text: str) -> str:
         """Write a text as this tokenizer sees it, such as in lower case."""
@@ -257,7 +295,7 @@ class Tokenizer:
         self._engine.add_tokens(
             [AddedToken(word, single_word=True, lstrip=self.marks_spaces) for word in words]
         )
-        for cached in ("continues_word", "is_special"):
+        for cached in ("continues_word", "is_special", "special_ids", "_wide_words"):
             self.__dict__.pop(cached, None)
 
     def words_beyond(self, other: Tokenizer) -> list[str]:

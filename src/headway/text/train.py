@@ -1,10 +1,16 @@
-"""Learn a vocabulary: six kinds of tokenizers, put together from the `tokenizers` library."""
+"""Learn a vocabulary: six kinds of tokenizers, put together from the `tokenizers` library.
+
+The same texts make the same vocabulary, whatever the kind but "unigram": the library adds up its
+probabilities in the order of a hash that is drawn anew in each process and each training, and rare
+pieces come and go. `data/vocabularies.py` therefore keeps what was learned.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 from types import MappingProxyType
+from typing import Any
 
 from tokenizers import (
     AddedToken,
@@ -19,7 +25,7 @@ from tokenizers import (
 from tokenizers import Tokenizer as Engine
 
 from headway.errors import ConfigError, FileError, nearest
-from headway.text.specials import SPECIALS, Specials
+from headway.text.specials import ROLES, SPECIALS, Specials
 from headway.text.tokenizer import Tokenizer, keep_apart, one_line
 
 # Learning merges takes time by the square of a word's length: a word of a million characters, as
@@ -41,7 +47,9 @@ def _character(vocab_size: int, unknown: str) -> tuple[Engine, trainers.Trainer]
 
 
 def _metaspace(*splits: pre_tokenizers.PreTokenizer) -> pre_tokenizers.PreTokenizer:
-    return pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), *splits])
+    # Only a whole text begins a word without a space: what follows a mask may be a comma.
+    spaces = pre_tokenizers.Metaspace(prepend_scheme="first")
+    return pre_tokenizers.Sequence([spaces, *splits])
 
 
 def _word(vocab_size: int, unknown: str) -> tuple[Engine, trainers.Trainer]:
@@ -89,6 +97,36 @@ def _unigram(vocab_size: int, unknown: str) -> tuple[Engine, trainers.Trainer]:
     )
 
 
+def _learn(engine: Engine, trainer: Any, texts: Iterable[str], special: list[AddedToken]) -> None:
+    trainer.special_tokens = special
+    with one_line("the vocabulary cannot be learned"):
+        engine.train_from_iterator(map(_break_words, texts), trainer)
+
+
+def _learn_wordpiece(
+    engine: Engine, trainer: Any, texts: Iterable[str], special: list[AddedToken]
+) -> None:
+    """Learn WordPiece in two passes, so that the same texts make the same vocabulary.
+
+    The library numbers the letters inside of words, "##x", in the order of a hash, and of two
+    equally frequent pairs it merges the one with the lower numbers. Here a first pass finds the
+    letters, and the second is told their order; what it learns is otherwise the same.
+    """
+    if iter(texts) is texts:
+        texts = list(texts)
+    vocab_size, unknown = trainer.vocab_size, engine.model.unk_token  # pyright: ignore
+    scratch = Engine(models.WordPiece(unk_token=unknown))
+    scratch.normalizer, scratch.pre_tokenizer = engine.normalizer, engine.pre_tokenizer
+    trainer.vocab_size = 0
+    _learn(scratch, trainer, texts, special)
+    known = {token.content for token in special}
+    letters = sorted(scratch.get_vocab().keys() - known, key=lambda piece: (len(piece), piece))
+    trainer.vocab_size = vocab_size
+    _learn(scratch, trainer, texts, [*special, *map(AddedToken, letters)])
+    # Not scratch itself, which takes the letters for special tokens.
+    engine.model = models.WordPiece(scratch.get_vocab(), unk_token=unknown)
+
+
 def _break_words(text: str) -> str:
     return text if len(text) <= _LONGEST_WORD else _LONG_WORD.sub(r"\g<0> ", text)
 
@@ -123,7 +161,7 @@ def train_tokenizer(
 
     Args:
         kind: A key of KINDS.
-        texts: Lines to learn from.
+        texts: Lines to learn from; WordPiece goes over them twice.
         vocab_size: Entries at most, special tokens included.
         lowercase: Fold case before anything else.
         specials: Special tokens, and where they stand.
@@ -147,15 +185,13 @@ def train_tokenizer(
         engine.pre_tokenizer = pre_tokenizers.Sequence(
             [engine.pre_tokenizer, *keep_apart(specials.tokens)]
         )
-    trainer.special_tokens = [  # pyright: ignore[reportAttributeAccessIssue]
-        _special(token) for token in specials.first
-    ]
+    first = [_special(token, kind) for token in specials.first]
     try:
-        with one_line("the vocabulary cannot be learned"):
-            engine.train_from_iterator(map(_break_words, texts), trainer)
+        (_learn_wordpiece if kind == "wordpiece" else _learn)(engine, trainer, texts, first)
     except FileError as error:
         raise ConfigError(error.message, hint="raise text.vocab-size") from error
-    engine.add_special_tokens([_special(token) for token in specials.last])
+    last = [_special(token, kind) for token in specials.last]
+    engine.add_special_tokens([*first, *last])
     around = set(re.findall(r"[\[<][^\s:]+", f"{specials.single} {specials.pair}"))
     engine.post_processor = processors.TemplateProcessing(
         single=specials.single,
@@ -172,6 +208,7 @@ def train_tokenizer(
     return tokenizer
 
 
-def _special(token: str) -> AddedToken:
-    # A mask stands for a word with the space before it.
-    return AddedToken(token, special=True, lstrip=token == "<mask>")
+def _special(token: str, kind: str) -> AddedToken:
+    # A mask stands for a word with the space before it, where that belongs to the word's pieces.
+    takes_space = token in ROLES["mask"] and kind not in ("character", "wordpiece")
+    return AddedToken(token, special=True, lstrip=takes_space)

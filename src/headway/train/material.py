@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -151,6 +151,18 @@ def balance_classes(encoded: Encoded) -> Encoded:
     return dataclasses.replace(encoded, examples=examples)
 
 
+@dataclass(frozen=True)
+class _CorpusTexts:
+    """The lines of a corpus, read from its files whenever they are gone over."""
+
+    paths: tuple[str, ...]
+    longest: int | None
+
+    def __iter__(self) -> Iterator[str]:
+        segments = itertools.islice(read_corpus(self.paths), self.longest)
+        return (segment.text for segment in segments)
+
+
 class _Corpus:
     """Running text, tokenized into a store."""
 
@@ -165,10 +177,7 @@ class _Corpus:
             next(iter(read_corpus([path])), None)
 
     def texts(self) -> Iterable[str]:
-        segments = read_corpus(self.recipe.data.train)
-        if self.recipe.data.max_rows is not None:
-            segments = itertools.islice(segments, self.recipe.data.max_rows)
-        return (segment.text for segment in segments)
+        return _CorpusTexts(self.recipe.data.train, self.recipe.data.max_rows)
 
     def encode(self, model: Model) -> Examples:
         data, seed = self.recipe.data, self.recipe.training.seed

@@ -13,6 +13,7 @@ import torch
 
 from headway import registry
 from headway.data.lines import STDIN, fingerprint
+from headway.data.vocabularies import find_vocabulary
 from headway.errors import ConfigError, FileError, nearest
 from headway.files.folder import check_sizes, list_files, make_body
 from headway.layers.dropout import Dropout
@@ -233,14 +234,7 @@ def _make_model(
     if tokenizer_file is not None:
         tokenizer = Tokenizer.from_file(tokenizer_file)
     else:
-        module = registry.load_module("models", section.architecture)
-        tokenizer = train_tokenizer(
-            recipe.text.tokenizer,
-            material.texts(),
-            vocab_size=recipe.text.vocab_size,
-            lowercase=recipe.text.lowercase,
-            specials=SPECIALS[module.SPECIALS],
-        )
+        tokenizer = _find_tokenizer(recipe, task, material)
     config = model_config(
         recipe,
         vocab_size=tokenizer.vocab_size,
@@ -261,6 +255,27 @@ def _make_model(
         head=task.make_head(body, material.labels),
         labels=material.labels,
         notes=_vocabulary_notes(recipe, tokenizer),
+    )
+
+
+def _find_tokenizer(recipe: Recipe, task: Task, material: Material) -> Tokenizer:
+    """Learn a vocabulary from the training data, or take the one that was learned from them."""
+    text, data = recipe.text, recipe.data
+    specials = SPECIALS[registry.load_module("models", recipe.model.architecture).SPECIALS]
+    # All tasks read the lines of a corpus alike; what they take from records is their own.
+    reading: Any = "corpus"
+    if not task.reads_corpus:
+        reading = [recipe.task.name, repr(task), data.columns, data.skip_bad]
+    return find_vocabulary(
+        data.train,
+        [dataclasses.asdict(text), dataclasses.asdict(specials), data.max_rows, reading],
+        lambda: train_tokenizer(
+            text.tokenizer,
+            material.texts(),
+            vocab_size=text.vocab_size,
+            lowercase=text.lowercase,
+            specials=specials,
+        ),
     )
 
 

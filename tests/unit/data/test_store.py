@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -211,7 +214,8 @@ def snapshot(folder: Path) -> dict[str, tuple[int, int, bytes]]:
     return {
         str(path.relative_to(folder)): (
             path.stat().st_ino,
-            path.stat().st_mtime_ns,
+            # The time of info.json tells when a store was used last.
+            0 if path.name == "info.json" else path.stat().st_mtime_ns,
             path.read_bytes(),
         )
         for path in folder.rglob("*")
@@ -229,6 +233,55 @@ def test_a_second_opening_reads_the_same_files(write, tokenizer, tmp_path, monke
     assert len(before) == 4
     assert parts_of(again) == parts_of(first) == [[[1, 2]], [[3, 0]]]
     assert again.info == first.info
+
+
+DAY = 86_400
+
+
+@pytest.fixture
+def aged(opened, tmp_path):
+    """Make a store that was used so many days ago; its text is its name."""
+
+    def make(name: str, days: float) -> Path:
+        before = set((tmp_path / "stores").glob("*"))
+        opened("a.txt", name)
+        (place,) = set((tmp_path / "stores").glob("*")) - before
+        then = time.time() - days * DAY
+        os.utime(place / "info.json", (then, then))
+        return place
+
+    return make
+
+
+def test_stores_that_were_not_used_for_a_month_go_when_a_new_one_comes(aged, opened, tmp_path):
+    young, old = aged("two", 29), aged("one", 31)
+    draft = tmp_path / "stores" / ".other.1.part"
+    shutil.copytree(old, draft)
+    opened("b.txt", "two\n")
+    assert not old.exists()
+    opened("b.txt", "three\n")
+    assert young.is_dir()
+    assert draft.is_dir()
+    assert len(list((tmp_path / "stores").iterdir())) == 4
+
+
+def test_a_store_that_is_opened_counts_as_used(aged, opened):
+    old = aged("one", 31)
+    opened("a.txt", "one")
+    opened("b.txt", "two")
+    assert old.is_dir()
+
+
+def test_beyond_a_total_the_oldest_stores_go(aged, opened, monkeypatch):
+    first, second, third = aged("one", 3), aged("two", 9), aged("three", 2)
+    busy, size = aged("four", 0.5), sum(path.stat().st_size for path in first.iterdir())
+    monkeypatch.setattr(stores, "_MOST_BYTES", 3.5 * size)
+    opened("b.txt", "five")
+    assert [place.exists() for place in (first, second, third, busy)] == [False, False, True, True]
+    monkeypatch.setattr(stores, "_MOST_BYTES", 0)
+    opened("b.txt", "one two")
+    assert [place.exists() for place in (third, busy)] == [False, True]
+    assert parts_of(opened("a.txt", "one")) == [[[1]]]
 
 
 def test_a_store_is_found_by_content_not_by_name(write, tokenizer, tmp_path):

@@ -17,6 +17,7 @@ from headway.layers.losses import IGNORE
 from headway.layers.side import Side
 from headway.tasks._model import Model
 from headway.tasks._task import Draw, Setting
+from headway.tasks._vocabulary import add_words
 from headway.tasks.masked_lm import MaskedLm
 
 ROWS = [{"text": "\n".join([first, second])} for first in TEXTS for second in TEXTS]
@@ -437,6 +438,17 @@ def test_the_space_before_a_mask_of_roberta_stays():
     assert answer["prediction"] == f"the{answer['masks'][0][0]['token']} sat"
     tokens = [row["token"] for row in answer["masks"][0]]
     assert len(tokens) == len(set(tokens))
+
+
+def test_an_added_word_fills_a_mask_with_the_space_before_it():
+    model = make_encoder("roberta")
+    add_words(model, ["Covid"])
+    with torch.no_grad():
+        model.body.masked_lm.output.bias[model.tokenizer.id_of("Covid")] = 100
+    texts = ["the <mask> sat", "<mask> sat", "(<mask>)"]
+    answers = model.predict([{"text": text} for text in texts])
+    found = [answer["prediction"] for answer in answers]
+    assert found == ["the Covid sat", "Covid sat", "(Covid)"]
 
 
 @pytest.mark.parametrize(

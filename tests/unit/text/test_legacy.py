@@ -172,8 +172,10 @@ def test_special_tokens_typed_by_a_user_of_bert_stay_text(text, bert_dir):
 
 @pytest.mark.parametrize("prefix", [False, True])
 def test_merges_give_the_ids_of_transformers(prefix, roberta_dir):
+    # Differs: without settings transformers 5 takes no space with <mask>, though RoBERTa did.
+    mask = transformers_class("AddedToken")("<mask>", lstrip=True, special=True)
     theirs = transformers_class("RobertaTokenizer").from_pretrained(
-        roberta_dir, add_prefix_space=prefix
+        roberta_dir, add_prefix_space=prefix, mask_token=mask
     )
     ours = read(roberta_dir, add_prefix_space=prefix)
     expected = [theirs(text)["input_ids"] for text in HOSTILE]
@@ -212,6 +214,24 @@ def test_a_mask_takes_the_space_before_it_where_the_folder_says_so(wide, count, 
     item = tokenizer.encode("a <mask>b", special=True)
     assert len(item.ids) == 2 + count
     assert item.ids.count(tokenizer.mask_id) == 1
+
+
+@pytest.mark.parametrize("settings", [{}, {"mask_token": "<mask>"}])
+def test_the_mask_of_roberta_takes_the_space_before_it_by_itself(settings, roberta_dir):
+    tokenizer = read(roberta_dir, **settings)
+    found = tokenizer.encode("The cat <mask> on", special=True).ids
+    assert found == [
+        *tokenizer.encode("The cat").ids[:-1],
+        tokenizer.mask_id,
+        *tokenizer.encode(" on").ids[1:],
+    ]
+
+
+def test_what_a_folder_lists_of_the_mask_goes_before_what_is_usual(roberta_dir):
+    number = read(roberta_dir).mask_id
+    listed = {str(number): {"content": "<mask>", "lstrip": False, "special": True}}
+    tokenizer = read(roberta_dir, added_tokens_decoder=listed)
+    assert len(tokenizer.encode("a <mask>b", special=True).ids) == 6
 
 
 @pytest.mark.parametrize("text", ["<s> cat", "<mask>", "a </s> b", "<pad><unk>"])
@@ -321,6 +341,33 @@ def test_the_most_probable_pieces_win_not_the_longest(tmp_path):
     assert read(tmp_path).encode_ids(["ab"], bare=True) == [[6, 7]]
 
 
+NUMBERS = [
+    *PIECES[:5],
+    *((piece, -2.0, NORMAL) for piece in ("9,", "\u25819,", "\u0663,")),
+    *((piece, -8.0, NORMAL) for piece in ("9", "\u25819", "\u0663", ",", "\u2581", "a,", "a", "5")),
+]
+
+
+def test_a_digit_and_a_comma_are_never_one_piece_of_albert(tmp_path):
+    (tmp_path / "spiece.model").write_bytes(written(NUMBERS))
+    found = [item.tokens[1:-1] for item in read(tmp_path).encode_batch(["9,5", "59,", "5\u0663,"])]
+    assert found[0] == ["\u25819", ",", "5"]
+    assert found[1] == ["\u2581", "5", "9", ","]
+    assert found[2] == ["\u2581", "5", "\u0663", ","]
+    assert read(tmp_path).encode("a,").tokens[1:-1] == ["\u2581", "a,"]
+
+
+def test_pieces_of_albert_have_the_scores_of_transformers(tmp_path):
+    converter = pytest.importorskip("transformers.convert_slow_tokenizer").AlbertConverter
+    (tmp_path / "spiece.model").write_bytes(written(NUMBERS))
+    proto = pytest.importorskip("sentencepiece.sentencepiece_model_pb2").ModelProto()
+    proto.ParseFromString((tmp_path / "spiece.model").read_bytes())
+    expected = converter.vocab(None, proto)
+    found = json.loads(read(tmp_path).to_json())["model"]["vocab"]
+    assert [tuple(item) for item in found] == expected
+    assert sum(score < -100 for _, score in expected) == 3
+
+
 @pytest.mark.parametrize("name", ["spiece.model", "tokenizer.model"])
 def test_a_sentencepiece_model_is_found_under_its_names(name, tmp_path):
     (tmp_path / name).write_bytes(written(PIECES))
@@ -366,6 +413,16 @@ def test_tokenizer_json_goes_before_everything_older(tmp_path):
     (tmp_path / "vocab.txt").write_text("nothing of use")
     (tmp_path / "spiece.model").write_bytes(b"nothing of use")
     assert read(tmp_path).encode_ids(["cat"]) == newer.encode_ids(["cat"])
+
+
+def test_a_token_that_tokenizer_json_cannot_give_its_id_is_refused(tmp_path):
+    newer = train_tokenizer("word", ["cat"], vocab_size=20, specials=SPECIALS["bert"])
+    (tmp_path / "tokenizer.json").write_text(newer.to_json())
+    assert_refused(
+        tmp_path,
+        r"'\[ENT\]' is to be token 40, but comes out as 6",
+        added_tokens_decoder={"40": {"content": "[ENT]", "special": True}},
+    )
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "albert"])

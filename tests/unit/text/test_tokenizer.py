@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway.errors import ConfigError, FileError
+from headway.text.specials import SPECIALS
 from headway.text.tokenizer import Tokenizer
 from headway.text.train import KINDS, train_tokenizer
 
@@ -109,3 +110,24 @@ def test_a_damaged_tokenizer_is_one_line(text):
 def test_lowercase_folds_case():
     tokenizer = train_tokenizer("word", TEXTS, vocab_size=200, lowercase=True)
     assert tokenizer.encode("A DOG").ids == tokenizer.encode("a dog").ids
+
+
+WITH_WORDS = ["the Covid sat", "Covid sat", "sat Covid", "sat, Covid Covid.", "the (Covid) sat"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_added_words_keep_the_space_before_them(kind):
+    texts = ["the cat sat, on (it)."] * 5
+    tokenizer = train_tokenizer(kind, texts, vocab_size=400, specials=SPECIALS["roberta"])
+    before = tokenizer.decode(tokenizer.encode("the sat").ids)
+    tokenizer.add_words(["Covid"])
+    number = tokenizer.id_of("Covid")
+    rows = tokenizer.encode_ids(WITH_WORDS)
+    assert all(number in row for row in rows)
+    if kind == "wordpiece":
+        assert tokenizer.write_piece(number) == "Covid"
+        assert tokenizer.decode(rows[0]) == "the Covid sat"
+    else:
+        assert tokenizer.write_piece(number) == " Covid"
+        assert tokenizer.decode_batch(rows) == WITH_WORDS
+    assert tokenizer.decode(tokenizer.encode("the sat").ids) == before
