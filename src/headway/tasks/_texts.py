@@ -26,6 +26,8 @@ from headway.text.tokenizer import Tokenizer
 # Cells and rows of a batch without gradients.
 _BATCH_TOKENS = 8192
 _BATCH_ROWS = 256
+# Windows of one text: they are read in one pass, so that they bound its memory.
+_MOST_WINDOWS = 32
 
 _Head = TypeVar("_Head", bound=LinearHead)
 KEEPS = ("head", "head-tail", "windows")
@@ -73,7 +75,7 @@ def encode_texts(
         max_tokens: Length of an example, special tokens included.
         keep: What stays of a text that is too long: "head"; "head-tail": its first quarter and the
             rest from its end; or all of it as "windows", parts of the example (Sun et al. 2019,
-            arXiv 1905.05583, section 5.3). Of pairs, both are cut at their ends.
+            arXiv 1905.05583, section 5.3). Of pairs both are cut, with "windows" at their ends.
     """
     tokenizer = setting.tokenizer
     longest = min(max_tokens, setting.max_tokens)
@@ -87,6 +89,8 @@ def encode_texts(
         full[index] = len(first) + 2
         if second is None and keep == "windows" and len(first) > longest - 2:
             examples.append(_windows(index, first, longest - 2, tokenizer))
+            # Each window has two tokens of its own.
+            full[index] = len(first) + 2 * -(-len(first) // (longest - 2))
             continue
         if second is None:
             kept = _shorten(first, longest - 2, keep)
@@ -97,7 +101,6 @@ def encode_texts(
         one, two = share_room(len(first), len(second), longest - specials)
         kept = _shorten(first, one, keep), _shorten(second, two, keep)
         examples.append(pair_example(index, *kept, tokenizer))
-    # Windows leave nothing out.
     limit = max([longest, *(len(example.input_ids) for example in examples if example.parts)])
     return describe_examples("text", examples, tokenizer, limit=limit, full=full)
 
@@ -144,12 +147,20 @@ def pair_example(index: int, first: list[int], second: list[int], tokenizer: Tok
 
 
 def _windows(index: int, ids: list[int], room: int, tokenizer: Tokenizer) -> Example:
-    """Cut a text into as few windows as hold it, of equal length as far as that goes."""
+    """Cut a text into as few windows as hold it, of equal length as far as that goes.
+
+    A text of more than 32 windows is read at as many places.
+    """
     count = -(-len(ids) // room)
     ends = [round(len(ids) * number / count) for number in range(count + 1)]
+    places = list(pairwise(ends))
+    if count > _MOST_WINDOWS:
+        # From all over the text; what lies between them counts as cut.
+        step = (count - 1) / (_MOST_WINDOWS - 1)
+        places = [places[round(number * step)] for number in range(_MOST_WINDOWS)]
     parts = tuple(
         Example(index, [tokenizer.start_id, *ids[start:end], tokenizer.end_id])
-        for start, end in pairwise(ends)
+        for start, end in places
     )
     return Example(index, [token for part in parts for token in part.input_ids], parts=parts)
 

@@ -238,3 +238,15 @@ def test_features_kept_of_frozen_layers_train_the_same(tmp_path):
     kept = losses(tmp_path, freeze=frozen, cache_megabytes=100)
     again = losses(tmp_path, freeze=frozen, cache_megabytes=0)
     assert kept == pytest.approx(again, abs=2e-5)
+
+
+def test_a_text_of_very_many_windows_is_read_at_as_many_places_and_said_to_be_cut():
+    model = make("bert", Classification(keep="windows", max_tokens=12))
+    texts = [{"text": "cat dog " * (5 * count)} for count in (32, 33, 400)]
+    encoded = model.task.encode(texts, model.setting)
+    assert [len(example.parts) for example in encoded.examples] == [32, 32, 32]
+    assert ["cut" in answer for answer in model.predict(texts)] == [False, True, True]
+    whole = model.tokenizer.encode_ids([texts[2]["text"]], bare=True)[0]
+    # The first and the last words are among what is read.
+    assert encoded.examples[2].parts[0].input_ids[1:-1] == whole[:10]
+    assert encoded.examples[2].parts[-1].input_ids[1:-1] == whole[-10:]
