@@ -211,3 +211,23 @@ def test_differences_are_marked(prediction, reference, marked):
 )
 def test_durations(seconds, written):
     assert duration(seconds) == written
+
+
+def test_the_worst_rows_are_shown_for_tasks_without_classes():
+    from types import SimpleNamespace
+
+    from headway.explain.worst import draw_worst_rows
+    from headway.tasks.tagging import Tagging
+
+    rows = [
+        {"words": ["a", "b"], "tags": ["O", "O"]},
+        {"words": ["Ada", "Byron", "slept"], "tags": ["B-PER", "I-PER", "O"]},
+    ]
+    said = [{"prediction": ["O", "O"]}, {"prediction": ["B-PER", "O", "O"]}]
+    model = SimpleNamespace(task=Tagging(), labels=("O", "B-PER", "I-PER"))
+    view = SimpleNamespace(model=model, answers=list(zip(rows, said, strict=True)))
+    html = draw_worst_rows(view)
+    assert "PER: Ada Byron" in html
+    assert "PER: Ada<" in html
+    # What is right is none of the worst, though no span of it counts.
+    assert "a b" not in html
