@@ -4,19 +4,30 @@ headway embed run/model texts.txt --out vectors.npy
 headway embed run/model texts.txt --layers concat-last-4 --pool cls
 headway embed run/model texts.txt --pool tokens
 
-A line of plain text, or the column "text" of a JSONL, TSV or CSV, is a text.
+A line of plain text, or the column "text" of a JSONL, TSV or CSV, is a text. Vectors are written as
+they come, so that a file of any length needs little memory; a NumPy file takes its name when it is
+whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import tyro
 
 from headway.errors import FileError
+
+if TYPE_CHECKING:
+    from headway.tasks._embedding import Embedded
+
+# Texts between two times of writing: enough to lay texts of like length together.
+_ROWS_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
@@ -35,59 +46,132 @@ class Options:
     """Give every vector the length 1."""
     columns: tuple[str, ...] = ()
     """Names for a file without a header, or ours=theirs to rename columns."""
+    skip_bad: bool = False
+    """Write {"error": ...} for rows that cannot be used instead of stopping; with --out leave them
+    out."""
     precision: str = "fp32"
     """fp32, bf16, or auto: bf16 where the hardware multiplies it."""
     out: Path | None = None
     """Write a NumPy file, rows x width, in place of JSONL. With --pool tokens a row is a word, and
-    FILE.words.tsv says which: the text's number, counted from 0, and the word."""
+    FILE.words.tsv says which: the number of the text's row, counted from 0, and the word."""
 
 
 def run(options: Options) -> int:
-    """Embed and print, or write."""
-    if options.out is not None and not options.out.absolute().parent.is_dir():
-        raise FileError(f"there is no folder {options.out.parent} for --out")
-    import torch.nn.functional as F
-
+    """Embed and print, or write, part by part."""
+    if options.out is not None:
+        _check_place(options.out)
     from headway.cli import _records
-    from headway.files.manifest import write_text
     from headway.tasks._embedding import embed
 
     model = _records.open_model(options.model, precision=options.precision)
     records = _records.read(
-        [options.file], columns=("text",), names=options.columns, skip_bad=False, keep_blank=True
+        [options.file],
+        columns=("text",),
+        names=options.columns,
+        skip_bad=options.skip_bad,
+        keep_blank=True,
     )
-    texts = [row["text"] for row in records.rows]
-    with _records.progress_bar("embed", len(texts)) as progress:
-        found = embed(model, texts, layers=options.layers, pool=options.pool, progress=progress)
-    _records.warn_of_cuts([{"cut": ["source"]} for item in found if item.is_cut], len(found))
-    vectors = [item.vectors for item in found]
-    if options.normalize:
-        vectors = [F.normalize(item, dim=-1) for item in vectors]
-    if options.out is not None:
-        _save(options.out, vectors)
-        if options.pool == "tokens":
-            lines = [
-                f"{place}\t{word}\n" for place, item in enumerate(found) for word in item.words
-            ]
-            write_text(options.out.with_name(f"{options.out.name}.words.tsv"), "".join(lines))
-        return 0
-    for text, item, rows in zip(texts, found, vectors, strict=True):
-        values = [[round(value, 7) for value in row] for row in rows.tolist()]
-        if options.pool == "tokens":
-            _records.write_json({"text": text, "words": item.words, "vectors": values})
-        else:
-            _records.write_json({"text": text, "vector": values[0]})
+    rows, problems = iter(records.rows), {row.index: row for row in records.bad}
+    total, num_cut = len(records) + len(problems), 0
+    by_word = options.pool == "tokens"
+    with _open_array(options.out, by_word=by_word) as array:
+        for start in range(0, total, _ROWS_AT_ONCE):
+            part = range(start, min(start + _ROWS_AT_ONCE, total))
+            numbers = [index for index in part if index not in problems]
+            texts = [next(rows)["text"] for _ in numbers]
+            with _records.progress_bar("embed", total, done=start) as progress:
+                found = embed(
+                    model, texts, layers=options.layers, pool=options.pool, progress=progress
+                )
+            num_cut += sum(item.is_cut for item in found)
+            if options.normalize:
+                found = _normalize(found)
+            if array is not None:
+                array.add(found, numbers=numbers)
+                continue
+            answers = map(partial(_answer, by_word=by_word), texts, found)
+            for index in part:
+                bad = problems.get(index)
+                _records.write_json(_records.describe(bad) if bad else next(answers))
+            sys.stdout.flush()
+    _records.warn_of_cuts([{"cut": ["source"]}] * num_cut, len(records))
+    if records.bad:
+        sys.stderr.write(f"headway: {len(records.bad)} rows could not be used\n")
     return 0
 
 
-def _save(path: Path, vectors: Sequence) -> None:
-    import io
+def _check_place(path: Path) -> None:
+    """Refuse a place for vectors before they are computed."""
+    if not path.absolute().parent.is_dir():
+        raise FileError(f"there is no folder {path.parent} for --out")
+    if path.is_dir():
+        raise FileError(f"{path} cannot be written: it is a folder", hint="give --out a file name")
 
-    import numpy as np
-    import torch
 
-    from headway.files.manifest import write_bytes
+def _normalize(found: Sequence[Embedded]) -> list[Embedded]:
+    import torch.nn.functional as F
 
-    stream = io.BytesIO()
-    np.save(stream, torch.cat(list(vectors)).numpy(), allow_pickle=False)
-    write_bytes(path, stream.getvalue())
+    return [replace(item, vectors=F.normalize(item.vectors, dim=-1)) for item in found]
+
+
+def _answer(text: str, item: Embedded, *, by_word: bool) -> dict[str, object]:
+    """Give what is printed of a text."""
+    values = [[round(value, 7) for value in row] for row in item.vectors.tolist()]
+    if by_word:
+        return {"text": text, "words": item.words, "vectors": values}
+    return {"text": text, "vector": values[0]}
+
+
+class _Array:
+    """A NumPy file, rows x width, to which rows are added; beside it the words they stand for.
+
+    Args:
+        rows: The file.
+        words: Takes a line for each row; None where a row is a whole text.
+    """
+
+    def __init__(self, rows: BinaryIO, words: BinaryIO | None) -> None:
+        self.rows, self.words = rows, words
+        self.count, self.width = 0, 0
+
+    def add(self, found: Sequence[Embedded], *, numbers: Sequence[int]) -> None:
+        """Add the vectors of texts, whose numbers the words are given."""
+        import torch
+
+        if not found:
+            return
+        vectors = torch.cat([item.vectors for item in found]).numpy()
+        if not self.rows.tell():
+            self.width = vectors.shape[1]
+            self.write_header()
+        self.rows.write(vectors.tobytes())
+        self.count += len(vectors)
+        if self.words is not None:
+            for number, item in zip(numbers, found, strict=True):
+                self.words.writelines(f"{number}\t{word}\n".encode() for word in item.words)
+
+    def write_header(self) -> None:
+        """Say at the front how many rows there are; NumPy leaves room for a larger number."""
+        import numpy as np
+
+        self.rows.seek(0)
+        kind = np.lib.format.dtype_to_descr(np.dtype(np.float32))
+        header = {"descr": kind, "fortran_order": False, "shape": (self.count, self.width)}
+        np.lib.format.write_array_header_1_0(self.rows, header)
+
+
+@contextlib.contextmanager
+def _open_array(path: Path | None, *, by_word: bool) -> Iterator[_Array | None]:
+    """Open a NumPy file, and one of words beside it; None where there is no path."""
+    if path is None:
+        yield None
+        return
+    from headway.files.manifest import replacing
+
+    with contextlib.ExitStack() as files:
+        words = None
+        if by_word:
+            words = files.enter_context(replacing(path.with_name(f"{path.name}.words.tsv")))
+        array = _Array(files.enter_context(replacing(path)), words)
+        yield array
+        array.write_header()

@@ -19,8 +19,8 @@ class Masking:
         ratio: Share of tokens that are chosen.
         mask_id: Id of the mask.
         is_special: (V) bool. Tokens that are never chosen, and never put in another's place.
-        continues: (V) bool. Pieces that go on with a word: words are then chosen whole; None
-            chooses pieces.
+        continues: (V) bool. Pieces that go on with a word: words are then chosen whole, if one
+            is short enough; None chooses pieces.
     """
 
     ratio: float
@@ -79,7 +79,11 @@ def mask_tokens(ids: np.ndarray, masking: Masking, random: np.random.Generator) 
 def _whole_words(
     free: np.ndarray, continues: np.ndarray, wanted: int, random: np.random.Generator
 ) -> np.ndarray:
-    """Choose words in random order as long as all their pieces fit."""
+    """Choose words in random order as long as all their pieces fit.
+
+    Where none does, as in a text without spaces, pieces are chosen: a model that sees nothing of a
+    text learns nothing from it.
+    """
     begins = ~continues[free]
     # After a special token a word begins, whatever its piece looks like.
     begins[0] = True
@@ -95,5 +99,5 @@ def _whole_words(
         if not room:
             break
     if not chosen.any():
-        chosen[random.integers(len(sizes))] = True
+        return random.permutation(free)[:wanted]
     return free[chosen[words]]

@@ -226,11 +226,7 @@ def _write_store(
         draft.mkdir(parents=True, exist_ok=True)
         info = _tokenize(paths, tokenizer, draft, max_segments)
         (draft / "info.json").write_text(json.dumps(info), encoding="utf-8")
-        if (place / "info.json").is_file():
-            return
-        # What is there without it was never finished.
-        shutil.rmtree(place, ignore_errors=True)
-        draft.rename(place)
+        _give_place(draft, place)
     except OSError as error:
         raise FileError(
             f"the tokenized corpus cannot be written: {error.strerror or error}",
@@ -239,6 +235,17 @@ def _write_store(
         ) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _give_place(draft: Path, place: Path) -> None:
+    """Put a finished store in its place, unless another run was faster."""
+    with contextlib.suppress(OSError):
+        draft.rename(place)
+        return
+    if not (place / "info.json").is_file():
+        # What is there without it was never finished.
+        shutil.rmtree(place, ignore_errors=True)
+        draft.rename(place)
 
 
 def _remove_unused(folder: Path, *, new: Path) -> None:

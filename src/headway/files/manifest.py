@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from headway.errors import FileError
 
@@ -33,18 +34,30 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         FileError: if it cannot be written; the old file is then still there.
     """
+    with replacing(path) as stream:
+        stream.write(content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a draft that takes a file's place in one step at the end, unless something fails.
+
+    Raises:
+        FileError: if it cannot be written; the old file is then still there.
+    """
     # "." has no name of its own.
     path = path.absolute()
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with draft.open("wb") as stream:
-            stream.write(content)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         draft.replace(path)
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise _cannot_write(path, error) from error
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _cannot_write(path: Path, error: OSError) -> FileError:

@@ -73,23 +73,29 @@ def embed(
     choose = _chooser(layers, model.body.config.num_hidden_layers)
     keep_freed_memory()
     model.stop_training()
-    whole = model.tokenizer.encode_batch(texts)
-    encoded = [item.cut(model.setting.max_tokens) for item in whole]
+    tokenizer, by_word = model.tokenizer, pool == "tokens"
+    longest = model.setting.max_tokens
+    # Where tokens stand in the text costs most of the memory, and only words need it.
+    pieces = tokenizer.encode_batch(texts) if by_word else []
+    encoded = [item.ids for item in pieces] if by_word else tokenizer.encode_ids(texts)
+    # The last token ends every text.
+    ids = [item if len(item) <= longest else [*item[: longest - 1], item[-1]] for item in encoded]
     found: list[Embedded | None] = [None] * len(texts)
     device = next(model.body.parameters()).device
-    lengths = [len(item.ids) for item in encoded]
+    lengths = [len(item) for item in ids]
     done = 0
     for batch in inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=_BATCH_ROWS):
-        ids = [encoded[i].ids for i in batch]
-        side = Side.padded(ids, pad_id=model.tokenizer.pad_id).to(device)
+        side = Side.padded([ids[i] for i in batch], pad_id=tokenizer.pad_id).to(device)
         with torch.inference_mode():
             hidden = choose(model.body.hidden_states(side)).float().cpu()
         for row, index in zip(hidden, batch, strict=True):
             words: list[str] = []
-            vectors = _pool(row[: lengths[index]], pool)
-            if pool == "tokens":
-                words, vectors = _words(texts[int(index)], encoded[index].offsets, row)
-            is_cut = encoded[index] is not whole[index]
+            if by_word:
+                offsets = pieces[index].cut(longest).offsets
+                words, vectors = _words(texts[int(index)], offsets, row)
+            else:
+                vectors = _pool(row[: lengths[index]], pool)
+            is_cut = len(encoded[index]) > longest
             found[index] = Embedded(vectors=vectors, words=words, is_cut=is_cut)
         done += len(batch)
         if progress is not None:
@@ -122,7 +128,8 @@ def _chooser(layers: str, count: int) -> Callable:
 def _pool(hidden: Tensor, pool: str) -> Tensor:
     if pool == "max":
         return hidden.amax(0, keepdim=True)
-    return hidden[:1] if pool == "cls" else hidden.mean(0, keepdim=True)
+    # A copy: a view would keep all tokens of the batch.
+    return hidden[:1].clone() if pool == "cls" else hidden.mean(0, keepdim=True)
 
 
 def _words(

@@ -48,6 +48,7 @@ from headway.tasks._task import (
 from headway.tasks._texts import pair_example, start_head, token_labels
 from headway.text.tokenizer import Tokenizer
 
+_TOKENS_AT_ONCE = 1 << 20
 _MASKINGS = ("dynamic", "static")
 # Names of the two classes of a pair, by objective; 0 is the true one.
 _PAIR_NAMES: Mapping[str, tuple[str, str]] = {
@@ -167,13 +168,20 @@ class MaskedLm:
             seed: Of the run; pairs depend on it.
             is_training: The first passes are of short examples, if the task has such.
         Raises:
-            DataError: if nothing comes out.
+            DataError: if nothing comes out, or no token that could be hidden.
         """
         examples = self._plan(store, setting, seed, is_training, 0)
         if not len(examples.examples):
             raise DataError(
                 "the corpus has no text that an example could be made of",
                 hint="pairs need two tokens at least; is the text in the tokenizer's script?",
+            )
+        if not _has_ordinary(store, setting.tokenizer):
+            raise DataError(
+                f"the corpus has {len(store.ids):,} tokens, but the vocabulary knows none of them: "
+                "nothing could be hidden",
+                where=", ".join(store.info.files),
+                hint="is the text in the tokenizer's script?",
             )
         return examples
 
@@ -328,6 +336,14 @@ class MaskedLm:
         words = ("red", "blue", "black", "white")
         lines = [" ".join([words[i % 4]] * (6 + i % 5)) for i in range(48)]
         return [{"text": "\n".join(lines[i : i + 2])} for i in range(0, 48, 2)]
+
+
+def _has_ordinary(store: Store, tokenizer: Tokenizer) -> bool:
+    """Say whether any token is neither unknown nor special; one near the beginning is enough."""
+    return any(
+        not tokenizer.is_special[store.ids[start : start + _TOKENS_AT_ONCE]].all()
+        for start in range(0, len(store.ids), _TOKENS_AT_ONCE)
+    )
 
 
 class _Examples(Sequence[Example]):

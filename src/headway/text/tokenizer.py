@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import os
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -51,6 +52,19 @@ class Encoding:
             [self.offsets[place] for place in kept],
             [self.tokens[place] for place in kept],
         )
+
+
+def _begins_word(text: str) -> bool:
+    """Say whether a text's first character is a word's first, whatever stands before it."""
+    first = text[:1]
+    # A part of a character's bytes is written as U+FFFD.
+    if first in ("", "\ufffd"):
+        return False
+    return (
+        first.isspace()
+        or unicodedata.category(first)[0] in "PS"
+        or unicodedata.name(first, "").startswith(("CJK ", "HIRAGANA ", "KATAKANA "))
+    )
 
 
 class Tokenizer:
@@ -191,13 +205,21 @@ class Tokenizer:
 
     @cached_property
     def continues_word(self) -> np.ndarray:
-        """Say of every id whether its piece goes on with a word, (V) bool; added tokens do not."""
-        pieces = [self.token_of(number) for number in range(self.largest_id + 1)]
+        """Say of every id whether its piece goes on with a word, (V) bool; added tokens do not.
+
+        Spaces, marks, signs, Chinese and Japanese characters begin words, where a piece shows
+        them: of a part of a character's bytes one cannot tell.
+        """
+        ids = range(self.largest_id + 1)
+        pieces = [self.token_of(number) for number in ids]
         if self.marks_spaces:
             mark = "\u2581" if self._has_metaspace else "\u0120"
             goes_on = np.array([bool(piece) and not piece.startswith(mark) for piece in pieces])
+            written = self.decode_batch([[number] for number in ids])
         else:
             goes_on = np.array([piece.startswith("##") for piece in pieces])
+            written = [piece.removeprefix("##") for piece in pieces]
+        goes_on &= ~np.array([_begins_word(text) for text in written], dtype=bool)
         goes_on[list(self._engine.get_added_tokens_decoder())] = False
         return goes_on
 

@@ -16,8 +16,8 @@ from headway.tasks._task import Encoded
 def mix(parts: Sequence[Encoded], weights: Sequence[float], *, seed: int) -> Encoded:
     """Put corpora together: in each epoch `weight` passes over each of them.
 
-    A part of a pass takes other examples in each epoch; the whole is a pure function of the seed
-    and the epoch.
+    A part of a pass goes on in each epoch where the last one ended, so that four epochs of a
+    quarter see every example once; the whole is a pure function of the seed and the epoch.
 
     Args:
         parts: The corpora.
@@ -32,8 +32,15 @@ def _mix_epoch(
 ) -> Encoded:
     current = [part.at(epoch) for part in parts]
     chosen = [
-        _choose(len(part.examples), weight, generator(seed, epoch, 4, number))
-        for number, (part, weight) in enumerate(zip(current, weights, strict=True))
+        _choose(
+            len(part.examples),
+            size=len(first.examples),
+            weight=weight,
+            seed=seed,
+            epoch=epoch,
+            number=number,
+        )
+        for number, (first, part, weight) in enumerate(zip(parts, current, weights, strict=True))
     ]
     sources = np.repeat(np.arange(len(parts)), [len(places) for places in chosen])
     places = np.concatenate(chosen)
@@ -54,11 +61,35 @@ def _mix_epoch(
     )
 
 
-def _choose(count: int, weight: float, random: np.random.Generator) -> np.ndarray:
-    """Take every example as often as whole passes say, and a part of them once more."""
+def _choose(
+    count: int, *, size: int, weight: float, seed: int, epoch: int, number: int
+) -> np.ndarray:
+    """Take every example as often as whole passes say, and the next part of a pass.
+
+    Parts are cut from one order after the other, each of a whole pass: all examples are seen
+    before one comes again.
+
+    Args:
+        count: Examples of this epoch.
+        size: Examples of the first epoch. Where there are others now, as with pairs, those are
+            taken that come from the same stretches of the corpus.
+        weight: Passes in an epoch.
+        seed: Of the run.
+        epoch: Counted from 0.
+        number: Of the corpus.
+    """
     whole = int(weight)
-    more = round((weight - whole) * count)
-    return np.concatenate([np.tile(np.arange(count), whole), random.permutation(count)[:more]])
+    place, end = (round((weight - whole) * size * turn) for turn in (epoch, epoch + 1))
+    chosen = [np.tile(np.arange(count), whole)]
+    while place < end:
+        cycle, first = divmod(place, size)
+        last = min(first + end - place, size)
+        order = generator(seed, cycle, 4, number).permutation(size)
+        is_chosen = np.zeros(size, dtype=bool)
+        is_chosen[order[first:last]] = True
+        chosen.append(np.flatnonzero(is_chosen[np.arange(count) * size // count]))
+        place += last - first
+    return np.concatenate(chosen)
 
 
 class _Mixture(Sequence[Example]):

@@ -18,7 +18,7 @@ from encoders import make_encoder
 from headway import registry
 from headway.cli import convert, embed, fill
 from headway.cli._main import main
-from headway.errors import FileError
+from headway.errors import FileError, RequestError
 from headway.tasks._embedding import embed as vectors_of
 from headway.tasks._model import Model
 from headway.tasks.masked_lm import MaskedLm
@@ -283,6 +283,87 @@ def test_embed_keeps_a_row_for_a_blank_line(shell):
     found = shell.objects("embed", "bert", stdin="a bird\n\na bird\n")
     assert [row["text"] for row in found] == ["a bird", "", "a bird"]
     assert found[0] == found[2] != found[1]
+
+
+def test_embed_in_parts_gives_what_one_part_gives(shell, tmp_path, monkeypatch):
+    pools = ("mean", "tokens")
+    whole = [shell.objects("embed", "bert", "texts.txt", "--pool", pool) for pool in pools]
+    monkeypatch.setattr(embed, "_ROWS_AT_ONCE", 2)
+    for pool, expected in zip(pools, whole, strict=True):
+        key = "vector" if pool == "mean" else "vectors"
+        vectors = [row.pop(key) for row in expected]
+        found = shell.objects("embed", "bert", "texts.txt", "--pool", pool)
+        for row, vector in zip(found, vectors, strict=True):
+            assert np.array(row.pop(key)) == pytest.approx(np.array(vector), abs=2e-6)
+        assert found == expected
+        path = tmp_path / f"{pool}.npy"
+        shell.answer("embed", "bert", "texts.txt", "--pool", pool, "--out", path)
+        rows = np.load(path, allow_pickle=False)
+        assert rows == pytest.approx(np.vstack(vectors), abs=2e-6)
+    lines = (tmp_path / "tokens.npy.words.tsv").read_text().splitlines()
+    assert [line.split("\t") for line in lines] == [
+        [str(number), word] for number, row in enumerate(expected) for word in row["words"]
+    ]
+
+
+def stop_at_the_second_part(monkeypatch) -> None:
+    calls = []
+
+    def stop(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) > 1:
+            raise RequestError("the power is gone")
+        return vectors_of(*arguments, **options)
+
+    monkeypatch.setattr(embed, "_ROWS_AT_ONCE", 2)
+    monkeypatch.setattr("headway.tasks._embedding.embed", stop)
+
+
+def test_embed_has_printed_what_was_done_before_it_stopped(shell, monkeypatch):
+    stop_at_the_second_part(monkeypatch)
+    code, out, err = shell.run("embed", "bert", "texts.txt")
+    assert (code, err) == (1, "headway: the power is gone.\n")
+    assert [json.loads(line)["text"] for line in out.splitlines()] == TEXTS[:2]
+
+
+@pytest.mark.parametrize("pool", ["mean", "tokens"])
+def test_embed_that_stopped_leaves_the_older_file(pool, shell, tmp_path, monkeypatch):
+    path = tmp_path / "vectors.npy"
+    path.write_bytes(b"older")
+    stop_at_the_second_part(monkeypatch)
+    shell.refuse(
+        "the power is gone", *("embed", "bert", "texts.txt", "--pool", pool, "--out", path)
+    )
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [
+        ("vectors.npy", b"older")
+    ]
+
+
+BAD = '{"text": "a bird"}\n{"txt": "a dog"}\n{"text": "the cat"}\n'
+
+
+def test_embed_names_rows_that_cannot_be_used(shell):
+    shell.refuse(r"line 2.*--skip-bad", "embed", "bert", stdin=BAD.encode())
+
+
+def test_embed_answers_bad_rows_in_their_place(shell):
+    code, out, err = shell.run("embed", "bert", "--skip-bad", stdin=BAD.encode())
+    assert (code, err) == (0, "headway: 1 rows could not be used\n")
+    found = [json.loads(line) for line in out.splitlines()]
+    assert [list(row) for row in found] == [["text", "vector"], ["error"], ["text", "vector"]]
+    assert "line 2" in found[1]["error"]
+    assert found[::2] == shell.objects("embed", "bert", stdin="a bird\nthe cat\n")
+
+
+def test_embed_leaves_bad_rows_out_of_an_array(shell, tmp_path):
+    path = tmp_path / "vectors.npy"
+    words = ("embed", "bert", "--skip-bad", "--pool", "tokens", "--out", path)
+    code, out, err = shell.run(*words, stdin=BAD.encode())
+    assert (code, out, err) == (0, "", "headway: 1 rows could not be used\n")
+    assert np.load(path).shape == (4, 16)
+    # A row's number is that of the file.
+    lines = (tmp_path / "vectors.npy.words.tsv").read_text().splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["0", "0", "2", "2"]
 
 
 @pytest.mark.parametrize("more", [[], ["--out", "none.npy"]])

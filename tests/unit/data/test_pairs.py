@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import headway.data.pairs as planning
 from headway.data.pairs import Plan, plan_pairs, plan_texts
 from headway.data.store import Store, StoreInfo
 from limits import seconds_at_most
@@ -241,6 +244,108 @@ def test_the_length_of_a_second_text_says_little_of_whether_it_follows():
         for label in (0, 1)
     )
     assert best < 0.6
+
+
+# Blocks
+
+
+@given(documents=DOCUMENTS, longest=st.integers(1, 8))
+def test_a_piece_is_found_by_its_number(documents, longest):
+    store = store_of(documents)
+    expected, firsts = [], []
+    for start, end in zip(store.segments[:-1], store.segments[1:], strict=True):
+        firsts.append(len(expected))
+        count = -(-(end - start) // longest)
+        expected += [(start + (end - start) * i // count, len(firsts) - 1) for i in range(count)]
+    pieces = planning._Pieces(store, longest=longest)
+    assert [pieces.first_of(number) for number in range(len(firsts))] == firsts
+    assert pieces.first_of(len(firsts)) == len(expected)
+    assert [pieces.segment_of(number) for number in range(len(expected))] == [
+        segment for _, segment in expected
+    ]
+    starts = [*(start for start, _ in expected), len(store.ids)]
+    assert [pieces.start(number) for number in range(len(starts))] == starts
+    for first in range(len(starts)):
+        assert pieces.starts(first, len(starts) - 1) == starts[first:]
+
+
+def starts_of_blocks(store: Store) -> list[int]:
+    maker = planning._PairMaker(store, budget=32, kind="sentence-order")
+    return [maker.pieces.start(first) for first, _ in maker.blocks()]
+
+
+def test_a_block_is_of_whole_documents_but_for_a_longer_one(monkeypatch):
+    monkeypatch.setattr(planning, "_BLOCK_PIECES", 5)
+    store = store_of([[4, 4], [4, 4], [4, 4], [0], [4] * 12, [4]])
+    assert starts_of_blocks(store) == [0, 16, 24, 44, 64]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pair_does_not_depend_on_documents_of_other_blocks(kind, monkeypatch):
+    monkeypatch.setattr(planning, "_BLOCK_PIECES", 40)
+    first_texts = []
+    for length in (3, 5):
+        store = store_of([[length] * 6, *corpus(60)])
+        second = starts_of_blocks(store)[1]
+        plan = pairs(store, kind)
+        # A false second text may be of any block.
+        first = in_order(plan)[0] if kind == "sentence-order" else plan.ranges[:, :2]
+        is_later = first[:, 0] >= second
+        first_texts.append([(first[is_later] - second).tolist(), plan.labels[is_later].tolist()])
+    assert len(first_texts[0][0]) > 50
+    assert first_texts[0] == first_texts[1]
+
+
+def test_false_texts_come_from_all_blocks(monkeypatch):
+    monkeypatch.setattr(planning, "_BLOCK_PIECES", 40)
+    store = store_of(corpus(400))
+    plan = pairs(store, "next-sentence")
+    false = plan.ranges[plan.labels == 1]
+    away = np.abs(false[:, 2] - false[:, 0])
+    # Two places drawn at random are a third of the whole apart.
+    assert np.mean(away) == pytest.approx(len(store.ids) / 3, rel=0.1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(documents=DOCUMENTS, budget=st.integers(2, 20), size=st.integers(1, 6))
+def test_blocks_of_any_size_make_pairs_of_one_document(kind, documents, budget, size):
+    store = store_of(documents)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planning, "_BLOCK_PIECES", size)
+        plan = pairs(store, kind, budget=budget)
+    assert (plan.lengths <= budget).all()
+    assert_within_documents(store, plan.ranges[:, :2])
+    assert_within_documents(store, plan.ranges[:, 2:])
+    places = documents_of(store, plan.ranges[:, :2]), documents_of(store, plan.ranges[:, 2:])
+    if kind == "sentence-order":
+        assert (places[0] == places[1]).all()
+
+
+@pytest.mark.parametrize("kind", ["none", *KINDS])
+def test_a_plan_takes_little_memory_beside_its_ranges(kind, monkeypatch):
+    monkeypatch.setattr(planning, "_BLOCK_PIECES", 1 << 10)
+    monkeypatch.setattr(planning, "_SEGMENTS_AT_ONCE", 1 << 10)
+    lengths = np.random.default_rng(0).integers(5, 50, 20_000)
+    store = Store(
+        ids=np.random.default_rng(0).integers(5, 8000, lengths.sum()).astype(np.uint16),
+        segments=np.concatenate([[0], lengths.cumsum()]),
+        documents=np.arange(0, 20_001, 40),
+        info=StoreInfo(files=[]),
+    )
+    tracemalloc.start()
+    try:
+        if kind == "none":
+            plan = plan_texts(store, budget=126)
+        else:
+            plan = pairs(store, kind, budget=125)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    size = plan.ranges.nbytes + plan.labels.nbytes
+    # Four to five characters a token.
+    assert size < 0.15 * 4 * len(store.ids)
+    # What is collected grows by an eighth at a time; a block and its chances are a constant.
+    assert peak < 1.2 * size + 500_000
 
 
 # Next sentences

@@ -437,6 +437,30 @@ def test_after_a_failure_the_store_is_made_as_if_nothing_had_been(opened, monkey
     assert parts_of(opened("a.txt", "one\n")) == [[[1]]]
 
 
+def test_a_store_that_another_run_finished_in_the_meantime_is_taken(opened, tmp_path, monkeypatch):
+    rename, finished = Path.rename, []
+
+    def be_slower(draft, place):
+        if not finished:
+            shutil.copytree(draft, place)
+            finished.append(place.stat().st_ino)
+        return rename(draft, place)
+
+    monkeypatch.setattr(Path, "rename", be_slower)
+    assert parts_of(opened("a.txt", "one\n")) == [[[1]]]
+    # The other run has its files mapped: they stay.
+    assert [place.stat().st_ino for place in (tmp_path / "stores").iterdir()] == finished
+
+
+def test_a_store_that_was_never_finished_is_made_again(opened, tmp_path):
+    opened("a.txt", "one\n")
+    (place,) = (tmp_path / "stores").iterdir()
+    (place / "info.json").unlink()
+    (place / "ids.bin").write_bytes(b"")
+    assert parts_of(opened("a.txt", "one\n")) == [[[1]]]
+    assert list((tmp_path / "stores").iterdir()) == [place]
+
+
 def test_a_place_that_is_no_folder_is_one_line(write, tokenizer, tmp_path):
     (tmp_path / "stores").write_text("")
     with pytest.raises(FileError, match=r"the tokenized corpus cannot be written"):

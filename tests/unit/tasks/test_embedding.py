@@ -12,6 +12,7 @@ from headway.layers.side import Side
 from headway.tasks._embedding import LAYERS, POOLS, embed
 from headway.tasks._model import Model
 from headway.tasks.translation import Translation
+from headway.text.tokenizer import Tokenizer
 from headway.text.train import train_tokenizer
 
 TEXTS = [
@@ -119,6 +120,14 @@ def test_texts_of_several_batches_come_back_in_order(model):
 
 def test_no_texts_give_no_vectors(model):
     assert embed(model, []) == []
+
+
+@pytest.mark.parametrize("pool", ["cls", "mean", "max"])
+def test_a_vector_keeps_nothing_else_in_memory(pool, model, monkeypatch):
+    # Offsets and tokens are many times as large as ids.
+    monkeypatch.setattr(Tokenizer, "encode_batch", lambda *_, **__: pytest.fail("not needed"))
+    for item in embed(model, TEXTS, pool=pool):
+        assert item.vectors.untyped_storage().nbytes() == 16 * 4
 
 
 def test_a_model_that_was_just_trained_does_not_drop_out():

@@ -96,6 +96,18 @@ def test_a_corpus_that_makes_no_example_is_an_error(models):
             model.task.encode([{"text": text}], model.setting)
 
 
+@pytest.mark.parametrize("pair", ["none", *PAIRS])
+def test_a_corpus_of_which_the_vocabulary_knows_nothing_is_an_error(pair, models):
+    model = models[pair]
+    text = "\u10d0\u10d1 \u10d2\u10d3\n\u10d4 \u10d5\u10d6"
+    tokenizer = model.tokenizer
+    assert set(tokenizer.encode_ids([text], bare=True)[0]) == {tokenizer.unknown_id}
+    with pytest.raises(DataError, match=r"has 4 tokens, but the vocabulary knows none"):
+        model.task.encode([{"text": text}], model.setting)
+    # One word is enough.
+    assert len(model.task.encode([{"text": f"{text} cat"}], model.setting).examples) > 0
+
+
 @pytest.mark.parametrize("pair", PAIRS)
 def test_pairs_are_drawn_anew_in_each_epoch_unless_masks_are_static(pair, models):
     model = models[pair]

@@ -131,3 +131,47 @@ def test_added_words_keep_the_space_before_them(kind):
         assert tokenizer.write_piece(number) == " Covid"
         assert tokenizer.decode_batch(rows) == WITH_WORDS
     assert tokenizer.decode(tokenizer.encode("the sat").ids) == before
+
+
+# Words
+
+
+def words_of(tokenizer: Tokenizer, text: str) -> list[str]:
+    """Write a text word by word, as the vocabulary tells them apart."""
+    words: list[list[int]] = []
+    for number in tokenizer.encode_ids([text], bare=True)[0]:
+        if tokenizer.continues_word[number] and words:
+            words[-1].append(number)
+        else:
+            words.append([number])
+    return [tokenizer.decode(word).replace(" ##", "").removeprefix("##").strip() for word in words]
+
+
+# As many entries as keep every character a piece.
+@pytest.mark.parametrize("kind", ["bpe", "unigram", "wordpiece", "character"])
+def test_characters_without_spaces_between_begin_words_of_their_own(kind):
+    text = "\u65e5\u672c\u8a9e\u306e\u6587"
+    tokenizer = train_tokenizer(kind, [*text, "river bank"] * 3, vocab_size=60)
+    found = words_of(tokenizer, f"river {text}")
+    assert found[-4:] == list(text[1:])
+    assert "river" in found
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram", "byte-bpe"])
+def test_marks_begin_words_of_their_own(kind):
+    tokenizer = train_tokenizer(kind, ["river bank old", "-/"] * 3, vocab_size=300)
+    assert words_of(tokenizer, "river-bank/old river") == ["river", "-bank", "/old", "river"]
+
+
+def test_a_character_in_bytes_cannot_be_told():
+    text = "\u65e5\u672c"
+    whole = train_tokenizer("byte-bpe", [text] * 9, vocab_size=400)
+    bytewise = train_tokenizer("byte-bpe", ["river"], vocab_size=270)
+    assert words_of(whole, f"a{text}") == ["a", text]
+    assert len(bytewise.encode_ids([text], bare=True)[0]) == 6
+    assert words_of(bytewise, text) == [text]
+
+
+def test_pieces_of_words_go_on_as_before(tokenizers):
+    for kind in ("bpe", "byte-bpe", "unigram", "wordpiece"):
+        assert words_of(tokenizers[kind], "zwei dogs snowing") == ["zwei", "dogs", "snowing"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -54,3 +56,38 @@ def test_epochs_take_other_parts_and_the_same_epoch_the_same():
     assert tokens(found.at(0)) == tokens(found)
     assert tokens(found.at(1)) != tokens(found.at(2))
     assert tokens(mix([corpus(0, 40)], [0.5], seed=4)) != tokens(found)
+
+
+@pytest.mark.parametrize(("weight", "count", "epochs"), [(0.25, 40, 4), (0.3, 7, 10), (1.5, 9, 2)])
+def test_passes_see_every_example_equally_often(weight, count, epochs):
+    found = mix([corpus(0, count), corpus(100, 3)], [weight, 1], seed=5)
+    passes = round(weight * epochs)
+    for cycle in range(3):
+        seen = [
+            token
+            for epoch in range(cycle * epochs, (cycle + 1) * epochs)
+            for token in tokens(found.at(epoch))
+            if token < 100
+        ]
+        assert sorted(seen) == sorted([*range(count)] * passes)
+
+
+def test_a_second_cycle_is_in_another_order():
+    found = mix([corpus(0, 40)], [0.25], seed=5)
+    assert tokens(found.at(0)) != tokens(found.at(4))
+    # Nor does an epoch take what stands together.
+    assert tokens(found.at(0)) != list(range(10))
+
+
+def test_examples_of_other_numbers_in_each_epoch_are_seen_from_all_over():
+    # As pairs are: another epoch makes more or fewer of them, in the order of the corpus.
+    counts = [40, 44, 37, 42]
+
+    def at(epoch: int) -> Encoded:
+        return dataclasses.replace(corpus(0, counts[epoch]), plan=at, epoch=epoch)
+
+    found = mix([at(0)], [0.25], seed=5)
+    seen = [token / counts[epoch] for epoch in range(4) for token in tokens(found.at(epoch))]
+    assert len(seen) == pytest.approx(40, abs=4)
+    # Each fortieth of the corpus once: no large part is left out, none comes twice.
+    assert np.diff(sorted(seen)).max() < 2.5 / 37
