@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from headway import registry
 from headway.errors import ConfigError, FileError, join_problems
+from headway.files.kinds import find_kind
 from headway.files.manifest import MANIFEST, changed_files, read_json, write_json
-from headway.files.rename import match_published, ours_of, to_published
+from headway.files.rename import ours_of, to_published
 from headway.files.vocabulary import VOCABULARY_FILES
-from headway.files.weights import HEAD_FILE, INDEX, Fit, modern_name, read_own_head, read_tensors
+from headway.files.weights import HEAD_FILE, INDEX, Fit, read_own_head, read_tensors
 from headway.names import Entry, Layout, PublishedHead
 
 # Keys with which a published model asks to run code of its own.
@@ -235,6 +236,7 @@ class Loaded:
         key: Name of the architecture's file.
         body: The network with its weights, in eval mode.
         kind: Kind of head it was opened with.
+        saved_kind: Kind of head it was saved with.
         head: The head's own parameters, without "head."; empty where the folder has none.
         labels: Names of the classes, from config.json.
         fresh: Parts that the folder lacks and that were drawn at random, or are still to be made.
@@ -246,6 +248,7 @@ class Loaded:
     key: str
     body: Any
     kind: str
+    saved_kind: str
     head: Mapping[str, Tensor]
     labels: tuple[str, ...]
     fresh: tuple[str, ...]
@@ -275,7 +278,8 @@ def read_model(folder: Path, *, kind: str | None = None) -> Loaded:
     key, config, layout = read_config(folder)
     published = read_json(folder / "config.json")
     tensors = read_tensors(folder)
-    kind = kind or _saved_kind(layout, published, tensors)
+    saved_kind = find_kind(key, config, layout, published, tensors)
+    kind = kind or saved_kind
     with torch.device("meta"):
         body = make_body(key, config, kind)
     fit = Fit(body, layout, kind, tensors)
@@ -302,6 +306,7 @@ def read_model(folder: Path, *, kind: str | None = None) -> Loaded:
         key=key,
         body=body.eval(),
         kind=kind,
+        saved_kind=saved_kind,
         head=head,
         labels=_read_labels(published),
         fresh=tuple(fit.fresh),
@@ -326,26 +331,6 @@ def _check_model(folder: Path) -> list[str]:
 
 def _is_weights(name: str) -> bool:
     return name.endswith(".safetensors")
-
-
-def _saved_kind(layout: Layout, published: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """Find out what head a folder was saved with: by its class, else by its tensors."""
-    classes = published.get("architectures")
-    named = classes[0] if isinstance(classes, list) and classes else None
-    for kind, head in layout.heads.items():
-        if head.architecture == named:
-            return kind
-    first = next(iter(layout.heads))
-    if named is not None:
-        return first
-    # The head most of whose own tensors are there; without any, the first.
-    whole = {first: 0}
-    for kind, head in layout.heads.items():
-        pairs, _ = match_published(head.renames, map(modern_name, tensors))
-        entries = {id(pair.entry) for pair in pairs}
-        if len(entries) == len(head.renames):
-            whole[kind] = len(entries)
-    return max(whole, key=whole.__getitem__)
 
 
 def _read_labels(published: Mapping[str, Any]) -> tuple[str, ...]:

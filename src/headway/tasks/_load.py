@@ -131,7 +131,13 @@ def _notes(found: folder.Loaded, path: Path) -> list[str]:
     if found.changed:
         notes.append(f"{path}: changed since it was saved: {', '.join(found.changed)}")
     if found.unused:
-        notes.append(f"{path}: not used: {', '.join(found.unused)}")
+        note = f"{path}: not used: {', '.join(found.unused)}"
+        if (found.kind, found.saved_kind) == ("masked_lm", "masked_lm_pair"):
+            note += (
+                ", with which it tells pairs of texts apart; they are not saved with what is "
+                "trained; to keep and train them set task.pair"
+            )
+        notes.append(note)
     return notes
 
 
