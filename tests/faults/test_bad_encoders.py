@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -20,9 +21,12 @@ from encoders import make_encoder, make_tokenizer
 from headway.cli._main import main
 from headway.errors import ConfigError, FileError, HeadwayError
 from headway.files import unpickle
+from headway.files.folder import make_body
+from headway.layers.side import Side
 from headway.tasks._embedding import embed
 from headway.tasks._load import load
 from headway.tasks._model import Model
+from headway.tasks.classification import Classification
 from headway.tasks.masked_lm import MaskedLm
 from limits import seconds_at_most
 
@@ -653,3 +657,32 @@ def test_vectors_of_a_converted_folder_are_those_of_the_model(folder):
     vector = embed(load(path), ["the cat sat"])[0].vectors
     expected = embed(make_encoder(), ["the cat sat"])[0].vectors
     torch.testing.assert_close(vector, expected, atol=1e-5, rtol=1e-5)
+
+
+# Segments
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "albert"])
+def test_pairs_are_read_without_segments_where_the_model_has_one(name, tmp_path):
+    model = make_encoder(name, kind="body", type_vocab_size=1)
+    # Told apart by the tokenizer of a family with segments.
+    engine = make_tokenizer("bert")
+    sizes = dataclasses.replace(
+        model.body.config, vocab_size=engine.vocab_size, pad_token_id=engine.pad_id
+    )
+    body = make_body(name, sizes, "body")
+    assert engine.tells_segments
+    task = Classification()
+    torch.manual_seed(1)
+    head = task.make_head(body, ("a", "b"))
+    kwargs: dict[str, Any] = {"task_name": "classification", "architecture": name}
+    model = Model(body, engine, task, head=head, labels=("a", "b"), **kwargs)
+    pair = {"text": "the cat sat", "text_pair": "a bird"}
+    joined = {"text": "the cat sat [SEP] a bird"}
+    side = Side.padded([engine.encode(joined["text"], special=True).ids])
+    with torch.inference_mode():
+        memory = body.eval().encode(side)
+        expected = head.eval()(body, memory).softmax(-1)[0]
+    (answer,) = model.predict([pair])
+    found = torch.tensor([answer["probabilities"][name] for name in ("a", "b")])
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
