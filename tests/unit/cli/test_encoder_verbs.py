@@ -14,13 +14,15 @@ import numpy as np
 import pytest
 import torch
 
-from encoders import make_encoder
+from encoders import make_encoder, make_tokenizer
 from headway import registry
 from headway.cli import convert, embed, fill
 from headway.cli._main import main
 from headway.errors import FileError
+from headway.files.folder import make_body
 from headway.tasks._embedding import embed as vectors_of
 from headway.tasks._model import Model
+from headway.tasks.classification import Classification
 from headway.tasks.masked_lm import MaskedLm
 from headway.tasks.translation import Translation
 from headway.text.train import train_tokenizer
@@ -473,3 +475,59 @@ def test_evaluate_refuses_what_means_nothing_for_running_text(words, shell):
         f"{words[0]} cannot be used here", "evaluate", "bert", "--data", "texts.txt", *words, code=2
     )
     assert not Path("answers.txt").exists()
+
+
+# inspect
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "can"),
+    [
+        ("bert", "masked_lm", ["fill", "embed"]),
+        ("body", "body", ["embed", "be fine-tuned"]),
+        ("pair", "pair", ["tell pairs", "embed"]),
+        ("pretraining", "masked_lm_pair", ["fill", "tell pairs", "embed"]),
+        ("classifier", "sequence", ["classification", "embed"]),
+        ("mean", "body", ["classification", "embed"]),
+        ("translator", "translation", ["translation"]),
+    ],
+)
+def test_inspect_says_what_a_model_is_of_use_for(model, kind, can, shell, home):
+    if model == "pretraining":
+        make_encoder(task=MaskedLm(pair="next-sentence")).save(home / model)
+    if model in ("classifier", "mean"):
+        classifier("published" if model == "classifier" else "mean").save(home / model)
+    (found,) = shell.objects("inspect", model, "--json")
+    assert (found["kind"], found["can"]) == (kind, can)
+    lines = shell.answer("inspect", model)
+    assert f"head: {kind}" in lines
+    assert "can: " + ", ".join(can) in lines
+    has_task = "be fine-tuned" not in can
+    assert any(line.startswith("task: ") for line in lines) == has_task
+    assert any("mask_ratio" in line for line in lines) == (has_task and model in PRETRAINED)
+    assert (found["task"] is not None) == has_task
+
+
+def test_inspect_counts_small_models_in_thousands(shell):
+    first, *lines = shell.answer("inspect", "bert")
+    total = sum(value.numel() for value in make_encoder().body.parameters())
+    assert first == f"bert: bert, {total / 1e3:.2f} k parameters"
+    assert not any("0.00 M" in line for line in lines)
+    assert not any(" 0.0 MB" in line for line in lines)
+
+
+PRETRAINED = ("bert", "pair", "pretraining")
+
+
+def classifier(pooling: str) -> Model:
+    task = Classification(pooling=pooling)
+    body = make_body("bert", make_encoder().body.config, task.head)
+    return Model(
+        body,
+        make_tokenizer("bert"),
+        task,
+        task_name="classification",
+        architecture="bert",
+        head=task.make_head(body, ("a", "b")),
+        labels=("a", "b"),
+    )
