@@ -173,6 +173,45 @@ def test_fill_refuses_a_model_that_fills_no_masks(model, pattern, shell):
     shell.refuse(pattern, "fill", model, "a [MASK]")
 
 
+@pytest.mark.parametrize("mask", ["<m>", "[MASK]", "<mask>"])
+def test_fill_takes_the_mask_of_a_vocabulary_of_its_own(mask, shell, home, tmp_path):
+    folder = Path(shutil.copytree(home / "bert", tmp_path / "model"))
+    for name in ("manifest.json", "headway.json"):
+        (folder / name).unlink()
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        content = (folder / name).read_text().replace("[MASK]", "<m>")
+        (folder / name).write_text(content)
+    found = shell.objects("fill", folder, f"the {mask} sat", "--json")
+    assert found == shell.objects("fill", "bert", "the [MASK] sat", "--json")
+    shell.refuse("there is no mask in 'the cat'. write <m> for a word", "fill", folder, "the cat")
+
+
+@pytest.mark.parametrize("line", ["", " ", "the cat"])
+def test_fill_names_the_line_without_a_mask(line, shell):
+    stdin = f"a [MASK]\n{line}\na [MASK]\n".encode()
+    pattern = rf"there is no mask in '{line}'\. In standard input, line 2\. write \[MASK\]"
+    shell.refuse(pattern, "fill", "bert", stdin=stdin)
+    shell.refuse("--skip-bad", "fill", "bert", stdin=stdin)
+
+
+def test_fill_goes_on_after_bad_lines_if_asked(shell):
+    lines = [b"a [MASK]", b"", b"B\xfccher [MASK]", b"cat " * 100 + b"[MASK]", b"the [MASK] sat"]
+    words = ["fill", "bert", "--skip-bad"]
+    code, out, err = shell.run(*words, "--json", stdin=b"\n".join(lines))
+    assert (code, err) == (0, "headway: 3 texts could not be used\n")
+    first, *bad, last = [json.loads(line) for line in out.splitlines()]
+    assert [first, last] == shell.objects("fill", "bert", "a [MASK]", "the [MASK] sat", "--json")
+    patterns = ("line 2: there is no mask", "line 3: the text is not UTF-8", "line 4: the mask in")
+    for found, pattern in zip(bad, patterns, strict=True):
+        assert found["error"].startswith(f"standard input, {pattern}")
+    _, out, _ = shell.run(*words, stdin=b"\n".join(lines))
+    shown = out.splitlines()
+    assert [line[:28] for line in shown[2:5]] == [
+        f"error: standard input, line {n}"[:28] for n in (2, 3, 4)
+    ]
+    assert len(shown) == 2 + 3 + 2
+
+
 def test_fill_says_what_was_cut(shell):
     warning = r"warning: 1 of 2 sources cut: longer than the model reads"
     code, out, err = shell.run("fill", "bert", "a [MASK]", "[MASK]" + " cat" * 100)
