@@ -149,17 +149,23 @@ def test_an_architecture_that_is_unknown_names_the_nearest(model_type, patterns,
         ("bert", {"type_vocab_size": 0}, "type_vocab_size is 0"),
         ("bert", {"pad_token_id": 10**6}, "pad_token_id is 1000000, but the vocabulary has"),
         ("bert", {"pad_token_id": -1}, "pad_token_id is -1"),
-        ("bert", {"hidden_dropout_prob": 1}, "dropout is 1.0, but must be from 0 to below 1"),
-        ("bert", {"hidden_act": "swoosh"}, "activation is 'swoosh'"),
+        (
+            "bert",
+            {"hidden_dropout_prob": 1},
+            "hidden_dropout_prob is 1.0, but must be from 0",
+        ),
+        ("bert", {"hidden_act": "swoosh"}, "hidden_act is 'swoosh'"),
         ("bert", {"hidden_act": ["gelu"]}, "hidden_act is ['gelu'], but must be of type str"),
         ("bert", {"layer_norm_eps": "small"}, "layer_norm_eps is 'small'"),
+        ("bert", {"layer_norm_eps": 1.0}, "layer_norm_eps is 1.0, but must be from 0 to below 1"),
+        ("distilbert", {"n_heads": 3}, "n_heads is 3, but dim 16 is not divisible by it"),
         ("bert", {"is_decoder": True}, "is_decoder is True, but Headway computes only False"),
         ("bert", {"position_embedding_type": "relative_key"}, "Headway computes only 'absolute'"),
         ("bert", {"add_cross_attention": True}, "add_cross_attention is True"),
         ("roberta", {"max_position_embeddings": 2}, "positions begin at pad_token_id + 1 = 2"),
         ("albert", {"num_hidden_groups": 3}, "num_hidden_groups is 3"),
         ("albert", {"embedding_size": 0}, "embedding_size is 0"),
-        ("albert", {"inner_group_num": 0}, "num_inner_layers is 0"),
+        ("albert", {"inner_group_num": 0}, "inner_group_num is 0"),
         ("distilbert", {"max_position_embeddings": 0}, "max_position_embeddings is 0"),
         ("distilbert", {"dim": 10**9}, "dim is 1000000000, which is beyond any model"),
     ],
@@ -276,19 +282,36 @@ def test_all_tensors_that_do_not_fit_are_named_in_one_message(folder):
     rewrite(path, **change_of)
     refuse(
         path,
-        "encoder.layers.1.attention.query.weight is missing",
-        "embeddings.norm.weight has shape [7] instead of [16]",
-        "encoder.layers.5.feed_forward.down.bias is not part of this architecture",
+        f"{QUERY} is missing",
+        "bert.embeddings.LayerNorm.weight has shape [7] instead of [16]",
+        "bert.encoder.layer.5.output.dense.bias is not part of this architecture",
         "nobody.knows.this is not part of this architecture",
         str(path),
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [
+        ("roberta", "roberta.encoder.layer.1.output.dense.bias"),
+        ("albert", "albert.encoder.albert_layer_groups.0.albert_layers.0.ffn_output.bias"),
+        ("distilbert", "distilbert.transformer.layer.1.ffn.lin2.bias"),
+        ("body", "encoder.layer.1.output.dense.bias"),
+    ],
+)
+def test_what_does_not_fit_is_called_as_in_the_file(name, tensor, folder):
+    path = folder(name)
+    rewrite(path, **{tensor: torch.ones(3)})
+    refuse(path, f"fit: {tensor} has shape [3] instead of [16]")
+    rewrite(path, **{tensor: None})
+    refuse(path, f"fit: {tensor} is missing")
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.uint8])
 def test_weights_that_are_no_floating_point_numbers_are_refused(dtype, folder):
     path = folder()
     rewrite(path, **{QUERY: torch.ones(16, 16).to(dtype)})
-    refuse(path, "encoder.layers.1.attention.query.weight", "no floating-point numbers")
+    refuse(path, QUERY, "no floating-point numbers")
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -349,7 +372,7 @@ def test_a_missing_head_for_masks_is_drawn_and_shares_the_embeddings(folder):
 def test_half_of_a_part_is_missing_not_drawn(folder):
     path = folder("pairs")
     rewrite(path, **{"bert.pooler.dense.bias": None})
-    refuse(path, "pooler.dense.bias is missing")
+    refuse(path, "bert.pooler.dense.bias is missing")
 
 
 def test_heads_of_other_classes_are_left_out_and_named(folder):

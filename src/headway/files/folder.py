@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -170,9 +171,15 @@ def read_config(folder: Path) -> tuple[str, Any, Layout]:
         raise FileError("the config cannot be used: " + join_problems(problems), where=where)
     config = config_class(**values, **layout.when)
     called = {name: keys[0] for name, keys in layout.config.items()}
-    if problems := check_sizes(config, called=called) + config.check():
+    problems = [_in_words_of(called, problem) for problem in config.check()]
+    if problems := check_sizes(config, called=called) + problems:
         raise FileError("the config cannot be used: " + join_problems(problems), where=where)
     return key, config, layout
+
+
+def _in_words_of(called: Mapping[str, str], problem: str) -> str:
+    """Write the names of config.json in a problem in place of our own."""
+    return re.sub(r"\w+", lambda word: called.get(word[0], word[0]), problem)
 
 
 def check_sizes(config: Any, *, called: Mapping[str, str] | None = None) -> list[str]:
@@ -287,11 +294,6 @@ def read_model(folder: Path, *, kind: str | None = None) -> Loaded:
         ours = fit.tensors()
     except FileError as error:
         raise FileError(error.message, where=str(folder)) from error
-    if odd := [name for name, value in ours.items() if not value.is_floating_point()]:
-        raise FileError(
-            f"{join_problems(odd)}: no floating-point numbers, but {ours[odd[0]].dtype}",
-            where=str(folder),
-        )
     ours = {name: value.float() for name, value in ours.items()}
     head = {name[5:]: ours.pop(name) for name in list(ours) if name.startswith("head.")}
     head |= {} if _has_head(layout.table(kind)) else read_own_head(folder)

@@ -92,8 +92,14 @@ class Fit:
         """Turn published tensors into ours, and add what the config determines.
 
         Raises:
-            FileError: if they do not fit the config.
+            FileError: if they do not fit the config, or are no floating-point numbers.
         """
+        pairs, _ = match_published(self.table, self.given)
+        read = [pair.published for pair in pairs if pair.ours]
+        if odd := [name for name in read if not self.given[name].is_floating_point()]:
+            raise FileError(
+                f"{join_problems(odd)}: no floating-point numbers, but {self.given[odd[0]].dtype}"
+            )
         shapes = {
             name: shape
             for name, shape in self.shapes.items()
