@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from encoders import make_encoder, make_tokenizer
 from headway.cli._main import main
 from headway.errors import ConfigError, FileError, HeadwayError
 from headway.files import unpickle
-from headway.files.folder import make_body
+from headway.files.folder import list_files, make_body
 from headway.layers.side import Side
 from headway.tasks._embedding import embed
 from headway.tasks._load import load
@@ -250,10 +251,22 @@ def test_a_tokenizer_with_more_entries_than_the_embedding_is_refused(folder):
     refuse(path, "tokenizer.json has ids up to 5000", f"embeds only {size} tokens")
 
 
-def test_a_tokenizer_with_another_pad_token_is_refused(folder):
-    path = folder()
+def test_a_tokenizer_with_another_pad_token_is_refused_where_positions_depend_on_it(folder):
+    path = folder("roberta")
     change(path / "config.json", pad_token_id=3)
-    refuse(path, "[PAD] is 0 in tokenizer.json, but 3 in config.json")
+    refuse(path, "<pad> is 1 in tokenizer.json, but 3 in config.json")
+
+
+@pytest.mark.parametrize("name", ["bert", "albert", "distilbert"])
+def test_another_pad_token_is_noted_where_no_result_depends_on_it(name, folder):
+    path = folder(name)
+    before = load(path).predict([*ROWS, {"text": "a"}])
+    change(path / "config.json", pad_token_id=3)
+    model = load(path)
+    (note,) = model.notes
+    assert re.search(r"(\[PAD\]|<pad>) is 0 in tokenizer.json, but 3 in config.json", note)
+    assert "no result depends on it" in note
+    assert model.predict([*ROWS, {"text": "a"}]) == before
 
 
 def test_a_tokenizer_of_another_family_is_refused(folder):
@@ -337,6 +350,39 @@ def test_a_folder_of_pickled_weights_says_how_to_convert_it(folder):
     path = folder()
     (path / WEIGHTS).rename(path / OLD)
     refuse(path, "there is no model.safetensors", f"headway convert {path}")
+
+
+def test_the_names_of_a_wrapped_network_are_read_without_the_wrapper(folder):
+    path = folder()
+    before = load(path).predict(ROWS)
+    tensors = load_file(path / WEIGHTS)
+    for prefix in ("module.", "_orig_mod.", "module._orig_mod."):
+        save_file({prefix + name: value for name, value in tensors.items()}, path / WEIGHTS)
+        assert load(path).predict(ROWS) == before
+    some = {n if n == QUERY else f"module.{n}": value for n, value in tensors.items()}
+    save_file(some, path / WEIGHTS)
+    refuse(path, "names begin with module., which a wrapper in training adds")
+
+
+def test_an_output_that_is_not_the_embeddings_says_how_it_can_be_read(folder):
+    path = folder()
+    table = load_file(path / WEIGHTS)["bert.embeddings.word_embeddings.weight"]
+    rewrite(path, **{"cls.predictions.decoder.weight": table + 1})
+    refuse(
+        path,
+        "cls.predictions.decoder.weight differs from the tensor it should share",
+        'set "tie_word_embeddings": false in config.json',
+    )
+    change(path / "config.json", tie_word_embeddings=False)
+    model = load(path)
+    assert torch.equal(model.body.masked_lm.output.weight, table + 1)
+
+
+def test_gelu_has_another_name_too(folder):
+    path = folder()
+    before = load(path).predict(ROWS)
+    change(path / "config.json", hidden_act="gelu_python")
+    assert load(path).predict(ROWS) == before
 
 
 @pytest.mark.parametrize("part", ["pooler", "head", "both"])
@@ -443,7 +489,43 @@ def test_a_file_of_several_that_is_missing_is_named(folder):
     refuse(path, "there is no two.safetensors")
 
 
-@pytest.mark.parametrize("place", ["../secret", "/secret", "sub/secret", "..", ".", "sub/../x", ""])
+def test_weights_in_a_folder_below_are_read(folder):
+    path = folder()
+    before = load(path).predict(ROWS)
+    listed = split(path)
+    (path / "parts").mkdir()
+    for name in set(listed.values()):
+        (path / name).rename(path / "parts" / name)
+    below = {name: f"parts/{file}" for name, file in listed.items()}
+    (path / INDEX).write_text(json.dumps({"weight_map": below}))
+    assert load(path).predict(ROWS) == before
+    assert {path / "parts" / file for file in listed.values()} < set(list_files(path))
+
+
+def test_an_index_that_leads_out_by_a_link_is_refused(folder, tmp_path):
+    path = folder()
+    (tmp_path / "far").mkdir()
+    save_file({"secret": torch.ones(2)}, tmp_path / "far" / "secret")
+    (path / "parts").symlink_to(tmp_path / "far")
+    (path / "sub").mkdir()
+    (path / "sub" / "linked").symlink_to(tmp_path / "far" / "secret")
+    listed = split(path, secret="parts/secret")
+    refuse(path, f"{INDEX} points outside of its folder: parts/secret")
+    (path / INDEX).write_text(json.dumps({"weight_map": listed | {"secret": "sub/linked"}}))
+    refuse(path, f"{INDEX} points outside of its folder: sub/linked")
+
+
+def test_parts_that_are_links_themselves_are_read_as_one_file_is(folder, tmp_path):
+    # So a downloaded model lies in the cache of its library.
+    path = folder()
+    before = load(path).predict(ROWS)
+    split(path)
+    (path / "two.safetensors").rename(tmp_path / "blob")
+    (path / "two.safetensors").symlink_to(tmp_path / "blob")
+    assert load(path).predict(ROWS) == before
+
+
+@pytest.mark.parametrize("place", ["../secret", "/secret", "sub/../../secret", "..", ".", ""])
 def test_an_index_that_points_elsewhere_is_refused(place, folder, tmp_path):
     path = folder()
     (path / "sub").mkdir()
@@ -625,6 +707,7 @@ def test_pickles_in_several_files_are_put_together(tmp_path):
         ({"a": "../p.bin"}, "points outside of its folder"),
         ({"a": "/p.bin"}, "points outside of its folder"),
         ({"a": ".."}, "points outside of its folder"),
+        ({"a": "sub/../../p.bin"}, "points outside of its folder"),
         ({}, "points outside of its folder"),
         ([], "points outside of its folder"),
         ({"a": "nowhere.bin"}, r"there is no nowhere\.bin"),

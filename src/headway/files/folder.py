@@ -21,7 +21,14 @@ from headway.files.kinds import find_kind
 from headway.files.manifest import MANIFEST, changed_files, read_json, write_json
 from headway.files.rename import ours_of, to_published
 from headway.files.vocabulary import VOCABULARY_FILES
-from headway.files.weights import HEAD_FILE, INDEX, Fit, read_own_head, read_tensors
+from headway.files.weights import (
+    HEAD_FILE,
+    Fit,
+    hint_at_misfits,
+    read_own_head,
+    read_tensors,
+    weight_files,
+)
 from headway.names import Entry, Layout, PublishedHead
 
 # Keys with which a published model asks to run code of its own.
@@ -293,7 +300,8 @@ def read_model(folder: Path, *, kind: str | None = None) -> Loaded:
     try:
         ours = fit.tensors()
     except FileError as error:
-        raise FileError(error.message, where=str(folder)) from error
+        hint = hint_at_misfits(tensors, layout, error.message)
+        raise FileError(error.message, where=str(folder), hint=hint) from error
     ours = {name: value.float() for name, value in ours.items()}
     head = {name[5:]: ours.pop(name) for name in list(ours) if name.startswith("head.")}
     head |= {} if _has_head(layout.table(kind)) else read_own_head(folder)
@@ -347,11 +355,8 @@ def _read_labels(published: Mapping[str, Any]) -> tuple[str, ...]:
 
 def list_files(folder: Path) -> list[Path]:
     """List the files that a model is read from."""
-    weights = [folder / "model.safetensors"]
-    if not weights[0].is_file():
-        weights = sorted(folder.glob("model*.safetensors")) + [folder / INDEX]
     named = [folder / name for name in ("config.json", *VOCABULARY_FILES)]
-    return [path for path in (*named, *weights) if path.is_file()]
+    return [path for path in (*named, *weight_files(folder)) if path.is_file()]
 
 
 def write_generation_config(folder: Path, values: Mapping[str, Any]) -> None:

@@ -13,6 +13,8 @@ from torch import Tensor
 from headway.errors import ConfigError, FileError, join_problems
 from headway.names import Copy, Entry, Ignore, OneRow, Rename, Split, Tie, Transpose
 
+UNTIED = "differs from the tensor it should share"
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -160,7 +162,7 @@ def to_ours(
     missing = [_published_pair(table, name) or name for name in shapes if name not in found]
     problems = [f"{p if isinstance(p, str) else p.published} is missing" for p in missing]
     problems += [f"{name} is not part of this architecture" for name in unexpected]
-    problems += [f"{name} differs from the tensor it should share" for name in untied]
+    problems += [f"{name} {UNTIED}" for name in untied]
     for name, shape in shapes.items():
         if name in found and found[name].shape != shape:
             pair = origin[name]

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from headway.errors import FileError, HeadwayError, join_problems
-from headway.files.manifest import read_json
+from headway.files.manifest import leads_out, read_json
 
 _ONE, _INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 
@@ -36,7 +36,7 @@ def find_pickles(folder: Path) -> list[Path]:
         raise FileError(f"there is no {_ONE}", where=str(folder), hint="is it converted already?")
     listed = read_json(folder / _INDEX).get("weight_map")
     names = sorted({str(name) for name in listed.values()}) if isinstance(listed, dict) else []
-    if not names or any(Path(name).name != name or name in (".", "..") for name in names):
+    if not names or any(leads_out(folder, name) for name in names):
         raise FileError(f"{_INDEX} points outside of its folder", where=str(folder))
     if missing := [name for name in names if not (folder / name).is_file()]:
         raise FileError(f"there is no {join_problems(missing)}", where=str(folder))

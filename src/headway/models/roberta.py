@@ -113,6 +113,8 @@ class Roberta(Encoder):
         ConfigError: if the sizes do not fit each other.
     """
 
+    counts_from_pad = True
+
     def __init__(self, config: RobertaConfig, parts: tuple[str, ...] = PARTS) -> None:
         check_encoder(config, parts)
         super().__init__(
