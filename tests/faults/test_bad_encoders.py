@@ -662,6 +662,43 @@ def test_convert_makes_an_old_folder_readable(shell, folder):
     assert load(path).predict(ROWS) == make_encoder().predict(ROWS)
 
 
+def test_convert_without_a_vocabulary_writes_the_weights_and_warns(shell, folder):
+    path = folder()
+    old_folder(path)
+    (path / "vocab.txt").unlink()
+    code, out, err = shell.run("convert", path)
+    assert (code, out) == (0, f"{path / WEIGHTS}\n")
+    assert err.startswith("warning: no vocabulary was found")
+    names = ("tokenizer.json", "vocab.txt", "vocab.json with merges.txt", "spiece.model")
+    for name in (*names, "tokenizer.model"):
+        assert name in err
+    code, out, err = shell.run("convert", path)
+    assert (code, out) == (1, "")
+    assert "there is no tokenizer.json" in err
+    assert "spiece.model" in err
+
+
+def test_convert_says_what_it_wrote_before_it_failed(shell, folder):
+    path = folder()
+    old_folder(path)
+    (path / "vocab.txt").write_text("")
+    code, out, err = shell.run("convert", path)
+    assert (code, out) == (1, f"{path / WEIGHTS}\n")
+    assert "the vocabulary lacks" in err
+
+
+@pytest.mark.parametrize("name", ["state_dict", "model_state_dict"])
+def test_convert_takes_the_tensors_of_a_trainers_checkpoint(name, shell, folder):
+    path = folder()
+    before = load(path).predict(ROWS)
+    tensors = {f"module.{n}": value for n, value in load_file(path / WEIGHTS).items()}
+    state = {"state": {0: {"step": torch.ones(1)}}, "param_groups": [{"lr": 0.1}]}
+    torch.save({name: tensors, "epoch": 3, "optimizer": state}, path / OLD)
+    (path / WEIGHTS).unlink()
+    assert shell.run("convert", path)[0] == 0
+    assert load(path).predict(ROWS) == before
+
+
 def test_a_folder_that_needs_no_conversion_is_left_alone(shell, folder):
     path = folder()
     before = {file: file.stat().st_mtime_ns for file in path.iterdir()}
@@ -749,7 +786,9 @@ def test_an_old_pickle_cut_short_is_one_line(ratio, tmp_path):
             unpickle.read_pickle(tmp_path / OLD)
 
 
-@pytest.mark.parametrize("value", [{}, {"state_dict": {"a": torch.ones(2)}}, {"epoch": 3}])
+@pytest.mark.parametrize(
+    "value", [{}, {"state_dict": {}}, {"net": {"a": torch.ones(2)}}, {"epoch": 3}]
+)
 def test_a_pickle_without_tensors_is_refused(value, tmp_path):
     torch.save(value, tmp_path / OLD)
     with pytest.raises(FileError, match=OLD):

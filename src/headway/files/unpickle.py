@@ -21,6 +21,8 @@ from torch import Tensor
 from headway.errors import FileError, HeadwayError, join_problems
 from headway.files.manifest import leads_out, read_json
 
+# Where a trainer's checkpoint has the weights.
+_CHECKPOINT_KEYS = ("state_dict", "model_state_dict")
 _ONE, _INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 
 
@@ -60,6 +62,11 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
         raise FileError(f"{path.name} is damaged: {error}", where=str(path.parent)) from error
     if not isinstance(found, dict):
         raise FileError(f"{path.name} holds no table of tensors", where=str(path.parent))
+    for name in _CHECKPOINT_KEYS:
+        if isinstance(found.get(name), dict):
+            # What lies beside the weights is the trainer's.
+            found = found[name]
+            break
     if inner := [str(name) for name, value in found.items() if isinstance(value, dict)]:
         raise FileError(
             f"{path.name} holds tables inside of a table ({join_problems(inner)})",
