@@ -48,7 +48,8 @@ def run(options: Options) -> int:
         raise ConfigError("there is nothing to inspect", hint="see headway inspect --help")
     first = Path(options.what[0])
     is_one = len(options.what) == 1
-    if is_one and (first / "config.json").is_file():
+    is_model = (first / "config.json").is_file() or options.what[0].startswith("hub:")
+    if is_one and is_model:
         values, lines = _model(first)
     elif is_one and (first / "recipe.toml").is_file():
         values, lines = _run(first)
