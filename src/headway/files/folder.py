@@ -6,7 +6,7 @@ import dataclasses
 import re
 import reprlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from headway import registry
 from headway.errors import ConfigError, FileError, join_problems
+from headway.files.carried import Carried, find_carried, read_rate
 from headway.files.kinds import find_kind
 from headway.files.manifest import MANIFEST, changed_files, read_json, write_json
 from headway.files.rename import ours_of, to_published
-from headway.files.vocabulary import VOCABULARY_FILES
+from headway.files.vocabulary import VOCABULARY_FILES, read_tokenizer_config
 from headway.files.weights import (
     HEAD_FILE,
     Fit,
@@ -78,6 +79,7 @@ def write_model(
     head: nn.Module | None = None,
     labels: Sequence[str] = (),
     problem: str = "",
+    carried: Mapping[str, Any] | None = None,
 ) -> None:
     """Write config.json and model.safetensors of a body and what stands on it.
 
@@ -89,6 +91,7 @@ def write_model(
         head: The head's own network, where it has one.
         labels: Names of the classes.
         problem: What others call what a sequence head does; "" where it is something else.
+        carried: Keys of config.json that were read and not used.
     """
     config = body.config
     layout = pick_layout(key, config)
@@ -109,6 +112,10 @@ def write_model(
         published["label2id"] = {name: number for number, name in enumerate(labels)}
     if problem and kind == "sequence":
         published["problem_type"] = problem
+    published |= {k: value for k, value in (carried or {}).items() if k not in published}
+    rate_key = _published_head(key, layout, kind).dropout
+    if head is not None and read_rate(published, rate_key) is not None:
+        published[rate_key] = head.dropout.rate  # pyright: ignore
     write_json(folder / "config.json", published)
     parameters = {name: value.detach().float() for name, value in body.named_parameters()}
     with torch.device("meta"):
@@ -257,6 +264,8 @@ class Loaded:
         unused: Tensors of other heads, which were left out.
         problem: `problem_type` of config.json, "" where it has none.
         changed: Files that were edited after the folder was saved.
+        carried: What the files say beside, to be written back.
+        dropout: Rate before the results of this kind of head; None where the folder says none.
     """
 
     key: str
@@ -269,6 +278,8 @@ class Loaded:
     unused: tuple[str, ...]
     problem: str = ""
     changed: tuple[str, ...] = ()
+    carried: Carried = field(default_factory=Carried)
+    dropout: float | None = None
 
 
 def read_model(folder: Path, *, kind: str | None = None) -> Loaded:
@@ -328,6 +339,8 @@ def read_model(folder: Path, *, kind: str | None = None) -> Loaded:
         unused=tuple(fit.unused),
         problem=str(published.get("problem_type") or ""),
         changed=tuple(changed),
+        carried=find_carried(published, layout, read_tokenizer_config(folder)),
+        dropout=read_rate(published, layout.heads[kind].dropout),
     )
 
 

@@ -83,6 +83,7 @@ def load(
         summary=own.summary,
         kind=found.kind,
         notes=[*more, *_notes(found, path)],
+        carried=found.carried,
     )
     return model.to_precision(precision)
 
@@ -151,6 +152,8 @@ def _fitting_task(found: folder.Loaded) -> tuple[str, Task] | None:
             names = _result_names(found)
             settings = task_class.settings_of(found.kind, found.key, len(names), found.problem)
             if settings is not None:
+                if found.dropout is not None and hasattr(task_class, "dropout"):
+                    settings = {**settings, "dropout": found.dropout}
                 return name, make_task(name, settings)
     return None
 
