@@ -85,12 +85,14 @@ class PublishedHead:
         renames: Names of the head's own parameters, below `head.`, and of parts that this class
             calls otherwise.
         is_body: The class is the body alone, whose parameters have no prefix.
+        dropout: Published key with the rate of dropout before the head's results; "": none.
     """
 
     architecture: str
     parts: tuple[str, ...] | None = None
     renames: tuple[Entry, ...] = ()
     is_body: bool = False
+    dropout: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
 import pickle
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -20,9 +22,12 @@ from encoders import make_encoder, make_tokenizer
 from headway.cli._main import main
 from headway.errors import ConfigError, FileError, HeadwayError
 from headway.files import unpickle
+from headway.files.folder import list_files, make_body
+from headway.layers.side import Side
 from headway.tasks._embedding import embed
 from headway.tasks._load import load
 from headway.tasks._model import Model
+from headway.tasks.classification import Classification
 from headway.tasks.masked_lm import MaskedLm
 from limits import seconds_at_most
 
@@ -99,6 +104,16 @@ def shell(capsys, monkeypatch) -> Shell:
     return Shell(capsys, monkeypatch)
 
 
+@pytest.mark.parametrize("verb", ["predict", "inspect"])
+def test_a_model_on_a_hub_is_not_fetched_yet_and_a_folder_is_asked_for(verb, shell):
+    code, out, err = shell.run(verb, "hub:somebody/model")
+    assert (code, out) == (1, "")
+    assert err == (
+        "headway: fetching hub:somebody/model from a hub is not built yet. fetch it by other means "
+        "and name its local folder.\n"
+    )
+
+
 # config.json
 
 
@@ -145,17 +160,23 @@ def test_an_architecture_that_is_unknown_names_the_nearest(model_type, patterns,
         ("bert", {"type_vocab_size": 0}, "type_vocab_size is 0"),
         ("bert", {"pad_token_id": 10**6}, "pad_token_id is 1000000, but the vocabulary has"),
         ("bert", {"pad_token_id": -1}, "pad_token_id is -1"),
-        ("bert", {"hidden_dropout_prob": 1}, "dropout is 1.0, but must be from 0 to below 1"),
-        ("bert", {"hidden_act": "swoosh"}, "activation is 'swoosh'"),
+        (
+            "bert",
+            {"hidden_dropout_prob": 1},
+            "hidden_dropout_prob is 1.0, but must be from 0",
+        ),
+        ("bert", {"hidden_act": "swoosh"}, "hidden_act is 'swoosh'"),
         ("bert", {"hidden_act": ["gelu"]}, "hidden_act is ['gelu'], but must be of type str"),
         ("bert", {"layer_norm_eps": "small"}, "layer_norm_eps is 'small'"),
+        ("bert", {"layer_norm_eps": 1.0}, "layer_norm_eps is 1.0, but must be from 0 to below 1"),
+        ("distilbert", {"n_heads": 3}, "n_heads is 3, but dim 16 is not divisible by it"),
         ("bert", {"is_decoder": True}, "is_decoder is True, but Headway computes only False"),
         ("bert", {"position_embedding_type": "relative_key"}, "Headway computes only 'absolute'"),
         ("bert", {"add_cross_attention": True}, "add_cross_attention is True"),
         ("roberta", {"max_position_embeddings": 2}, "positions begin at pad_token_id + 1 = 2"),
         ("albert", {"num_hidden_groups": 3}, "num_hidden_groups is 3"),
         ("albert", {"embedding_size": 0}, "embedding_size is 0"),
-        ("albert", {"inner_group_num": 0}, "num_inner_layers is 0"),
+        ("albert", {"inner_group_num": 0}, "inner_group_num is 0"),
         ("distilbert", {"max_position_embeddings": 0}, "max_position_embeddings is 0"),
         ("distilbert", {"dim": 10**9}, "dim is 1000000000, which is beyond any model"),
     ],
@@ -240,10 +261,22 @@ def test_a_tokenizer_with_more_entries_than_the_embedding_is_refused(folder):
     refuse(path, "tokenizer.json has ids up to 5000", f"embeds only {size} tokens")
 
 
-def test_a_tokenizer_with_another_pad_token_is_refused(folder):
-    path = folder()
+def test_a_tokenizer_with_another_pad_token_is_refused_where_positions_depend_on_it(folder):
+    path = folder("roberta")
     change(path / "config.json", pad_token_id=3)
-    refuse(path, "[PAD] is 0 in tokenizer.json, but 3 in config.json")
+    refuse(path, "<pad> is 1 in tokenizer.json, but 3 in config.json")
+
+
+@pytest.mark.parametrize("name", ["bert", "albert", "distilbert"])
+def test_another_pad_token_is_noted_where_no_result_depends_on_it(name, folder):
+    path = folder(name)
+    before = load(path).predict([*ROWS, {"text": "a"}])
+    change(path / "config.json", pad_token_id=3)
+    model = load(path)
+    (note,) = model.notes
+    assert re.search(r"(\[PAD\]|<pad>) is 0 in tokenizer.json, but 3 in config.json", note)
+    assert "no result depends on it" in note
+    assert model.predict([*ROWS, {"text": "a"}]) == before
 
 
 def test_a_tokenizer_of_another_family_is_refused(folder):
@@ -272,19 +305,36 @@ def test_all_tensors_that_do_not_fit_are_named_in_one_message(folder):
     rewrite(path, **change_of)
     refuse(
         path,
-        "encoder.layers.1.attention.query.weight is missing",
-        "embeddings.norm.weight has shape [7] instead of [16]",
-        "encoder.layers.5.feed_forward.down.bias is not part of this architecture",
+        f"{QUERY} is missing",
+        "bert.embeddings.LayerNorm.weight has shape [7] instead of [16]",
+        "bert.encoder.layer.5.output.dense.bias is not part of this architecture",
         "nobody.knows.this is not part of this architecture",
         str(path),
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [
+        ("roberta", "roberta.encoder.layer.1.output.dense.bias"),
+        ("albert", "albert.encoder.albert_layer_groups.0.albert_layers.0.ffn_output.bias"),
+        ("distilbert", "distilbert.transformer.layer.1.ffn.lin2.bias"),
+        ("body", "encoder.layer.1.output.dense.bias"),
+    ],
+)
+def test_what_does_not_fit_is_called_as_in_the_file(name, tensor, folder):
+    path = folder(name)
+    rewrite(path, **{tensor: torch.ones(3)})
+    refuse(path, f"fit: {tensor} has shape [3] instead of [16]")
+    rewrite(path, **{tensor: None})
+    refuse(path, f"fit: {tensor} is missing")
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.uint8])
 def test_weights_that_are_no_floating_point_numbers_are_refused(dtype, folder):
     path = folder()
     rewrite(path, **{QUERY: torch.ones(16, 16).to(dtype)})
-    refuse(path, "encoder.layers.1.attention.query.weight", "no floating-point numbers")
+    refuse(path, QUERY, "no floating-point numbers")
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -310,6 +360,39 @@ def test_a_folder_of_pickled_weights_says_how_to_convert_it(folder):
     path = folder()
     (path / WEIGHTS).rename(path / OLD)
     refuse(path, "there is no model.safetensors", f"headway convert {path}")
+
+
+def test_the_names_of_a_wrapped_network_are_read_without_the_wrapper(folder):
+    path = folder()
+    before = load(path).predict(ROWS)
+    tensors = load_file(path / WEIGHTS)
+    for prefix in ("module.", "_orig_mod.", "module._orig_mod."):
+        save_file({prefix + name: value for name, value in tensors.items()}, path / WEIGHTS)
+        assert load(path).predict(ROWS) == before
+    some = {n if n == QUERY else f"module.{n}": value for n, value in tensors.items()}
+    save_file(some, path / WEIGHTS)
+    refuse(path, "names begin with module., which a wrapper in training adds")
+
+
+def test_an_output_that_is_not_the_embeddings_says_how_it_can_be_read(folder):
+    path = folder()
+    table = load_file(path / WEIGHTS)["bert.embeddings.word_embeddings.weight"]
+    rewrite(path, **{"cls.predictions.decoder.weight": table + 1})
+    refuse(
+        path,
+        "cls.predictions.decoder.weight differs from the tensor it should share",
+        'set "tie_word_embeddings": false in config.json',
+    )
+    change(path / "config.json", tie_word_embeddings=False)
+    model = load(path)
+    assert torch.equal(model.body.masked_lm.output.weight, table + 1)
+
+
+def test_gelu_has_another_name_too(folder):
+    path = folder()
+    before = load(path).predict(ROWS)
+    change(path / "config.json", hidden_act="gelu_python")
+    assert load(path).predict(ROWS) == before
 
 
 @pytest.mark.parametrize("part", ["pooler", "head", "both"])
@@ -345,13 +428,12 @@ def test_a_missing_head_for_masks_is_drawn_and_shares_the_embeddings(folder):
 def test_half_of_a_part_is_missing_not_drawn(folder):
     path = folder("pairs")
     rewrite(path, **{"bert.pooler.dense.bias": None})
-    refuse(path, "pooler.dense.bias is missing")
+    refuse(path, "bert.pooler.dense.bias is missing")
 
 
 def test_heads_of_other_classes_are_left_out_and_named(folder):
     path = folder("pairs")
-    change(path / "config.json", architectures=["BertForMaskedLM"])
-    (note,) = load(path).notes
+    (note,) = load(path, task=MaskedLm(), task_name="masked_lm").notes
     assert note.startswith(f"{path}: not used: ")
     for name in ("bert.pooler.dense.weight", "cls.seq_relationship.bias"):
         assert name in note
@@ -417,7 +499,43 @@ def test_a_file_of_several_that_is_missing_is_named(folder):
     refuse(path, "there is no two.safetensors")
 
 
-@pytest.mark.parametrize("place", ["../secret", "/secret", "sub/secret", "..", ".", "sub/../x", ""])
+def test_weights_in_a_folder_below_are_read(folder):
+    path = folder()
+    before = load(path).predict(ROWS)
+    listed = split(path)
+    (path / "parts").mkdir()
+    for name in set(listed.values()):
+        (path / name).rename(path / "parts" / name)
+    below = {name: f"parts/{file}" for name, file in listed.items()}
+    (path / INDEX).write_text(json.dumps({"weight_map": below}))
+    assert load(path).predict(ROWS) == before
+    assert {path / "parts" / file for file in listed.values()} < set(list_files(path))
+
+
+def test_an_index_that_leads_out_by_a_link_is_refused(folder, tmp_path):
+    path = folder()
+    (tmp_path / "far").mkdir()
+    save_file({"secret": torch.ones(2)}, tmp_path / "far" / "secret")
+    (path / "parts").symlink_to(tmp_path / "far")
+    (path / "sub").mkdir()
+    (path / "sub" / "linked").symlink_to(tmp_path / "far" / "secret")
+    listed = split(path, secret="parts/secret")
+    refuse(path, f"{INDEX} points outside of its folder: parts/secret")
+    (path / INDEX).write_text(json.dumps({"weight_map": listed | {"secret": "sub/linked"}}))
+    refuse(path, f"{INDEX} points outside of its folder: sub/linked")
+
+
+def test_parts_that_are_links_themselves_are_read_as_one_file_is(folder, tmp_path):
+    # So a downloaded model lies in the cache of its library.
+    path = folder()
+    before = load(path).predict(ROWS)
+    split(path)
+    (path / "two.safetensors").rename(tmp_path / "blob")
+    (path / "two.safetensors").symlink_to(tmp_path / "blob")
+    assert load(path).predict(ROWS) == before
+
+
+@pytest.mark.parametrize("place", ["../secret", "/secret", "sub/../../secret", "..", ".", ""])
 def test_an_index_that_points_elsewhere_is_refused(place, folder, tmp_path):
     path = folder()
     (path / "sub").mkdir()
@@ -554,6 +672,43 @@ def test_convert_makes_an_old_folder_readable(shell, folder):
     assert load(path).predict(ROWS) == make_encoder().predict(ROWS)
 
 
+def test_convert_without_a_vocabulary_writes_the_weights_and_warns(shell, folder):
+    path = folder()
+    old_folder(path)
+    (path / "vocab.txt").unlink()
+    code, out, err = shell.run("convert", path)
+    assert (code, out) == (0, f"{path / WEIGHTS}\n")
+    assert err.startswith("warning: no vocabulary was found")
+    names = ("tokenizer.json", "vocab.txt", "vocab.json with merges.txt", "spiece.model")
+    for name in (*names, "tokenizer.model"):
+        assert name in err
+    code, out, err = shell.run("convert", path)
+    assert (code, out) == (1, "")
+    assert "there is no tokenizer.json" in err
+    assert "spiece.model" in err
+
+
+def test_convert_says_what_it_wrote_before_it_failed(shell, folder):
+    path = folder()
+    old_folder(path)
+    (path / "vocab.txt").write_text("")
+    code, out, err = shell.run("convert", path)
+    assert (code, out) == (1, f"{path / WEIGHTS}\n")
+    assert "the vocabulary lacks" in err
+
+
+@pytest.mark.parametrize("name", ["state_dict", "model_state_dict"])
+def test_convert_takes_the_tensors_of_a_trainers_checkpoint(name, shell, folder):
+    path = folder()
+    before = load(path).predict(ROWS)
+    tensors = {f"module.{n}": value for n, value in load_file(path / WEIGHTS).items()}
+    state = {"state": {0: {"step": torch.ones(1)}}, "param_groups": [{"lr": 0.1}]}
+    torch.save({name: tensors, "epoch": 3, "optimizer": state}, path / OLD)
+    (path / WEIGHTS).unlink()
+    assert shell.run("convert", path)[0] == 0
+    assert load(path).predict(ROWS) == before
+
+
 def test_a_folder_that_needs_no_conversion_is_left_alone(shell, folder):
     path = folder()
     before = {file: file.stat().st_mtime_ns for file in path.iterdir()}
@@ -599,6 +754,7 @@ def test_pickles_in_several_files_are_put_together(tmp_path):
         ({"a": "../p.bin"}, "points outside of its folder"),
         ({"a": "/p.bin"}, "points outside of its folder"),
         ({"a": ".."}, "points outside of its folder"),
+        ({"a": "sub/../../p.bin"}, "points outside of its folder"),
         ({}, "points outside of its folder"),
         ([], "points outside of its folder"),
         ({"a": "nowhere.bin"}, r"there is no nowhere\.bin"),
@@ -640,7 +796,9 @@ def test_an_old_pickle_cut_short_is_one_line(ratio, tmp_path):
             unpickle.read_pickle(tmp_path / OLD)
 
 
-@pytest.mark.parametrize("value", [{}, {"state_dict": {"a": torch.ones(2)}}, {"epoch": 3}])
+@pytest.mark.parametrize(
+    "value", [{}, {"state_dict": {}}, {"net": {"a": torch.ones(2)}}, {"epoch": 3}]
+)
 def test_a_pickle_without_tensors_is_refused(value, tmp_path):
     torch.save(value, tmp_path / OLD)
     with pytest.raises(FileError, match=OLD):
@@ -654,3 +812,32 @@ def test_vectors_of_a_converted_folder_are_those_of_the_model(folder):
     vector = embed(load(path), ["the cat sat"])[0].vectors
     expected = embed(make_encoder(), ["the cat sat"])[0].vectors
     torch.testing.assert_close(vector, expected, atol=1e-5, rtol=1e-5)
+
+
+# Segments
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "albert"])
+def test_pairs_are_read_without_segments_where_the_model_has_one(name, tmp_path):
+    model = make_encoder(name, kind="body", type_vocab_size=1)
+    # Told apart by the tokenizer of a family with segments.
+    engine = make_tokenizer("bert")
+    sizes = dataclasses.replace(
+        model.body.config, vocab_size=engine.vocab_size, pad_token_id=engine.pad_id
+    )
+    body = make_body(name, sizes, "body")
+    assert engine.tells_segments
+    task = Classification()
+    torch.manual_seed(1)
+    head = task.make_head(body, ("a", "b"))
+    kwargs: dict[str, Any] = {"task_name": "classification", "architecture": name}
+    model = Model(body, engine, task, head=head, labels=("a", "b"), **kwargs)
+    pair = {"text": "the cat sat", "text_pair": "a bird"}
+    joined = {"text": "the cat sat [SEP] a bird"}
+    side = Side.padded([engine.encode(joined["text"], special=True).ids])
+    with torch.inference_mode():
+        memory = body.eval().encode(side)
+        expected = head.eval()(body, memory).softmax(-1)[0]
+    (answer,) = model.predict([pair])
+    found = torch.tensor([answer["probabilities"][name] for name in ("a", "b")])
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)

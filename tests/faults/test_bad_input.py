@@ -383,11 +383,17 @@ def change_config(path: Path, **values: Any) -> None:
         ({"d_model": 10**12}, r"d_model is 1000000000000, which is beyond any model"),
         ({"encoder_layers": 10**9, "num_hidden_layers": 10**9}, r"encoder_layers is 1000000000"),
         ({"encoder_layers": 10**4, "num_hidden_layers": 10**4}, r"beyond any model"),
-        ({"d_model": 10**6, "max_position_embeddings": 10**6}, r"do not fit: embeddings\.weight"),
-        ({"vocab_size": 10**7}, r"do not fit: embeddings\.weight has shape \[13, 16\] instead of"),
+        (
+            {"d_model": 10**6, "max_position_embeddings": 10**6},
+            r"do not fit: model\.shared\.weight",
+        ),
+        (
+            {"vocab_size": 10**7},
+            r"do not fit: model\.shared\.weight has shape \[13, 16\] instead of",
+        ),
         ({"vocab_size": 5}, r"pad_token_id is 12, but the vocabulary has 5"),
         ({"max_position_embeddings": -1}, r"max_position_embeddings is -1"),
-        ({"encoder_ffn_dim": -4, "decoder_ffn_dim": -4}, r"intermediate_size is -4"),
+        ({"encoder_ffn_dim": -4, "decoder_ffn_dim": -4}, r"encoder_ffn_dim is -4"),
         ({"encoder_ffn_dim": 4}, r"encoder_ffn_dim and decoder_ffn_dim differ"),
         ({"d_model": "16"}, r"d_model is '16', but must be of type int"),
         ({"d_model": [16]}, r"d_model is \[16\]"),
@@ -398,7 +404,7 @@ def change_config(path: Path, **values: Any) -> None:
         ({"pad_token_id": 3, "decoder_start_token_id": 3}, r"<pad> is 12 in tokenizer\.json, but"),
         ({"eos_token_id": 99}, r"eos_token_id is 99"),
         ({"scale_embedding": False}, r"Headway computes only True"),
-        ({"activation_function": "sine"}, r"activation is 'sine'"),
+        ({"activation_function": "sine"}, r"activation_function is 'sine'"),
     ],
 )
 def test_a_config_that_cannot_be_used_is_refused_at_once(values, pattern, model_dir, shell):
@@ -505,10 +511,10 @@ def test_all_tensors_that_do_not_fit_are_named_in_one_message(model_dir, shell):
     tensors["model.encoder.layers.7.fc1.weight"] = torch.zeros(3, 5)
     save_file(tensors, path)
     error = shell.refuse("do not fit", "translate", model_dir, "red")
-    assert "embeddings.weight is missing" in error
+    assert "model.shared.weight is missing" in error
     assert "strange is not part of this architecture" in error
-    assert "encoder.layers.7.feed_forward.up.weight is not part" in error
-    assert "decoder.layers.0.feed_forward.up.weight has shape [3, 5] instead of [24, 16]" in error
+    assert "model.encoder.layers.7.fc1.weight is not part" in error
+    assert "model.decoder.layers.0.fc1.weight has shape [3, 5] instead of [24, 16]" in error
     assert str(model_dir) in error
 
 

@@ -30,15 +30,28 @@ class Options:
 
 def run(options: Options) -> int:
     """Convert what needs it."""
+    from headway.text.legacy import VOCABULARIES, has_vocabulary
+
     folder = options.folder
     if not folder.is_dir():
         raise FileError(f"there is no folder {folder}")
-    written = [*_weights(folder), *_tokenizer(folder)]
-    for name in written:
-        sys.stdout.write(f"{folder / name}\n")
-    if not written:
+    # What is written is said at once, whatever becomes of the rest.
+    weights = _weights(folder)
+    _tell(folder, weights)
+    if weights and not has_vocabulary(folder):
+        sys.stderr.write(f"warning: no vocabulary was found: there is no {VOCABULARIES}\n")
+        return 0
+    tokenizer = _tokenizer(folder)
+    _tell(folder, tokenizer)
+    if not weights and not tokenizer:
         sys.stderr.write(f"{folder} needs no conversion\n")
     return 0
+
+
+def _tell(folder: Path, written: list[str]) -> None:
+    for name in written:
+        sys.stdout.write(f"{folder / name}\n")
+    sys.stdout.flush()
 
 
 def _weights(folder: Path) -> list[str]:

@@ -21,6 +21,8 @@ import tyro
 from headway import recipe as recipes
 from headway.errors import ConfigError
 
+_TO_TUNE = "be fine-tuned"
+
 
 @dataclass(frozen=True)
 class Options:
@@ -46,7 +48,8 @@ def run(options: Options) -> int:
         raise ConfigError("there is nothing to inspect", hint="see headway inspect --help")
     first = Path(options.what[0])
     is_one = len(options.what) == 1
-    if is_one and (first / "config.json").is_file():
+    is_model = (first / "config.json").is_file() or options.what[0].startswith("hub:")
+    if is_one and is_model:
         values, lines = _model(first)
     elif is_one and (first / "recipe.toml").is_file():
         values, lines = _run(first)
@@ -112,14 +115,19 @@ def _model(path: Path) -> tuple[dict[str, Any], list[str]]:
         "architecture": model.architecture,
         "config": dataclasses.asdict(model.body.config),
         "parameters": {"total": total, **parts},
-        "megabytes": {"fp32": round(total * 4 / 1e6, 1), "bf16": round(total * 2 / 1e6, 1)},
+        "megabytes": {"fp32": _megabytes(total * 4), "bf16": _megabytes(total * 2)},
         "vocabulary": model.tokenizer.vocab_size,
-        "task": {"name": model.task_name, **dataclasses.asdict(model.task)},  # pyright: ignore
+        "kind": model.kind,
+        "can": (can := _abilities(model)),
+        # A body alone has a task in name only.
+        "task": None
+        if _TO_TUNE in can
+        else {"name": model.task_name, **dataclasses.asdict(model.task)},  # pyright: ignore
         "labels": list(model.labels),
         "training": model.summary,
     }
-    lines = [f"{path}: {model.architecture}, {total / 1e6:.2f} M parameters"]
-    lines += [f"  {name:<12} {count / 1e6:8.2f} M" for name, count in parts.items()]
+    lines = [f"{path}: {model.architecture}, {_short(total)} parameters"]
+    lines += [f"  {name:<12} {_short(count):>10}" for name, count in parts.items()]
     lines.append(
         f"memory of the weights: {values['megabytes']['fp32']} MB in fp32, "
         f"{values['megabytes']['bf16']} MB in bf16"
@@ -130,15 +138,42 @@ def _model(path: Path) -> tuple[dict[str, Any], list[str]]:
         f"tokenizer: {model.tokenizer.kind}, {model.tokenizer.vocab_size} entries; "
         + ", ".join(names.values())
     )
-    lines.append(f"task: {model.task_name}")
+    lines += [f"head: {model.kind}", "can: " + ", ".join(can)]
     if model.labels:
         lines.append("classes: " + ", ".join(model.labels))
-    lines += [f"  {key} = {value}" for key, value in list(values["task"].items())[1:]]
+    if values["task"] is not None:
+        lines.append(f"task: {model.task_name}")
+        lines += [f"  {key} = {value}" for key, value in list(values["task"].items())[1:]]
     lines.append("config:")
     lines += [f"  {key} = {value}" for key, value in values["config"].items()]
     if model.summary:
         lines.append("training: " + json_.dumps(model.summary))
     return values, lines
+
+
+def _abilities(model: Any) -> list[str]:
+    """Say what a model is of use for as it is."""
+    is_encoder = model.body.kind == "encoder"
+    is_bare = is_encoder and model.kind == "body" and model.head is None
+    can = []
+    if model.task_name != "masked_lm":
+        can.append(model.task_name)
+    elif not is_bare:
+        can += ["fill"] if model.body.masked_lm is not None else []
+        can += ["tell pairs"] if model.head is not None else []
+    can += ["embed"] if is_encoder else []
+    return [*can, _TO_TUNE] if is_bare else can
+
+
+def _short(count: int) -> str:
+    """Write a number of parameters so that small models have some."""
+    if count >= 100_000:
+        return f"{count / 1e6:.2f} M"
+    return f"{count / 1e3:.2f} k" if count >= 1000 else str(count)
+
+
+def _megabytes(size: int) -> float:
+    return round(size / 1e6, 1 if size >= 1e6 else 4)
 
 
 def _run(path: Path) -> tuple[dict[str, Any], list[str]]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import reprlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,19 @@ from torch import Tensor, nn
 
 from headway import registry
 from headway.errors import ConfigError, FileError, join_problems
+from headway.files.carried import Carried, find_carried, read_rate
+from headway.files.kinds import find_kind
 from headway.files.manifest import MANIFEST, changed_files, read_json, write_json
-from headway.files.rename import match_published, ours_of, to_published
-from headway.files.vocabulary import VOCABULARY_FILES
-from headway.files.weights import HEAD_FILE, INDEX, Fit, modern_name, read_own_head, read_tensors
+from headway.files.rename import ours_of, to_published
+from headway.files.vocabulary import VOCABULARY_FILES, read_tokenizer_config
+from headway.files.weights import (
+    HEAD_FILE,
+    Fit,
+    hint_at_misfits,
+    read_own_head,
+    read_tensors,
+    weight_files,
+)
 from headway.names import Entry, Layout, PublishedHead
 
 # Keys with which a published model asks to run code of its own.
@@ -69,6 +79,7 @@ def write_model(
     head: nn.Module | None = None,
     labels: Sequence[str] = (),
     problem: str = "",
+    carried: Mapping[str, Any] | None = None,
 ) -> None:
     """Write config.json and model.safetensors of a body and what stands on it.
 
@@ -80,6 +91,7 @@ def write_model(
         head: The head's own network, where it has one.
         labels: Names of the classes.
         problem: What others call what a sequence head does; "" where it is something else.
+        carried: Keys of config.json that were read and not used.
     """
     config = body.config
     layout = pick_layout(key, config)
@@ -100,6 +112,10 @@ def write_model(
         published["label2id"] = {name: number for number, name in enumerate(labels)}
     if problem and kind == "sequence":
         published["problem_type"] = problem
+    published |= {k: value for k, value in (carried or {}).items() if k not in published}
+    rate_key = _published_head(key, layout, kind).dropout
+    if head is not None and read_rate(published, rate_key) is not None:
+        published[rate_key] = head.dropout.rate  # pyright: ignore
     write_json(folder / "config.json", published)
     parameters = {name: value.detach().float() for name, value in body.named_parameters()}
     with torch.device("meta"):
@@ -169,9 +185,15 @@ def read_config(folder: Path) -> tuple[str, Any, Layout]:
         raise FileError("the config cannot be used: " + join_problems(problems), where=where)
     config = config_class(**values, **layout.when)
     called = {name: keys[0] for name, keys in layout.config.items()}
-    if problems := check_sizes(config, called=called) + config.check():
+    problems = [_in_words_of(called, problem) for problem in config.check()]
+    if problems := check_sizes(config, called=called) + problems:
         raise FileError("the config cannot be used: " + join_problems(problems), where=where)
     return key, config, layout
+
+
+def _in_words_of(called: Mapping[str, str], problem: str) -> str:
+    """Write the names of config.json in a problem in place of our own."""
+    return re.sub(r"\w+", lambda word: called.get(word[0], word[0]), problem)
 
 
 def check_sizes(config: Any, *, called: Mapping[str, str] | None = None) -> list[str]:
@@ -235,23 +257,29 @@ class Loaded:
         key: Name of the architecture's file.
         body: The network with its weights, in eval mode.
         kind: Kind of head it was opened with.
+        saved_kind: Kind of head it was saved with.
         head: The head's own parameters, without "head."; empty where the folder has none.
         labels: Names of the classes, from config.json.
         fresh: Parts that the folder lacks and that were drawn at random, or are still to be made.
         unused: Tensors of other heads, which were left out.
         problem: `problem_type` of config.json, "" where it has none.
         changed: Files that were edited after the folder was saved.
+        carried: What the files say beside, to be written back.
+        dropout: Rate before the results of this kind of head; None where the folder says none.
     """
 
     key: str
     body: Any
     kind: str
+    saved_kind: str
     head: Mapping[str, Tensor]
     labels: tuple[str, ...]
     fresh: tuple[str, ...]
     unused: tuple[str, ...]
     problem: str = ""
     changed: tuple[str, ...] = ()
+    carried: Carried = field(default_factory=Carried)
+    dropout: float | None = None
 
 
 def read_model(folder: Path, *, kind: str | None = None) -> Loaded:
@@ -268,6 +296,11 @@ def read_model(folder: Path, *, kind: str | None = None) -> Loaded:
         ConfigError: if the architecture has no such head.
     """
     if not folder.is_dir():
+        if str(folder).startswith("hub:"):
+            raise FileError(
+                f"fetching {folder} from a hub is not built yet",
+                hint="fetch it by other means and name its local folder",
+            )
         raise FileError(f"there is no model folder {folder}")
     if not (folder / "config.json").exists() and (folder / "model" / "config.json").is_file():
         raise FileError(f"{folder} is a run", hint=f"its model is {folder / 'model'}")
@@ -275,19 +308,16 @@ def read_model(folder: Path, *, kind: str | None = None) -> Loaded:
     key, config, layout = read_config(folder)
     published = read_json(folder / "config.json")
     tensors = read_tensors(folder)
-    kind = kind or _saved_kind(layout, published, tensors)
+    saved_kind = find_kind(key, config, layout, published, tensors)
+    kind = kind or saved_kind
     with torch.device("meta"):
         body = make_body(key, config, kind)
     fit = Fit(body, layout, kind, tensors)
     try:
         ours = fit.tensors()
     except FileError as error:
-        raise FileError(error.message, where=str(folder)) from error
-    if odd := [name for name, value in ours.items() if not value.is_floating_point()]:
-        raise FileError(
-            f"{join_problems(odd)}: no floating-point numbers, but {ours[odd[0]].dtype}",
-            where=str(folder),
-        )
+        hint = hint_at_misfits(tensors, layout, error.message)
+        raise FileError(error.message, where=str(folder), hint=hint) from error
     ours = {name: value.float() for name, value in ours.items()}
     head = {name[5:]: ours.pop(name) for name in list(ours) if name.startswith("head.")}
     head |= {} if _has_head(layout.table(kind)) else read_own_head(folder)
@@ -302,12 +332,15 @@ def read_model(folder: Path, *, kind: str | None = None) -> Loaded:
         key=key,
         body=body.eval(),
         kind=kind,
+        saved_kind=saved_kind,
         head=head,
         labels=_read_labels(published),
         fresh=tuple(fit.fresh),
         unused=tuple(fit.unused),
         problem=str(published.get("problem_type") or ""),
         changed=tuple(changed),
+        carried=find_carried(published, layout, read_tokenizer_config(folder)),
+        dropout=read_rate(published, layout.heads[kind].dropout),
     )
 
 
@@ -328,26 +361,6 @@ def _is_weights(name: str) -> bool:
     return name.endswith(".safetensors")
 
 
-def _saved_kind(layout: Layout, published: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """Find out what head a folder was saved with: by its class, else by its tensors."""
-    classes = published.get("architectures")
-    named = classes[0] if isinstance(classes, list) and classes else None
-    for kind, head in layout.heads.items():
-        if head.architecture == named:
-            return kind
-    first = next(iter(layout.heads))
-    if named is not None:
-        return first
-    # The head most of whose own tensors are there; without any, the first.
-    whole = {first: 0}
-    for kind, head in layout.heads.items():
-        pairs, _ = match_published(head.renames, map(modern_name, tensors))
-        entries = {id(pair.entry) for pair in pairs}
-        if len(entries) == len(head.renames):
-            whole[kind] = len(entries)
-    return max(whole, key=whole.__getitem__)
-
-
 def _read_labels(published: Mapping[str, Any]) -> tuple[str, ...]:
     labels = published.get("id2label")
     if not isinstance(labels, dict):
@@ -360,11 +373,8 @@ def _read_labels(published: Mapping[str, Any]) -> tuple[str, ...]:
 
 def list_files(folder: Path) -> list[Path]:
     """List the files that a model is read from."""
-    weights = [folder / "model.safetensors"]
-    if not weights[0].is_file():
-        weights = sorted(folder.glob("model*.safetensors")) + [folder / INDEX]
     named = [folder / name for name in ("config.json", *VOCABULARY_FILES)]
-    return [path for path in (*named, *weights) if path.is_file()]
+    return [path for path in (*named, *weight_files(folder)) if path.is_file()]
 
 
 def write_generation_config(folder: Path, values: Mapping[str, Any]) -> None:

@@ -207,3 +207,15 @@ def changed_files(path: Path, *, quick: bool = False) -> list[str]:
 
 def _is_plain_name(name: Any) -> bool:
     return isinstance(name, str) and name == Path(name).name
+
+
+def leads_out(folder: Path, name: str) -> bool:
+    """Say whether a name that an index lists lies outside of its folder, or is none.
+
+    A file right in the folder may be a link, as in the caches of those who fetch models: it was put
+    there as the model's. A name with folders in it is followed, so that no link leads out.
+    """
+    path = Path(name)
+    if path.name == name and name not in (".", ".."):
+        return False
+    return path.is_absolute() or folder.resolve() not in (folder / path).resolve().parents

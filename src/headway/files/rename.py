@@ -13,6 +13,8 @@ from torch import Tensor
 from headway.errors import ConfigError, FileError, join_problems
 from headway.names import Copy, Entry, Ignore, OneRow, Rename, Split, Tie, Transpose
 
+UNTIED = "differs from the tensor it should share"
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -130,11 +132,13 @@ def to_ours(
         shapes: Name -> shape of every parameter that the model needs.
         shared: Second name of a parameter -> the name that `shapes` has for it.
     Raises:
-        FileError: naming every missing, unexpected and misshapen tensor in one message.
+        FileError: naming every missing, unexpected and misshapen tensor in one message, as the
+            file calls them.
     """
     shared, table = shared or {}, tuple(renames)
     pairs, unexpected = match_published(table, tensors)
     found: dict[str, Tensor] = {}
+    origin: dict[str, Pair] = {}
     untied: list[str] = []
 
     def is_second(pair: Pair) -> bool:
@@ -147,22 +151,25 @@ def to_ours(
         for name, tensor in zip(pair.ours, _to_ours(tensors[pair.published], pair), strict=True):
             own = shared.get(name, name)
             if own not in found:
-                found[own] = tensor
+                found[own], origin[own] = tensor, pair
             elif (
                 is_second(pair)
                 and not isinstance(pair.entry, Copy)
                 and not torch.equal(found[own], tensor)
             ):
                 untied.append(pair.published)
-    unexpected += [name for name in found if name not in shapes]
-    problems = [f"{name} is missing" for name in shapes if name not in found]
+    unexpected += [origin[name].published for name in found if name not in shapes]
+    missing = [_published_pair(table, name) or name for name in shapes if name not in found]
+    problems = [f"{p if isinstance(p, str) else p.published} is missing" for p in missing]
     problems += [f"{name} is not part of this architecture" for name in unexpected]
-    problems += [f"{name} differs from the tensor it should share" for name in untied]
-    problems += [
-        f"{name} has shape {list(found[name].shape)} instead of {list(shape)}"
-        for name, shape in shapes.items()
-        if name in found and found[name].shape != shape
-    ]
+    problems += [f"{name} {UNTIED}" for name in untied]
+    for name, shape in shapes.items():
+        if name in found and found[name].shape != shape:
+            pair = origin[name]
+            seen, wanted = list(tensors[pair.published].shape), _published_shape(pair.entry, shape)
+            problems.append(f"{pair.published} has shape {seen} instead of {wanted}")
+    # Several of ours may be one of theirs.
+    problems = list(dict.fromkeys(problems))
     if problems:
         raise FileError("the weights do not fit: " + join_problems(problems, shown=8))
     return {name: found[name] for name in shapes}
@@ -178,6 +185,18 @@ def _to_ours(tensor: Tensor, pair: Pair) -> tuple[Tensor, ...]:
     if isinstance(pair.entry, Split):
         return tensor.chunk(len(pair.ours), dim=pair.entry.axis if tensor.dim() > 1 else 0)
     return (tensor,)
+
+
+def _published_shape(entry: Entry, shape: torch.Size) -> list[int]:
+    """Give the shape that the file has for a parameter of ours."""
+    seen = list(shape)
+    if isinstance(entry, Transpose) and len(seen) == 2:
+        return seen[::-1]
+    if isinstance(entry, OneRow):
+        return [1, *seen]
+    if isinstance(entry, Split):
+        seen[entry.axis if len(seen) > 1 else 0] *= len(entry.ours)
+    return seen
 
 
 def to_published(tensors: Mapping[str, Tensor], renames: Iterable[Entry]) -> dict[str, Tensor]:

@@ -19,8 +19,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from headway.errors import FileError, HeadwayError, join_problems
-from headway.files.manifest import read_json
+from headway.files.manifest import leads_out, read_json
 
+# Where a trainer's checkpoint has the weights.
+_CHECKPOINT_KEYS = ("state_dict", "model_state_dict")
 _ONE, _INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 
 
@@ -36,7 +38,7 @@ def find_pickles(folder: Path) -> list[Path]:
         raise FileError(f"there is no {_ONE}", where=str(folder), hint="is it converted already?")
     listed = read_json(folder / _INDEX).get("weight_map")
     names = sorted({str(name) for name in listed.values()}) if isinstance(listed, dict) else []
-    if not names or any(Path(name).name != name or name in (".", "..") for name in names):
+    if not names or any(leads_out(folder, name) for name in names):
         raise FileError(f"{_INDEX} points outside of its folder", where=str(folder))
     if missing := [name for name in names if not (folder / name).is_file()]:
         raise FileError(f"there is no {join_problems(missing)}", where=str(folder))
@@ -60,6 +62,11 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
         raise FileError(f"{path.name} is damaged: {error}", where=str(path.parent)) from error
     if not isinstance(found, dict):
         raise FileError(f"{path.name} holds no table of tensors", where=str(path.parent))
+    for name in _CHECKPOINT_KEYS:
+        if isinstance(found.get(name), dict):
+            # What lies beside the weights is the trainer's.
+            found = found[name]
+            break
     if inner := [str(name) for name, value in found.items() if isinstance(value, dict)]:
         raise FileError(
             f"{path.name} holds tables inside of a table ({join_problems(inner)})",

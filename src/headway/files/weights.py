@@ -11,13 +11,15 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from headway.errors import FileError, join_problems
-from headway.files.manifest import read_json
-from headway.files.rename import match_published, ours_of, to_ours, to_published
+from headway.files.manifest import leads_out, read_json
+from headway.files.rename import UNTIED, match_published, ours_of, to_ours, to_published
 from headway.names import Layout
 
 # Parameters of a head that no published class has.
 HEAD_FILE = "head.safetensors"
 INDEX = "model.safetensors.index.json"
+# What torch puts before the names of a network that it spreads or compiles.
+WRAPPERS = ("module.", "_orig_mod.")
 
 
 class Fit:
@@ -92,8 +94,14 @@ class Fit:
         """Turn published tensors into ours, and add what the config determines.
 
         Raises:
-            FileError: if they do not fit the config.
+            FileError: if they do not fit the config, or are no floating-point numbers.
         """
+        pairs, _ = match_published(self.table, self.given)
+        read = [pair.published for pair in pairs if pair.ours]
+        if odd := [name for name in read if not self.given[name].is_floating_point()]:
+            raise FileError(
+                f"{join_problems(odd)}: no floating-point numbers, but {self.given[odd[0]].dtype}"
+            )
         shapes = {
             name: shape
             for name, shape in self.shapes.items()
@@ -126,26 +134,71 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     Raises:
         FileError: if a file is missing or damaged, or the index points outside of the folder.
     """
+    listed = _read_index(folder)
+    if listed is None:
+        return _without_wrapper(_read_file(folder / "model.safetensors"))
+    tensors: dict[str, Tensor] = {}
+    for name in sorted(set(listed.values())):
+        tensors |= _read_file(folder / name)
+    if missing := sorted(listed.keys() - tensors.keys()):
+        raise FileError(
+            f"the files lack what {INDEX} lists: {join_problems(missing)}", where=str(folder)
+        )
+    return _without_wrapper(tensors)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """List the files that the weights of a folder are read from, the index with them."""
+    listed = _read_index(folder)
+    if listed is None:
+        return [folder / "model.safetensors"]
+    return [*(folder / name for name in sorted(set(listed.values()))), folder / INDEX]
+
+
+def _read_index(folder: Path) -> dict[str, str] | None:
+    """Read which tensor lies in which file; None where there is one file for all."""
     index = folder / INDEX
     if (folder / "model.safetensors").is_file() or not index.is_file():
-        return _read_file(folder / "model.safetensors")
+        return None
     listed = read_json(index).get("weight_map")
     if not (isinstance(listed, dict) and all(isinstance(x, str) for x in listed.values())):
         raise FileError(f"{index.name} has no weight_map", where=str(folder))
-    files = sorted(set(listed.values()))
-    if outside := [name for name in files if Path(name).name != name or name in (".", "..")]:
+    if outside := [name for name in sorted(set(listed.values())) if leads_out(folder, name)]:
         raise FileError(
             f"{index.name} points outside of its folder: {join_problems(outside)}",
             where=str(folder),
         )
-    tensors: dict[str, Tensor] = {}
-    for name in files:
-        tensors |= _read_file(folder / name)
-    if missing := sorted(listed.keys() - tensors.keys()):
-        raise FileError(
-            f"the files lack what {index.name} lists: {join_problems(missing)}", where=str(folder)
-        )
+    return listed
+
+
+def _without_wrapper(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Take off what a wrapper around the network put before all names."""
+    for prefix in WRAPPERS:
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            return _without_wrapper({n.removeprefix(prefix): t for n, t in tensors.items()})
     return tensors
+
+
+def hint_at_misfits(tensors: Mapping[str, Tensor], layout: Layout, message: str) -> str:
+    """Say what to do about weights that do not fit, where that is known.
+
+    Args:
+        tensors: Published name -> tensor.
+        layout: How the family is published.
+        message: What does not fit.
+    """
+    for prefix in WRAPPERS:
+        if any(name.startswith(prefix) for name in tensors):
+            return (
+                f"some names begin with {prefix}, which a wrapper in training adds; take it off "
+                "them, or save the network inside of the wrapper"
+            )
+    if UNTIED in message and "tie_word_embeddings" in layout.config:
+        return (
+            'if the two are meant to differ, set "tie_word_embeddings": false in config.json, '
+            "which says that they are one"
+        )
+    return ""
 
 
 def read_own_head(folder: Path) -> dict[str, Tensor]:

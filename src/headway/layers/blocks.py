@@ -17,6 +17,7 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
     {
         "relu": F.relu,
         "gelu": F.gelu,
+        "gelu_python": F.gelu,
         # Hendrycks and Gimpel 2016, by its approximation with tanh.
         "gelu_new": partial(F.gelu, approximate="tanh"),
         "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),

@@ -49,7 +49,8 @@ class InputEmbeddings(nn.Module):
         # Padding says position 0, which the mask hides.
         hidden = hidden + F.embedding(source.positions + self.first_position, self.position.weight)
         if self.token_type is not None:
-            types = source.token_type_ids
+            # Where there is one segment, a tokenizer that tells two apart says nothing.
+            types = source.token_type_ids if self.token_type.num_embeddings > 1 else None
             first = self.token_type.weight[0]
             kinds = first if types is None else F.embedding(types, self.token_type.weight)
             hidden = hidden + kinds

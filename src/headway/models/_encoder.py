@@ -80,6 +80,8 @@ class Encoder(nn.Module):
     """
 
     kind = "encoder"
+    # Whether positions are counted from the row after <pad>'s.
+    counts_from_pad = False
     # Parts that training can freeze or slow down by themselves, from the input up.
     stages = ("embeddings", "encoder.layers.{}")
 

@@ -228,16 +228,21 @@ _MASKED_LM = (
 _PAIR = Rename("sop_classifier.classifier", "head.output")
 _CLASSIFIER = (Rename("classifier", "head.output"),)
 _SPAN = (Rename("qa_outputs", "head.output"),)
+_DROPOUT = "classifier_dropout_prob"
 
 HEADS = MappingProxyType(
     {
         "body": PublishedHead("AlbertModel", ("pooler",), is_body=True),
         "masked_lm": PublishedHead("AlbertForMaskedLM", ("masked_lm",), _MASKED_LM),
         "masked_lm_pair": PublishedHead("AlbertForPreTraining", PARTS, (*_MASKED_LM, _PAIR)),
-        "sequence": PublishedHead("AlbertForSequenceClassification", ("pooler",), _CLASSIFIER),
-        "token": PublishedHead("AlbertForTokenClassification", (), _CLASSIFIER),
+        "sequence": PublishedHead(
+            "AlbertForSequenceClassification", ("pooler",), _CLASSIFIER, dropout=_DROPOUT
+        ),
+        "token": PublishedHead("AlbertForTokenClassification", (), _CLASSIFIER, dropout=_DROPOUT),
         "span": PublishedHead("AlbertForQuestionAnswering", (), _SPAN),
-        "choice": PublishedHead("AlbertForMultipleChoice", ("pooler",), _CLASSIFIER),
+        "choice": PublishedHead(
+            "AlbertForMultipleChoice", ("pooler",), _CLASSIFIER, dropout=_DROPOUT
+        ),
     }
 )
 

@@ -182,6 +182,7 @@ _MASKED_LM = (
 )
 _PAIR = Rename("cls.seq_relationship", "head.output")
 _CLASSIFIER = Rename("classifier", "head.output")
+HEAD_DROPOUT = "classifier_dropout"
 
 HEADS = MappingProxyType(
     {
@@ -189,12 +190,18 @@ HEADS = MappingProxyType(
         "masked_lm": PublishedHead("BertForMaskedLM", ("masked_lm",), _MASKED_LM),
         "masked_lm_pair": PublishedHead("BertForPreTraining", PARTS, (*_MASKED_LM, _PAIR)),
         "pair": PublishedHead("BertForNextSentencePrediction", ("pooler",), (_PAIR,)),
-        "sequence": PublishedHead("BertForSequenceClassification", ("pooler",), (_CLASSIFIER,)),
-        "token": PublishedHead("BertForTokenClassification", (), (_CLASSIFIER,)),
+        "sequence": PublishedHead(
+            "BertForSequenceClassification", ("pooler",), (_CLASSIFIER,), dropout=HEAD_DROPOUT
+        ),
+        "token": PublishedHead(
+            "BertForTokenClassification", (), (_CLASSIFIER,), dropout=HEAD_DROPOUT
+        ),
         "span": PublishedHead(
             "BertForQuestionAnswering", (), (Rename("qa_outputs", "head.output"),)
         ),
-        "choice": PublishedHead("BertForMultipleChoice", ("pooler",), (_CLASSIFIER,)),
+        "choice": PublishedHead(
+            "BertForMultipleChoice", ("pooler",), (_CLASSIFIER,), dropout=HEAD_DROPOUT
+        ),
     }
 )
 

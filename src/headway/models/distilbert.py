@@ -150,17 +150,25 @@ _MASKED_LM = (
 _CLASSIFIER = Rename("classifier", "head.output")
 # The classifying heads own the pooling layer.
 _POOLED = (Rename("pre_classifier", "pooler.dense"), _CLASSIFIER)
+_DROPOUT = "seq_classif_dropout"
 
 HEADS = MappingProxyType(
     {
         "body": PublishedHead("DistilBertModel", (), is_body=True),
         "masked_lm": PublishedHead("DistilBertForMaskedLM", ("masked_lm",), _MASKED_LM),
-        "sequence": PublishedHead("DistilBertForSequenceClassification", ("pooler",), _POOLED),
+        "sequence": PublishedHead(
+            "DistilBertForSequenceClassification", ("pooler",), _POOLED, dropout=_DROPOUT
+        ),
         "token": PublishedHead("DistilBertForTokenClassification", (), (_CLASSIFIER,)),
         "span": PublishedHead(
-            "DistilBertForQuestionAnswering", (), (Rename("qa_outputs", "head.output"),)
+            "DistilBertForQuestionAnswering",
+            (),
+            (Rename("qa_outputs", "head.output"),),
+            dropout="qa_dropout",
         ),
-        "choice": PublishedHead("DistilBertForMultipleChoice", ("pooler",), _POOLED),
+        "choice": PublishedHead(
+            "DistilBertForMultipleChoice", ("pooler",), _POOLED, dropout=_DROPOUT
+        ),
     }
 )
 

@@ -24,7 +24,7 @@ from headway.models._encoder import (
     encoder_problems,
     make_block,
 )
-from headway.models.bert import CONFIG, CONSTANTS, RENAMES
+from headway.models.bert import CONFIG, CONSTANTS, HEAD_DROPOUT, RENAMES
 from headway.names import Copy, Layout, PublishedHead, Rename
 
 PUBLISHED = ("roberta",)
@@ -113,6 +113,8 @@ class Roberta(Encoder):
         ConfigError: if the sizes do not fit each other.
     """
 
+    counts_from_pad = True
+
     def __init__(self, config: RobertaConfig, parts: tuple[str, ...] = PARTS) -> None:
         check_encoder(config, parts)
         super().__init__(
@@ -165,8 +167,12 @@ HEADS = MappingProxyType(
     {
         "body": PublishedHead("RobertaModel", ("pooler",), is_body=True),
         "masked_lm": PublishedHead("RobertaForMaskedLM", ("masked_lm",), _MASKED_LM),
-        "sequence": PublishedHead("RobertaForSequenceClassification", ("pooler",), _SEQUENCE),
-        "token": PublishedHead("RobertaForTokenClassification", (), _CLASSIFIER),
+        "sequence": PublishedHead(
+            "RobertaForSequenceClassification", ("pooler",), _SEQUENCE, dropout=HEAD_DROPOUT
+        ),
+        "token": PublishedHead(
+            "RobertaForTokenClassification", (), _CLASSIFIER, dropout=HEAD_DROPOUT
+        ),
         "span": PublishedHead("RobertaForQuestionAnswering", (), _SPAN),
         "choice": PublishedHead("RobertaForMultipleChoice", ("pooler",), _CLASSIFIER),
     }

@@ -12,7 +12,7 @@ from headway.errors import ConfigError, FileError
 from headway.files import folder, vocabulary
 from headway.files.manifest import read_json
 from headway.tasks._model import FORMAT, Model, make_task
-from headway.tasks._task import ChecksLabels, Head, Task
+from headway.tasks._task import Body, ChecksLabels, Head, Task
 from headway.text.legacy import read_tokenizer
 from headway.text.tokenizer import Tokenizer
 
@@ -46,8 +46,10 @@ def load(
         names=vocabulary.read_special_tokens(path),
         settings=vocabulary.read_tokenizer_config(path),
     )
-    if problems := _tokenizer_problems(tokenizer, found.body.config):
-        raise FileError("; ".join(problems), where=str(path))
+    problems, notes = _tokenizer_problems(tokenizer, found.body)
+    if problems:
+        raise FileError("; ".join(problems + notes), where=str(path))
+    more += [f"{path}: {note}; no result depends on it" for note in notes]
     if task is None:
         task, task_name = own.task, own.task_name
     if task is None and _fitting_task(found) is None and found.body.kind == "encoder":
@@ -81,6 +83,7 @@ def load(
         summary=own.summary,
         kind=found.kind,
         notes=[*more, *_notes(found, path)],
+        carried=found.carried,
     )
     return model.to_precision(precision)
 
@@ -131,7 +134,13 @@ def _notes(found: folder.Loaded, path: Path) -> list[str]:
     if found.changed:
         notes.append(f"{path}: changed since it was saved: {', '.join(found.changed)}")
     if found.unused:
-        notes.append(f"{path}: not used: {', '.join(found.unused)}")
+        note = f"{path}: not used: {', '.join(found.unused)}"
+        if (found.kind, found.saved_kind) == ("masked_lm", "masked_lm_pair"):
+            note += (
+                ", with which it tells pairs of texts apart; they are not saved with what is "
+                "trained; to keep and train them set task.pair"
+            )
+        notes.append(note)
     return notes
 
 
@@ -143,13 +152,20 @@ def _fitting_task(found: folder.Loaded) -> tuple[str, Task] | None:
             names = _result_names(found)
             settings = task_class.settings_of(found.kind, found.key, len(names), found.problem)
             if settings is not None:
+                if found.dropout is not None and hasattr(task_class, "dropout"):
+                    settings = {**settings, "dropout": found.dropout}
                 return name, make_task(name, settings)
     return None
 
 
-def _tokenizer_problems(tokenizer: Tokenizer, config: Any) -> list[str]:
-    """Find out whether tokenizer.json and config.json belong to each other."""
-    problems = []
+def _tokenizer_problems(tokenizer: Tokenizer, body: Body) -> tuple[list[str], list[str]]:
+    """Find out whether tokenizer.json and config.json belong to each other.
+
+    Returns:
+        problems, notes: What cannot be used; and what differs and changes no result.
+    """
+    config = body.config
+    problems, notes = [], []
     if tokenizer.largest_id >= config.vocab_size:
         problems.append(
             f"tokenizer.json has ids up to {tokenizer.largest_id}, but the model embeds only "
@@ -159,9 +175,15 @@ def _tokenizer_problems(tokenizer: Tokenizer, config: Any) -> list[str]:
         wanted = getattr(config, field_name, None)
         token = tokenizer.name_of(role)
         found = tokenizer.find(token)
-        if wanted is not None and found != wanted:
-            problems.append(f"{token} is {found} in tokenizer.json, but {wanted} in config.json")
-    return problems
+        if wanted is None or found == wanted:
+            continue
+        problem = f"{token} is {found} in tokenizer.json, but {wanted} in config.json"
+        # What is hidden by the mask may be any token.
+        if role == "pad" and found is not None and not getattr(body, "counts_from_pad", True):
+            notes.append(problem)
+        else:
+            problems.append(problem)
+    return problems, notes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from headway import registry
 from headway.data.lines import find_damage
 from headway.errors import ConfigError, FileError, RequestError, nearest
 from headway.files import folder, vocabulary
+from headway.files.carried import Carried
 from headway.files.manifest import write_folder, write_json
 from headway.layers.packed import has_fast_bf16, pack
 from headway.memory import keep_freed_memory
@@ -82,6 +83,7 @@ class Model:
         summary: How it was trained, for people.
         kind: Kind of head, a key of the architecture's HEADS; None: the task's.
         notes: What a user should know of how it was loaded, a sentence each.
+        carried: What others' files said beside, to be written back.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Model:
         summary: Mapping[str, Any] | None = None,
         kind: str | None = None,
         notes: Sequence[str] = (),
+        carried: Carried | None = None,
     ) -> None:
         if body.kind not in task.bodies:
             raise ConfigError(
@@ -107,6 +110,7 @@ class Model:
         self.task_name, self.architecture, self.labels = task_name, architecture, labels
         self.summary = dict(summary or {})
         self.kind, self.notes = kind or task.head, tuple(notes)
+        self.carried = carried or Carried()
 
     @property
     def setting(self) -> Setting:
@@ -234,6 +238,7 @@ class Model:
             summary=self.summary,
             kind=self.kind,
             notes=self.notes,
+            carried=self.carried,
         )
 
     def save(self, model_dir: str | Path) -> None:
@@ -268,7 +273,9 @@ class Model:
             head=self.head,
             labels=self.labels,
             problem=getattr(self.task, "problem_type", ""),
+            carried=self.carried.config,
         )
+        longest = self.body.config.max_tokens
         names = self.tokenizer.special_names()
         roles = _ENCODER_ROLES if self.body.kind == "encoder" else _ROLES
         special = {theirs: names[ours] for theirs, ours in roles.items() if ours in names}
@@ -277,7 +284,7 @@ class Model:
             self.tokenizer.to_json(),
             special=special,
             has_segments=getattr(self.body.config, "type_vocab_size", 1) > 1,
-            max_tokens=self.body.config.max_tokens,
+            max_tokens=min(self.carried.max_tokens or longest, longest),
         )
         generation = self.task.generation(self.setting)
         if generation is not None:

@@ -20,6 +20,10 @@ from headway.errors import FileError
 from headway.text.tokenizer import Tokenizer, keep_apart, muted, one_line
 
 _SENTENCEPIECE = ("spiece.model", "tokenizer.model")
+# What a vocabulary is read from, in words.
+VOCABULARIES = (
+    "tokenizer.json, vocab.txt, vocab.json with merges.txt, spiece.model or tokenizer.model"
+)
 # Of a piece in a SentencePiece model.
 _NORMAL, _UNKNOWN, _CONTROL = 1, 2, 3
 # Of a whole model.
@@ -48,6 +52,13 @@ def read_tokenizer(
     return tokenizer
 
 
+def has_vocabulary(folder: Path) -> bool:
+    """Say whether a model folder has a vocabulary, of today or of old."""
+    both = all((folder / name).is_file() for name in ("vocab.json", "merges.txt"))
+    single = ("tokenizer.json", "vocab.txt", *_SENTENCEPIECE)
+    return both or any((folder / name).is_file() for name in single)
+
+
 def _find(folder: Path) -> tuple[str, Path, Callable[..., Engine]]:
     """Find the file, and what reads it."""
     if (folder / "tokenizer.json").is_file():
@@ -59,7 +70,7 @@ def _find(folder: Path) -> tuple[str, Path, Callable[..., Engine]]:
     for name in _SENTENCEPIECE:
         if (folder / name).is_file():
             return "SentencePiece model", folder / name, _unigram
-    raise FileError("there is no tokenizer.json", where=str(folder))
+    raise FileError(f"there is no {VOCABULARIES}", where=str(folder))
 
 
 def _listed_tokens(folder: Path, settings: Mapping[str, Any]) -> dict[int, dict[str, Any]]:

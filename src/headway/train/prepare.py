@@ -15,7 +15,9 @@ from headway import registry
 from headway.data.lines import STDIN, fingerprint
 from headway.data.vocabularies import find_vocabulary
 from headway.errors import ConfigError, FileError, nearest
-from headway.files.folder import check_sizes, list_files, make_body
+from headway.files.carried import read_rate
+from headway.files.folder import check_sizes, list_files, make_body, read_config
+from headway.files.manifest import read_json
 from headway.layers.dropout import Dropout
 from headway.recipe import convert_settings
 from headway.sections import Recipe
@@ -67,7 +69,8 @@ def prepare(recipe: Recipe, *, tokenizer_file: Path | None = None) -> Prepared:
     """
     task = resolve_task(recipe)
     check_model_section(recipe)
-    recipe = resolve_settings(recipe)
+    recipe = _take_dropout(resolve_settings(recipe), task)
+    task = resolve_task(recipe)
     score_name = _score_name(recipe, task)
     decoding = _decoding(recipe, task)
     if tokenizer_file is not None and STDIN in (*recipe.data.train, *recipe.data.valid):
@@ -134,6 +137,20 @@ def resolve_settings(recipe: Recipe) -> Recipe:
         model=convert("model", recipe.model, config_class),
         task=convert("task", recipe.task, registry.load_class("tasks", recipe.task.name)),
     )
+
+
+def _take_dropout(recipe: Recipe, task: Task) -> Recipe:
+    """Let the head drop out as model.path says, unless the recipe does."""
+    path = Path(recipe.model.path or "") / "config.json"
+    if recipe.model.path is None or not path.is_file() or not hasattr(task, "dropout"):
+        return recipe
+    layout = read_config(path.parent)[2]
+    key = layout.heads[task.head].dropout if task.head in layout.heads else ""
+    rate = read_rate(read_json(path), key)
+    if rate is None or "dropout" in recipe.task.settings:
+        return recipe
+    settings = {**recipe.task.settings, "dropout": rate}
+    return dataclasses.replace(recipe, task=dataclasses.replace(recipe.task, settings=settings))
 
 
 def model_config(recipe: Recipe, **filled: Any) -> Any:

@@ -14,13 +14,15 @@ import numpy as np
 import pytest
 import torch
 
-from encoders import make_encoder
+from encoders import make_encoder, make_tokenizer
 from headway import registry
 from headway.cli import convert, embed, fill
 from headway.cli._main import main
 from headway.errors import FileError, RequestError
+from headway.files.folder import make_body
 from headway.tasks._embedding import embed as vectors_of
 from headway.tasks._model import Model
+from headway.tasks.classification import Classification
 from headway.tasks.masked_lm import MaskedLm
 from headway.tasks.translation import Translation
 from headway.text.train import train_tokenizer
@@ -169,6 +171,45 @@ def test_fill_refuses_less_than_one_filling(count, shell):
 )
 def test_fill_refuses_a_model_that_fills_no_masks(model, pattern, shell):
     shell.refuse(pattern, "fill", model, "a [MASK]")
+
+
+@pytest.mark.parametrize("mask", ["<m>", "[MASK]", "<mask>"])
+def test_fill_takes_the_mask_of_a_vocabulary_of_its_own(mask, shell, home, tmp_path):
+    folder = Path(shutil.copytree(home / "bert", tmp_path / "model"))
+    for name in ("manifest.json", "headway.json"):
+        (folder / name).unlink()
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        content = (folder / name).read_text().replace("[MASK]", "<m>")
+        (folder / name).write_text(content)
+    found = shell.objects("fill", folder, f"the {mask} sat", "--json")
+    assert found == shell.objects("fill", "bert", "the [MASK] sat", "--json")
+    shell.refuse("there is no mask in 'the cat'. write <m> for a word", "fill", folder, "the cat")
+
+
+@pytest.mark.parametrize("line", ["", " ", "the cat"])
+def test_fill_names_the_line_without_a_mask(line, shell):
+    stdin = f"a [MASK]\n{line}\na [MASK]\n".encode()
+    pattern = rf"there is no mask in '{line}'\. In standard input, line 2\. write \[MASK\]"
+    shell.refuse(pattern, "fill", "bert", stdin=stdin)
+    shell.refuse("--skip-bad", "fill", "bert", stdin=stdin)
+
+
+def test_fill_goes_on_after_bad_lines_if_asked(shell):
+    lines = [b"a [MASK]", b"", b"B\xfccher [MASK]", b"cat " * 100 + b"[MASK]", b"the [MASK] sat"]
+    words = ["fill", "bert", "--skip-bad"]
+    code, out, err = shell.run(*words, "--json", stdin=b"\n".join(lines))
+    assert (code, err) == (0, "headway: 3 texts could not be used\n")
+    first, *bad, last = [json.loads(line) for line in out.splitlines()]
+    assert [first, last] == shell.objects("fill", "bert", "a [MASK]", "the [MASK] sat", "--json")
+    patterns = ("line 2: there is no mask", "line 3: the text is not UTF-8", "line 4: the mask in")
+    for found, pattern in zip(bad, patterns, strict=True):
+        assert found["error"].startswith(f"standard input, {pattern}")
+    _, out, _ = shell.run(*words, stdin=b"\n".join(lines))
+    shown = out.splitlines()
+    assert [line[:28] for line in shown[2:5]] == [
+        f"error: standard input, line {n}"[:28] for n in (2, 3, 4)
+    ]
+    assert len(shown) == 2 + 3 + 2
 
 
 def test_fill_says_what_was_cut(shell):
@@ -554,3 +595,59 @@ def test_evaluate_refuses_what_means_nothing_for_running_text(words, shell):
         f"{words[0]} cannot be used here", "evaluate", "bert", "--data", "texts.txt", *words, code=2
     )
     assert not Path("answers.txt").exists()
+
+
+# inspect
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "can"),
+    [
+        ("bert", "masked_lm", ["fill", "embed"]),
+        ("body", "body", ["embed", "be fine-tuned"]),
+        ("pair", "pair", ["tell pairs", "embed"]),
+        ("pretraining", "masked_lm_pair", ["fill", "tell pairs", "embed"]),
+        ("classifier", "sequence", ["classification", "embed"]),
+        ("mean", "body", ["classification", "embed"]),
+        ("translator", "translation", ["translation"]),
+    ],
+)
+def test_inspect_says_what_a_model_is_of_use_for(model, kind, can, shell, home):
+    if model == "pretraining":
+        make_encoder(task=MaskedLm(pair="next-sentence")).save(home / model)
+    if model in ("classifier", "mean"):
+        classifier("published" if model == "classifier" else "mean").save(home / model)
+    (found,) = shell.objects("inspect", model, "--json")
+    assert (found["kind"], found["can"]) == (kind, can)
+    lines = shell.answer("inspect", model)
+    assert f"head: {kind}" in lines
+    assert "can: " + ", ".join(can) in lines
+    has_task = "be fine-tuned" not in can
+    assert any(line.startswith("task: ") for line in lines) == has_task
+    assert any("mask_ratio" in line for line in lines) == (has_task and model in PRETRAINED)
+    assert (found["task"] is not None) == has_task
+
+
+def test_inspect_counts_small_models_in_thousands(shell):
+    first, *lines = shell.answer("inspect", "bert")
+    total = sum(value.numel() for value in make_encoder().body.parameters())
+    assert first == f"bert: bert, {total / 1e3:.2f} k parameters"
+    assert not any("0.00 M" in line for line in lines)
+    assert not any(" 0.0 MB" in line for line in lines)
+
+
+PRETRAINED = ("bert", "pair", "pretraining")
+
+
+def classifier(pooling: str) -> Model:
+    task = Classification(pooling=pooling)
+    body = make_body("bert", make_encoder().body.config, task.head)
+    return Model(
+        body,
+        make_tokenizer("bert"),
+        task,
+        task_name="classification",
+        architecture="bert",
+        head=task.make_head(body, ("a", "b")),
+        labels=("a", "b"),
+    )

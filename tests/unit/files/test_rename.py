@@ -81,8 +81,30 @@ def test_every_misfit_is_named_in_one_message():
     published["bert.layer.11.query.bias"] = torch.zeros(9)
     with pytest.raises(FileError) as error:
         to_ours(published, TABLE, shapes)
-    for part in ("embeddings.weight is missing", "stranger", "[9] instead of [3]"):
+    for part in ("shared.weight is missing", "stranger", "[9] instead of [3]"):
         assert part in str(error.value)
+
+
+def test_misfits_are_called_as_in_the_file_and_have_the_shapes_it_has():
+    tensors = ours()
+    shapes = {name: value.shape for name, value in tensors.items()}
+    published = to_published(tensors, TABLE)
+    published["h.0.c_fc.weight"] = torch.zeros(4, 5)
+    published["h.0.c_attn.weight"] = torch.zeros(6, 2)
+    published["final_bias"] = torch.zeros(1, 6)
+    with pytest.raises(FileError) as error:
+        to_ours(published, TABLE, shapes)
+    for part in (
+        "h.0.c_fc.weight has shape [4, 5] instead of [2, 5]",
+        "h.0.c_attn.weight has shape [6, 2] instead of [6, 3]",
+        "final_bias has shape [1, 6] instead of [1, 7]",
+    ):
+        assert part in str(error.value)
+    for name in ("h.0.c_attn.weight", "h.0.c_fc.weight"):
+        del published[name]
+    with pytest.raises(FileError) as error:
+        to_ours(published, TABLE, shapes)
+    assert str(error.value).count("is missing") == 2
 
 
 def test_a_parameter_without_a_published_name_is_an_error():
