@@ -198,16 +198,16 @@ def check_model_section(recipe: Recipe) -> None:
                 "text.add-words adds to the vocabulary of model.path, but there is none",
                 hint="a fresh vocabulary is learned from your text: raise text.vocab-size",
             )
-    elif not Path(recipe.model.path).is_dir() and not recipe.model.path.startswith("hub:"):
-        raise FileError(
-            f"model.path is {recipe.model.path!r}, but there is no such folder",
-            hint="name the folder of a model with --model.path",
-        )
     elif set(recipe.model.settings) - _CHANGEABLE or recipe.model.preset:
         names = ", ".join(sorted(set(recipe.model.settings) - _CHANGEABLE)) or "preset"
         raise ConfigError(
             f"model.path brings its own sizes, but the recipe also sets {names}",
             hint="leave one of the two out",
+        )
+    elif not Path(recipe.model.path).is_dir() and not recipe.model.path.startswith("hub:"):
+        raise FileError(
+            f"model.path is {recipe.model.path!r}, but there is no such folder",
+            hint="name the folder of a model with --model.path",
         )
 
 
