@@ -31,7 +31,7 @@ class Table:
     def ratios(self, ours: str, theirs: str) -> list[float]:
         """Divide the speeds of two sides, round by round."""
         pairs = zip(self.speeds[ours], self.speeds[theirs], strict=True)
-        return [round(mine / other, 3) for mine, other in pairs]
+        return [round(mine / other, 3) if other else 0.0 for mine, other in pairs]
 
     def to_markdown(self) -> str:
         """Write a row for each side; the first is ours, beside which the others are set."""

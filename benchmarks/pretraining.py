@@ -71,12 +71,15 @@ def compare(name: str, sizes: dict[str, Any], options: argparse.Namespace, files
             files,
         )
         choices.append(best)
-    with ExitStack() as stack:
-        workers = [stack.enter_context(Worker(choice.side, files)) for choice in choices]
-        speeds = take_turns(workers, options.repeats, measure)
+    speeds: dict[str, list[float]] = {choice.side.name: [0.0] for choice in choices}
+    if options.repeats:
+        with ExitStack() as stack:
+            workers = [stack.enter_context(Worker(choice.side, files)) for choice in choices]
+            speeds = take_turns(workers, options.repeats, measure)
     table = Table(title=f"Masked language modeling, {name}", choices=choices, speeds=speeds)
     if options.curve_steps:
-        add_curves(table, choices[:3], options, files)
+        kept = [c for c in choices[:3] if c.side.options.get("precision") in options.curves]
+        add_curves(table, [choices[0], *kept], options, files)
     return table
 
 
@@ -112,12 +115,15 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with WikiText-2")
     parser.add_argument("--size", choices=("mini", "base", "both"), default="both")
-    parser.add_argument("--repeats", type=int, default=5, help="rounds")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds; 0: curves alone")
     parser.add_argument("--seconds", type=float, default=20, help="of training in a round")
     parser.add_argument("--best", action="store_true", help="search the Trainer's best settings")
     parser.add_argument("--max-tokens", type=int, default=128, help="where lines are cut")
     parser.add_argument(
         "--curve-steps", type=int, default=100, help="updates of the compared curves; 0 is none"
+    )
+    parser.add_argument(
+        "--curves", nargs="+", default=["fp32", "bf16"], help="precisions of the Trainer's curves"
     )
     parser.add_argument("--curve-rate", type=float, default=1e-4, help="their learning rate")
     parser.add_argument("--curve-warm-up", type=int, default=0, help="updates in which it rises")
