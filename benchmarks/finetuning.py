@@ -397,6 +397,9 @@ def compare_pretrained(options: argparse.Namespace) -> None:
     print(f"| model | {' | '.join(heads)} |\n|---|{'---:|' * len(heads)}", flush=True)
     for name in options.names or _PRETRAINED:
         folder = options.minis / name.replace(",", "").replace(" ", "-") / "model"
+        if not folder.is_dir():
+            say(f"{name} is not trained")
+            continue
         models = {name: folder}
         if name in _PRETRAINED[:3] or name == _PRETRAINED[3]:
             slug = name.replace(" ", "-")
@@ -424,6 +427,9 @@ def compare_domains(options: argparse.Namespace) -> None:
     print("| model | rows | macro F1 |\n|---|---:|---:|")
     for name in ("BERT", "BERT on financial_phrasebank", "BERT on scitldr"):
         model = options.minis / name.replace(" ", "-") / "model"
+        if not model.is_dir():
+            say(f"{name} is not trained")
+            continue
         for count in (200, 1000, 3479):
             values = []
             for seed in range(min(3, options.seeds)):
