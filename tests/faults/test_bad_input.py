@@ -436,7 +436,8 @@ def test_a_file_that_is_no_json_is_named(name, content, model_dir, shell):
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
 def test_a_file_that_is_missing_is_named(name, model_dir, shell):
     (model_dir / name).unlink()
-    shell.refuse(rf"there is no {name}\. In .*model", "translate", model_dir, "red")
+    # In place of tokenizer.json older files would do.
+    shell.refuse(rf"there is no {name}\b.*\. In .*model", "translate", model_dir, "red")
 
 
 @pytest.mark.parametrize(
