@@ -202,11 +202,17 @@ def _recipe(options: Options) -> tuple[dict[str, Any], list[str]]:
     from headway.files.folder import make_body, read_config
     from headway.train.freezing import freeze_by_name
     from headway.train.groups import make_groups
-    from headway.train.prepare import model_config, resolve_settings, resolve_task
+    from headway.train.prepare import (
+        check_model_section,
+        model_config,
+        resolve_settings,
+        resolve_task,
+    )
     from headway.train.schedules import spell_out
 
     path = recipes.find(options.what[0])
     recipe = resolve_settings(recipes.read(path, options.overrides))
+    check_model_section(recipe)
     training = recipe.training
     task = resolve_task(recipe)
     key = recipe.model.architecture

@@ -107,6 +107,8 @@ def _write(answer: Mapping[str, Any], *, as_json: bool) -> None:
         return
     # One line for each record, so that output and input run in step.
     text = answer.get("prediction", f"error: {answer.get('error')}")
+    if isinstance(text, list):
+        text = " ".join(map(str, text))
     sys.stdout.write(" ".join(str(text).split("\n")) + _tokens_of(answer) + "\n")
 
 

@@ -31,7 +31,8 @@ class LinearHead(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map (..., D) float to (..., Y) float."""
-        return self.output(hidden)
+        # A head may be more precise than its body: see `pack_head`.
+        return self.output(hidden.to(self.output.weight.dtype))
 
 
 class TokenHead(LinearHead):

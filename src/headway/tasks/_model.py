@@ -16,7 +16,7 @@ from headway.errors import ConfigError, FileError, RequestError, nearest
 from headway.files import folder, vocabulary
 from headway.files.carried import Carried
 from headway.files.manifest import write_folder, write_json
-from headway.layers.packed import has_fast_bf16, pack
+from headway.layers.packed import has_fast_bf16, pack, pack_head
 from headway.memory import keep_freed_memory
 from headway.recipe import convert_settings
 from headway.tasks._task import Body, ChecksRequests, Head, Progress, Record, Setting, Task
@@ -233,7 +233,7 @@ class Model:
             self.task,
             task_name=self.task_name,
             architecture=self.architecture,
-            head=None if self.head is None else pack(self.head),
+            head=None if self.head is None else pack_head(self.head),
             labels=self.labels,
             summary=self.summary,
             kind=self.kind,

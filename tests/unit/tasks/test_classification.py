@@ -253,3 +253,17 @@ def test_what_was_cut_is_said():
     long = {"text": "the cat sat on the mat the cat sat"}
     assert model.predict([long])[0]["cut"] == ["source"]
     assert "cut" not in model.predict([{"text": "the"}])[0]
+
+
+def test_numbers_of_a_packed_model_do_not_lie_on_a_grid():
+    model = make("bert", Regression())
+    with torch.no_grad():
+        model.head.output.weight.mul_(0.01)
+        model.head.output.bias.fill_(2.0)
+    texts = [{"text": text} for text in ("the cat", "a bird sings", "old river", "dogs", "the mat")]
+    exact = [answer["prediction"] for answer in model.predict(texts)]
+    fast = [answer["prediction"] for answer in model.to_precision("bf16").predict(texts)]
+    # All lie within a hundredth or two of each other: as far as two neighbors of the grid.
+    assert max(exact) - min(exact) < 0.1
+    assert len(set(fast)) == len(texts)
+    assert fast == pytest.approx(exact, abs=2e-3)
