@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import tyro
 
 from headway import recipe as recipes
-from headway.errors import ConfigError
+from headway.errors import ConfigError, DataError
 
 _TO_TUNE = "be fine-tuned"
 
@@ -73,10 +73,19 @@ def _data(options: Options) -> tuple[dict[str, Any], list[str]]:
     from headway.cli import _records
     from headway.data.report import build_report, describe_split
 
+    if options.overrides:
+        raise ConfigError(
+            "keys of a recipe say nothing of files", hint="name columns with --columns, and --task"
+        )
     task = registry.load_class("tasks", options.task)
-    records = _records.read(
-        options.what, columns=task.columns, names=options.columns, skip_bad=True
-    )
+    try:
+        records = _records.read(
+            options.what, columns=task.columns, names=options.columns, skip_bad=True
+        )
+    except DataError as error:
+        others = ", ".join(registry.list_keys("tasks"))
+        hint = f"{error.hint}; or look for another task than {options.task} with --task: {others}"
+        raise DataError(error.message, where=error.where, hint=hint) from error
     lengths = {
         column: np.array([len(str(row[column]).split()) for row in records.rows])
         for column in task.columns
