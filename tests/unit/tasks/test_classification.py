@@ -237,7 +237,9 @@ def test_several_classes_a_row():
         assert answer["prediction"] == chosen
     rows = [{"text": "x", "label": ["a", "c"]}, {"text": "y", "label": []}]
     gold = [{"prediction": ["a", "c"]}, {"prediction": []}]
-    assert {item.value() for item in model.task.statistics(gold, rows)} == {100}
+    found = model.task.statistics(gold, rows)
+    assert tuple(item.name for item in found) == model.task.metrics
+    assert [item.value() for item in found] == [100] * 6
 
 
 def test_answers_stay_inside_of_the_bounds():
