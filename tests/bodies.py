@@ -48,8 +48,10 @@ def make(key: str, config, *, scale: float = 2.0):
     return body
 
 
-def has_target(config) -> bool:
-    return hasattr(config, "eos_token_id")
+def kind_of(config) -> str:
+    """Say what kind of body a config is of."""
+    key = next(key for key in KEYS if type(config_of(key)) is type(config))
+    return registry.load_class("models", key).kind
 
 
 def examples(config, count: int = 6) -> list[Example]:
@@ -59,14 +61,15 @@ def examples(config, count: int = 6) -> list[Example]:
         drawn = torch.randint(2, config.vocab_size - 1, (length,), generator=generator).tolist()
         return [*drawn, getattr(config, "eos_token_id", 1)]
 
-    if has_target(config):
+    if kind_of(config) == "encoder_decoder":
         return [Example(i, ids(2 + 3 * i % 7), ids(1 + 2 * i % 5)) for i in range(count)]
     second = 2 if getattr(config, "type_vocab_size", 1) > 1 else None
     return [Example(i, ids(2 + 3 * i % 7), second=second, label=i % 2) for i in range(count)]
 
 
 def batch_of(config, rows):
-    return lay_out(rows, pad_id=config.pad_token_id, start_id=config.pad_token_id)
+    pad_id = getattr(config, "pad_token_id", 0)
+    return lay_out(rows, pad_id=pad_id, start_id=pad_id)
 
 
 def logits_of(body, batch) -> torch.Tensor:
@@ -74,6 +77,8 @@ def logits_of(body, batch) -> torch.Tensor:
     memory = body.encode(batch.source)
     if body.kind == "encoder":
         return body.masked_lm(memory.hidden)
+    if body.kind == "decoder":
+        return body.logits(memory.hidden)
     return body.logits(body.decode(batch.target, memory))
 
 

@@ -7,8 +7,9 @@ directions. `{}` stands for a layer number and matches digits only.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,15 @@ class OneRow:
 
 @dataclass(frozen=True)
 class Split:
-    """One published parameter is several of ours, laid one after the other along an axis."""
+    """One published parameter is several of ours, laid one after the other along an axis.
+
+    `transposed`: the published file stores the matrix the other way round; the axis is its own.
+    """
 
     published: str
     ours: tuple[str, ...]
     axis: int = 0
+    transposed: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,9 +110,10 @@ class Layout:
             first.
         when: Values of our config that this layout stands for, such as {"norm": "post"}.
         config: Our config field -> the published keys that carry it (all of them are written,
-            and all that are present must agree).
+            and all that are present must agree). "a.b" is key b of the object a.
         constants: Published keys that this architecture fixes; a file that says otherwise is
             refused.
+        derived: Gives published keys that follow from our config, likewise.
         extras: Published keys written for the benefit of other readers, not checked.
         prefix: What the body's parameters are called below, in a class with a head.
         renames: The parameter names of the body, without the prefix.
@@ -118,6 +124,7 @@ class Layout:
     when: Mapping[str, object] = field(default_factory=dict)
     config: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     constants: Mapping[str, object] = field(default_factory=dict)
+    derived: Callable[[Any], Mapping[str, object]] | None = None
     extras: Mapping[str, object] = field(default_factory=dict)
     prefix: str = ""
     renames: tuple[Entry, ...] = ()

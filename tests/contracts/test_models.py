@@ -28,6 +28,9 @@ from headway.layers.packed import pack
 from headway.layers.side import Side
 
 WRITERS = cases_of("encoder_decoder")
+DECODERS = cases_of("decoder")
+# The kind of head that scores words.
+SCORERS = {"encoder": "masked_lm", "decoder": "causal_lm", "encoder_decoder": "translation"}
 
 
 @pytest.mark.parametrize(("key", "config"), CASES)
@@ -77,6 +80,39 @@ def test_a_later_token_leaves_earlier_outputs_alone(key, config):
     assert torch.equal(before[:, :-1], after[:, :-1])
 
 
+@pytest.mark.parametrize("num_prompt", [0, 1, 3])
+@pytest.mark.parametrize(("key", "config"), DECODERS)
+def test_prompt_and_steps_give_what_the_whole_gives(key, config, num_prompt):
+    body, rows = make(key, config), examples(config)
+    batch = batch_of(config, pad_rows(rows))
+    whole = logits_of(body, batch)
+    # Rows of different lengths: of each all but the last so many tokens are its prompt.
+    prompts = [example.input_ids[:num_prompt] for example in rows]
+    steps = max(len(e.input_ids) for e in rows) - num_prompt
+    state = body.start(Side.padded(prompts), num_beams=1, max_steps=steps)
+    for step in range(steps):
+        places = [min(num_prompt + step, len(e.input_ids) - 1) for e in rows]
+        newest = [e.input_ids[place] for e, place in zip(rows, places, strict=True)]
+        logits = body.logits(body.step(torch.tensor(newest)[:, None], state))[:, 0]
+        for row, example in enumerate(rows):
+            if len(prompts[row]) + step < len(example.input_ids):
+                expected = whole[row, len(prompts[row]) + step]
+                assert (logits[row] - expected).abs().max() <= tolerance(whole)
+
+
+@pytest.mark.parametrize(("key", "config"), DECODERS)
+def test_a_later_token_leaves_earlier_outputs_of_a_decoder_alone(key, config):
+    body, rows = make(key, config), examples(config)
+    batch = batch_of(config, pad_rows(rows))
+    before = logits_of(body, batch)
+    changed = batch.source.ids.clone()
+    changed[:, -1] = 2
+    source = dataclasses.replace(batch.source, input_ids=changed)
+    after = logits_of(body, dataclasses.replace(batch, source=source))
+    real = batch.source.attention_mask[:, :-1]
+    assert torch.equal(before[:, :-1][real], after[:, :-1][real])
+
+
 @pytest.mark.parametrize(("key", "config"), CASES)
 def test_the_gradient_reaches_every_parameter(key, config):
     body = make(key, config).train()
@@ -86,6 +122,8 @@ def test_the_gradient_reaches_every_parameter(key, config):
         pooled = body.pooler(memory.hidden, memory.documents)
         # Its square: the states of a norm add up to nothing.
         (body.masked_lm(memory.hidden).square().sum() + pooled.square().sum()).backward()
+    elif body.kind == "decoder":
+        logits_of(body, batch)[batch.source.attention_mask].square().sum().backward()
     else:
         hidden = body.decode(batch.target, body.encode(batch.source)).flatten(0, 1)
         labels = batch.labels.flatten()
@@ -104,7 +142,7 @@ def test_the_gradient_reaches_every_parameter(key, config):
 @pytest.mark.parametrize(("key", "config"), CASES)
 def test_saving_and_loading_gives_the_same_model(key, config, tmp_path):
     body = make(key, config)
-    kind = "masked_lm" if body.kind == "encoder" else "translation"
+    kind = SCORERS[body.kind]
     if body.kind == "encoder":
         body.pooler = None
     folder.write_model(tmp_path, key, body, kind=kind)

@@ -24,6 +24,7 @@ import headway
 from bodies import CASES, batch_of, examples, logits_of, make
 from headway.data.batch import Batch, pad_rows
 from headway.decode.beam import BeamOptions, beam_search
+from headway.decode.sample import SampleOptions, Sampler
 from headway.layers import dropout, heads, pooling, positions
 from headway.layers.losses import IGNORE, linear_cross_entropy, pair_log_probs
 from headway.layers.packed import pack
@@ -33,7 +34,7 @@ from headway.tasks._texts import mean_of_groups
 PACKAGES = ("layers", "models", "decode", "data")
 LINE = re.compile(
     r"^ *(?P<names>\w+(?:, \w+)*): \((?P<axes>[^)a-z]*)\)"
-    r"(?: (?P<dtype>float32|float|int64 or float|int64|bool))?\b(?P<rest>.*)"
+    r"(?: (?P<dtype>float32|float|int64 or float|bool or float|int64|bool))?\b(?P<rest>.*)"
 )
 # "Map (B, T, D) float to (B, T, D) float."
 MAP = re.compile(r"^Map \((?P<first>[^)a-z.]*)\) \w+ to \((?P<second>[^)a-z.]*)\) \w+")
@@ -167,6 +168,7 @@ class Watcher:
         fits = {
             "float": value.is_floating_point(),
             "int64 or float": True,
+            "bool or float": value.is_floating_point() or value.dtype == torch.bool,
             "float32": value.dtype == torch.float32,
             "int64": value.dtype == torch.int64,
             "bool": value.dtype == torch.bool,
@@ -198,6 +200,10 @@ def exercise(key: str, config: Any) -> None:
         body.pooler(memory.hidden, memory.documents)
         logits_of(pack(body), padded)
         return
+    if body.kind == "decoder":
+        for model in (body, pack(make(key, config))):
+            continue_texts(model, [example.input_ids for example in rows])
+        return
     hidden = body.decode(padded.target, body.encode(padded.source)).flatten(0, 1)
     labels = padded.labels.flatten()
     real = labels != IGNORE
@@ -214,6 +220,21 @@ def exercise(key: str, config: Any) -> None:
                 end_id=config.eos_token_id,
                 observer=lambda step: None,
             )
+
+
+def continue_texts(body: Any, prompts: list[list[int]]) -> None:
+    """Search for continuations, and draw some."""
+    with torch.inference_mode():
+        options = BeamOptions(num_beams=3, max_steps=5)
+        before = Side.padded([prompt[:-1] for prompt in prompts])
+        newest = torch.tensor([prompt[-1] for prompt in prompts])
+        beam_search(body, before, options, start_id=newest, end_id=1)
+    options = SampleOptions(top_k=5, top_p=0.9, min_p=0.1, repetition_penalty=1.2)
+    seeds = range(len(prompts))
+    sampler = Sampler(body, prompts, options, seeds=seeds, max_steps=4)
+    sampler.step()
+    sampler.stop(0)
+    sampler.step()
 
 
 def watched(call: Callable[[], None]) -> Watcher:

@@ -21,7 +21,11 @@ from headway.train.loop import Trainer
 
 KEYS = registry.list_keys("tasks")
 # Architectures for each kind of body, to try tasks on.
-BODIES = {"encoder_decoder": ("transformer", "seq2seq"), "encoder": ("bert", "roberta", "albert")}
+BODIES = {
+    "encoder_decoder": ("transformer", "seq2seq"),
+    "encoder": ("bert", "roberta", "albert"),
+    "decoder": ("gpt2", "llama"),
+}
 
 
 def rows_of(task) -> list[dict]:

@@ -31,17 +31,19 @@ class Carried:
 
 
 def find_carried(
-    published: Mapping[str, Any], layout: Layout, tokenizer: Mapping[str, Any]
+    published: Mapping[str, Any], layout: Layout, config: Any, tokenizer: Mapping[str, Any]
 ) -> Carried:
     """Pick what is carried along; what is no plain value is left behind.
 
     Args:
         published: config.json.
         layout: How the family is published.
+        config: As it was read.
         tokenizer: tokenizer_config.json.
     """
     known = {key for keys in layout.config.values() for key in keys}
     known |= {*_OWN, *layout.constants, *layout.extras}
+    known |= {*(layout.derived(config) if layout.derived else ())}
     config = {
         name: value
         for name, value in published.items()

@@ -99,11 +99,12 @@ def write_model(
         "architectures": [_published_head(key, layout, kind).architecture],
         "model_type": layout.model_type,
         "torch_dtype": "float32",
-        **layout.constants,
-        **layout.extras,
     }
+    fixed: dict[str, Any] = {**layout.constants, **layout.extras}
     for name, keys in layout.config.items():
-        published |= dict.fromkeys(keys, getattr(config, name))
+        fixed |= dict.fromkeys(keys, getattr(config, name))
+    for name, value in {**fixed, **_derive(layout, config)}.items():
+        _put(published, name, value)
     if not labels and kind == "sequence" and head is not None:
         # Others take two results for granted.
         labels = [f"LABEL_{number}" for number in range(head.output.out_features)]  # pyright: ignore
@@ -142,6 +143,29 @@ def write_model(
         raise OSError(str(error)) from error
 
 
+def _derive(layout: Layout, config: Any) -> Mapping[str, Any]:
+    """Give the published keys that follow from a config."""
+    return {} if layout.derived is None else layout.derived(config)
+
+
+def _put(published: dict[str, Any], key: str, value: Any) -> None:
+    """Write a key; "a.b" is key b of the object a."""
+    *above, last = key.split(".")
+    for name in above:
+        published = published.setdefault(name, {})
+    published[last] = value
+
+
+def _get(published: Mapping[str, Any], key: str, default: Any = None) -> Any:
+    """Read a key, likewise; the default where it is absent."""
+    found: Any = published
+    for name in key.split("."):
+        if not isinstance(found, Mapping) or name not in found:
+            return default
+        found = found[name]
+    return found
+
+
 def _has_head(table: Sequence[Entry]) -> bool:
     """Say whether a published class holds the head's own parameters."""
     return any(name.startswith("head.") for entry in table for name in ours_of(entry))
@@ -174,21 +198,28 @@ def read_config(folder: Path) -> tuple[str, Any, Layout]:
     module = registry.load_module("models", key)
     layout = next(item for item in module.LAYOUTS if item.model_type == published["model_type"])
     config_class = getattr(module, registry.class_name(key) + "Config")
-    problems = [
-        f"{name} is {published[name]!r}, but Headway computes only {value!r}"
-        for name, value in layout.constants.items()
-        if published.get(name, value) != value
-    ]
+    problems = _odd_values(published, layout.constants)
     values, more = _read_values(published, layout, config_class)
     problems += more
+    if not problems:
+        config = config_class(**values, **layout.when)
+        problems = _odd_values(published, _derive(layout, config))
     if problems:
         raise FileError("the config cannot be used: " + join_problems(problems), where=where)
-    config = config_class(**values, **layout.when)
     called = {name: keys[0] for name, keys in layout.config.items()}
     problems = [_in_words_of(called, problem) for problem in config.check()]
     if problems := check_sizes(config, called=called) + problems:
         raise FileError("the config cannot be used: " + join_problems(problems), where=where)
     return key, config, layout
+
+
+def _odd_values(published: Mapping[str, Any], known: Mapping[str, Any]) -> list[str]:
+    """Find keys that ask for something else than what is computed."""
+    return [
+        f"{name} is {reprlib.repr(_get(published, name))}, but Headway computes only {value!r}"
+        for name, value in known.items()
+        if _get(published, name, value) != value
+    ]
 
 
 def _in_words_of(called: Mapping[str, str], problem: str) -> str:
@@ -225,7 +256,7 @@ def _read_values(
     values: dict[str, Any] = {}
     problems = []
     for name, keys in layout.config.items():
-        seen = [published[key] for key in keys if published.get(key) is not None]
+        seen = [value for key in keys if (value := _get(published, key)) is not None]
         if not seen:
             continue
         if any(value != seen[0] for value in seen[1:]):
@@ -339,7 +370,7 @@ def read_model(folder: Path, *, kind: str | None = None) -> Loaded:
         unused=tuple(fit.unused),
         problem=str(published.get("problem_type") or ""),
         changed=tuple(changed),
-        carried=find_carried(published, layout, read_tokenizer_config(folder)),
+        carried=find_carried(published, layout, config, read_tokenizer_config(folder)),
         dropout=read_rate(published, layout.heads[kind].dropout),
     )
 

@@ -69,7 +69,8 @@ def _count_own(
         head = layout.heads[kind]
         own = [name for name in every if name.split(".")[0] in (head.parts or ())]
         results = [n for entry in head.renames for n in ours_of(entry) if n.startswith("head.")]
-        own += [f"{name}.{end}" for name in results for end in ("weight", "bias")]
+        ends = ("weight", "bias") if getattr(body, "has_head_bias", True) else ("weight",)
+        own += [f"{name}.{end}" for name in results for end in ends]
         table = layout.table(kind, prefixed=prefixed)
         pairs, _ = match_published(table, map(modern_name, names))
         if own and {name for pair in pairs for name in pair.ours}.issuperset(own):

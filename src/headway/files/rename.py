@@ -183,15 +183,18 @@ def _to_ours(tensor: Tensor, pair: Pair) -> tuple[Tensor, ...]:
     if isinstance(pair.entry, OneRow) and tensor.dim() == 2 and len(tensor) == 1:
         return (tensor[0],)
     if isinstance(pair.entry, Split):
-        return tensor.chunk(len(pair.ours), dim=pair.entry.axis if tensor.dim() > 1 else 0)
+        parts = tensor.chunk(len(pair.ours), dim=pair.entry.axis if tensor.dim() > 1 else 0)
+        is_turned = pair.entry.transposed and tensor.dim() == 2
+        return tuple(part.t() for part in parts) if is_turned else parts
     return (tensor,)
 
 
 def _published_shape(entry: Entry, shape: torch.Size) -> list[int]:
     """Give the shape that the file has for a parameter of ours."""
     seen = list(shape)
-    if isinstance(entry, Transpose) and len(seen) == 2:
-        return seen[::-1]
+    is_turned = isinstance(entry, Transpose) or (isinstance(entry, Split) and entry.transposed)
+    if is_turned and len(seen) == 2:
+        seen = seen[::-1]
     if isinstance(entry, OneRow):
         return [1, *seen]
     if isinstance(entry, Split):
@@ -205,6 +208,8 @@ def to_published(tensors: Mapping[str, Tensor], renames: Iterable[Entry]) -> dic
     for pair in match_ours(renames, tensors):
         parts = [tensors[name] for name in pair.ours]
         if isinstance(pair.entry, Split):
+            if pair.entry.transposed:
+                parts = [part.t() if part.dim() == 2 else part for part in parts]
             tensor = torch.cat(parts, dim=pair.entry.axis if parts[0].dim() > 1 else 0)
         elif isinstance(pair.entry, Transpose) and parts[0].dim() == 2:
             tensor = parts[0].t()

@@ -57,10 +57,9 @@ class Fit:
             weight = found.get("head.output.weight")
             shape = self.given[weight.published].shape if weight is not None else ()
             count = shape[0] if len(shape) == 2 else 1
-            self.shapes |= {
-                "head.output.weight": torch.Size([count, body.config.hidden_size]),
-                "head.output.bias": torch.Size([count]),
-            }
+            self.shapes["head.output.weight"] = torch.Size([count, body.config.hidden_size])
+            if getattr(body, "has_head_bias", True):
+                self.shapes["head.output.bias"] = torch.Size([count])
 
     def _has_parameters(self, part: str) -> bool:
         return part == "head" or any(name.startswith(f"{part}.") for name in self.shapes)

@@ -35,22 +35,32 @@ class ScaledDotProduct(nn.Module):
         query: (B, H, T, K) float.
         key: (B, H, S, K) float.
         value: (B, H, S, K) float.
-        mask: (B, 1, T, S) bool. True where attention is allowed; None allows everything.
+        mask: (B, H, T, S) bool or float. True where allowed, or added to scores; an axis may be 1.
+            None allows everything.
+        scale: In place of 1 / sqrt(K).
     Returns:
         context: (B, H, T, K) float. All zero where a row allows nothing.
     Paper: Vaswani et al. 2017 (arXiv 1706.03762), section 3.2.1.
     """
 
+    def __init__(self, scale: float | None = None) -> None:
+        super().__init__()
+        self.scale = scale
+
     def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         if _prefers_products(query, key):
-            scores = query @ key.transpose(-1, -2) * (query.shape[-1] ** -0.5)
+            scores = query @ key.transpose(-1, -2) * (self.scale or query.shape[-1] ** -0.5)
             if mask is None:
                 return scores.softmax(-1) @ value
+            if mask.dtype != torch.bool:
+                return (scores + mask).softmax(-1).to(value.dtype) @ value
             lowest = torch.finfo(scores.dtype).min
             weights = scores.masked_fill(~mask, lowest).softmax(-1)
             # A row that allows nothing came out even; padding is the one place that has such rows.
             return (weights @ value) * mask.any(-1, keepdim=True)
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        if mask is not None and mask.dtype != torch.bool:
+            mask = mask.to(query.dtype)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=self.scale)
 
     def weights(self, query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
         """Compute what `forward` never builds, for those who want to look at it.
@@ -58,13 +68,16 @@ class ScaledDotProduct(nn.Module):
         Args:
             query: (B, H, T, K) float.
             key: (B, H, S, K) float.
-            mask: (B, 1, T, S) bool.
+            mask: (B, H, T, S) bool or float. As for `forward`; an axis may be 1.
         Returns:
             weights: (B, H, T, S) float32. Sum to 1 over S; all zero where a row allows nothing.
         """
-        scores = query.float() @ key.float().transpose(-1, -2) / math.sqrt(query.shape[-1])
+        scale = self.scale or 1 / math.sqrt(query.shape[-1])
+        scores = query.float() @ key.float().transpose(-1, -2) * scale
         if mask is None:
             return scores.softmax(-1)
+        if mask.dtype != torch.bool:
+            return (scores + mask).softmax(-1)
         return scores.masked_fill(~mask, -torch.inf).softmax(-1).nan_to_num(0.0)
 
 
@@ -176,7 +189,7 @@ class MultiHeadAttention(nn.Module):
         return self.output(context.transpose(1, 2).flatten(2))
 
 
-def attend_step(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+def attend_step(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
     """Attend with few queries, in single precision.
 
     Half precision saves nothing at this size: its products of tiny matrices took 57 microseconds
@@ -186,7 +199,7 @@ def attend_step(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tens
         query: (B, H, R, K) float.
         key: (B, H, S, K) float. In the type of `step_type`.
         value: (B, H, S, K) float. Likewise.
-        bias: (B, 1, R, S) float. Likewise; added to the scores; an axis may be 1.
+        bias: (B, 1, R, S) float. Likewise; added to the scores; an axis may be 1; None: nothing.
     Returns:
         context: (B, H, R, K) float. In the type of the query.
     """

@@ -48,6 +48,28 @@ class FeedForward(nn.Module):
         return self.down(self.activation(self.up(hidden)))
 
 
+class GatedFeedForward(nn.Module):
+    """Transform every position on its own: down(activation(gate(hidden)) * up(hidden)).
+
+    Args:
+        hidden_size: Width D.
+        intermediate_size: Inner width F.
+        activation: A key of ACTIVATIONS; silu makes it SwiGLU.
+    Paper: Shazeer 2020, "GLU Variants Improve Transformer" (arXiv 2002.05202).
+    """
+
+    def __init__(self, hidden_size: int, intermediate_size: int, activation: str) -> None:
+        super().__init__()
+        self.gate = nn.Linear(hidden_size, intermediate_size, bias=False)
+        self.up = nn.Linear(hidden_size, intermediate_size, bias=False)
+        self.down = nn.Linear(intermediate_size, hidden_size, bias=False)
+        self.activation = ACTIVATIONS[activation]
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Map (B, T, D) float to (B, T, D) float."""
+        return self.down(self.activation(self.gate(hidden)) * self.up(hidden))
+
+
 class Residual(nn.Module):
     """Add a sublayer's dropped-out result to its input, with a norm after or before.
 
@@ -57,7 +79,7 @@ class Residual(nn.Module):
     Holds the norm only: the sublayer is passed in, so that blocks keep flat parameter names.
     """
 
-    def __init__(self, norm: nn.LayerNorm, *, dropout: float, pre_norm: bool) -> None:
+    def __init__(self, norm: nn.Module, *, dropout: float, pre_norm: bool) -> None:
         super().__init__()
         self.norm = norm
         self.dropout = Dropout(dropout)

@@ -10,6 +10,16 @@ from headway.layers.dropout import Dropout
 from headway.layers.side import Side
 
 
+def to_autocast(hidden: Tensor) -> Tensor:
+    """Cast what enters a stack to autocast's type, where that is on; keeps the shape.
+
+    Half-precision residuals halve the memory traffic between the products.
+    """
+    if torch.is_autocast_enabled(hidden.device.type):
+        return hidden.to(torch.get_autocast_dtype(hidden.device.type))
+    return hidden
+
+
 class InputEmbeddings(nn.Module):
     """Add up the vectors of token, position and segment; normalize; drop out.
 
@@ -54,11 +64,32 @@ class InputEmbeddings(nn.Module):
             first = self.token_type.weight[0]
             kinds = first if types is None else F.embedding(types, self.token_type.weight)
             hidden = hidden + kinds
-        hidden = self.norm(hidden)
-        if torch.is_autocast_enabled(hidden.device.type):
-            # Half-precision residuals halve the memory traffic between the products.
-            hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
-        return self.dropout(hidden)
+        return self.dropout(to_autocast(self.norm(hidden)))
+
+
+class PlacedEmbeddings(nn.Module):
+    """Add up the vectors of token and position; drop out.
+
+    Args:
+        vocab_size: Entries V.
+        width: Columns E of both tables.
+        num_positions: Rows of the position table.
+        dropout: Rate.
+    Paper: Radford et al. 2018, "Improving Language Understanding by Generative Pre-Training",
+        section 3.1, equation 2.
+    """
+
+    def __init__(self, vocab_size: int, width: int, num_positions: int, *, dropout: float) -> None:
+        super().__init__()
+        self.token = nn.Embedding(vocab_size, width)
+        self.position = nn.Embedding(num_positions, width)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, source: Side) -> Tensor:
+        """Map a side, (B, T), to (B, T, E) float."""
+        hidden = F.embedding(source.ids, self.token.weight)
+        hidden = hidden + F.embedding(source.positions, self.position.weight)
+        return self.dropout(to_autocast(hidden))
 
 
 class TokenEmbeddings(nn.Module):

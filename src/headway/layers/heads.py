@@ -18,16 +18,18 @@ class LinearHead(nn.Module):
     Args:
         hidden_size: Width D.
         num_labels: Results Y.
+        bias: Add one to each result; published heads of decoders have none.
     """
 
-    def __init__(self, hidden_size: int, num_labels: int) -> None:
+    def __init__(self, hidden_size: int, num_labels: int, *, bias: bool = True) -> None:
         super().__init__()
-        self.output = nn.Linear(hidden_size, num_labels)
+        self.output = nn.Linear(hidden_size, num_labels, bias=bias)
 
     def init_weights(self, deviation: float) -> None:
         """Draw the weights from a normal distribution; biases are 0."""
         nn.init.normal_(self.output.weight, std=deviation)
-        nn.init.zeros_(self.output.bias)
+        if self.output.bias is not None:
+            nn.init.zeros_(self.output.bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map (..., D) float to (..., Y) float."""
@@ -61,6 +63,7 @@ class PooledHead(LinearHead):
         num_labels: Results Y.
         pool: Makes the vectors: (body, memory) -> (N, D) float. A module where it learns.
         dropout: Rate on the pooled vector.
+        bias: Add one to each result.
     """
 
     def __init__(
@@ -70,8 +73,9 @@ class PooledHead(LinearHead):
         *,
         pool: Callable[[nn.Module, Memory], Tensor],
         dropout: float,
+        bias: bool = True,
     ) -> None:
-        super().__init__(hidden_size, num_labels)
+        super().__init__(hidden_size, num_labels, bias=bias)
         self.pool = pool
         self.dropout = Dropout(dropout)
 

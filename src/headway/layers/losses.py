@@ -159,7 +159,7 @@ class CrossEntropy:
 def linear_cross_entropy(
     hidden: Tensor,
     weight: Tensor,
-    bias: Tensor,
+    bias: Tensor | None,
     labels: Tensor,
     *,
     label_smoothing: float = 0.0,
@@ -173,13 +173,15 @@ def linear_cross_entropy(
     Args:
         hidden: (N, D) float.
         weight: (V, D) float.
-        bias: (V) float.
+        bias: (V) float. None: there is none.
         labels: (N) int64. No IGNORE among them: select the rows first.
         label_smoothing: e, from 0 to below 1.
         excluded: A class that can never be the answer (padding) and gets no share of e.
     Returns:
         total, nll: () float.
     """
+    if bias is None:
+        bias = weight.new_zeros(len(weight))
     if not torch.is_grad_enabled():
         # Parameters ask for gradients even where none are taken.
         hidden, weight, bias = hidden.detach(), weight.detach(), bias.detach()
@@ -187,13 +189,13 @@ def linear_cross_entropy(
     return CrossEntropy(total, nll)
 
 
-def count_correct(hidden: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> float:
+def count_correct(hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor) -> float:
     """Count the rows whose label has the largest logit, chunk by chunk.
 
     Args:
         hidden: (N, D) float.
         weight: (V, D) float.
-        bias: (V) float.
+        bias: (V) float. None: there is none.
         labels: (N) int64.
     """
     correct = 0

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from headway.layers.attention import MultiHeadAttention
+from headway.layers.causal import CausalAttention
 from headway.layers.heads import LinearHead
 
 
@@ -59,7 +60,7 @@ def pack(body: nn.Module) -> nn.Module:
     """
     packed = copy.deepcopy(body).requires_grad_(False)
     for module in packed.modules():
-        if isinstance(module, MultiHeadAttention):
+        if isinstance(module, MultiHeadAttention | CausalAttention):
             module.fuse()
     device = next(body.parameters()).device
     if device.type == "cpu" and has_fast_bf16():

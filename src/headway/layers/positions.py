@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -41,6 +44,51 @@ def sines_first(table: Tensor) -> Tensor:
         table: (T, D) float.
     """
     return torch.cat([table[:, 0::2], table[:, 1::2]], dim=1)
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """Turn pairs of a head's columns by angles that grow with the position.
+
+    Column i is paired with column i + K/2, as LLaMA's checkpoints are published; the paper pairs
+    neighbors, which is the same but for the order of the columns.
+
+    Args:
+        cosine: (B, 1, T, K) float.
+        sine: (B, 1, T, K) float.
+    Paper: Su et al. 2021 (arXiv 2104.09864), section 3.2.2.
+    """
+
+    cosine: Tensor
+    sine: Tensor
+
+    @staticmethod
+    def of(positions: Tensor, width: int, *, base: float) -> Rotation:
+        """Compute the angles of positions, (B, T) int64, for heads of a width K."""
+        exponents = torch.arange(0, width, 2, device=positions.device).float() / width
+        angles = positions[:, None, :, None].float() / base**exponents  # (B, 1, T, K/2)
+        angles = torch.cat([angles, angles], dim=-1)
+        return Rotation(angles.cos(), angles.sin())
+
+    def turn(self, heads: Tensor) -> Tensor:
+        """Map (B, H, T, K) float to (B, H, T, K) float."""
+        first, second = heads.chunk(2, dim=-1)
+        turned = heads * self.cosine + torch.cat([-second, first], dim=-1) * self.sine
+        return turned.to(heads.dtype)
+
+
+def alibi_slopes(num_heads: int) -> Tensor:
+    """Give how fast each head's attention falls off with distance, (H) float32.
+
+    2^(-8/H), 2^(-16/H), ... for H a power of two; in between, every second slope of 2H is added.
+
+    Paper: Press, Smith, Lewis 2022, "Train Short, Test Long" (arXiv 2108.12409), section 3, and
+        the authors' code.
+    """
+    power = 2 ** math.floor(math.log2(num_heads))
+    slopes = [2 ** (-8 * (head + 1) / power) for head in range(power)]
+    more = [2 ** (-4 * (head + 1) / power) for head in range(0, 2 * power, 2)]
+    return torch.tensor((slopes + more)[:num_heads])
 
 
 class Positions(nn.Module):

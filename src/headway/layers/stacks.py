@@ -84,11 +84,12 @@ class DecoderStack(nn.Module):
 
     def start(self, memory: Memory, *, num_beams: int, max_steps: int) -> DecodingState:
         """Project the memory for every layer and make room for the tokens to come."""
-        ancestry = Ancestry(len(memory.documents), num_beams, max_steps, like=memory.hidden)
+        nothing = memory.documents[:, :0].bool()
+        ancestry = Ancestry(nothing, num_beams=num_beams, max_steps=max_steps, like=memory.hidden)
         bias = torch.zeros_like(memory.documents, dtype=step_type(memory.hidden))
         bias = bias.masked_fill(memory.documents == 0, -torch.inf)[:, None, None]
         memories = [layer.memorize(memory.hidden) for layer in self.layers]
-        caches = [KeyValueCache(ancestry, max_steps) for _ in self.layers]
+        caches = [KeyValueCache(ancestry) for _ in self.layers]
         return DecodingState(ancestry=ancestry, caches=caches, memories=memories, bias=bias)
 
     def step(self, hidden: Tensor, state: DecodingState) -> Tensor:

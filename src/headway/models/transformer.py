@@ -27,6 +27,7 @@ from headway.errors import ConfigError
 from headway.layers.attention import MultiHeadAttention
 from headway.layers.blocks import ACTIVATIONS, DecoderBlock, EncoderBlock, FeedForward
 from headway.layers.dropout import Dropout
+from headway.layers.embeddings import to_autocast
 from headway.layers.masks import causal_mask, document_mask
 from headway.layers.positions import Positions, sines_first, sinusoid
 from headway.layers.side import Memory, Side
@@ -212,10 +213,7 @@ class Transformer(nn.Module):
         # The row of <pad> gets no gradient: decoding starts from a zero vector.
         hidden = F.embedding(side.ids, self.embeddings.weight, self.config.pad_token_id)
         hidden = hidden * math.sqrt(self.config.hidden_size) + positions(side.positions)
-        if torch.is_autocast_enabled(hidden.device.type):
-            # Half-precision residuals halve the memory traffic between the products.
-            hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
-        return self.dropout(hidden)
+        return self.dropout(to_autocast(hidden))
 
     def encode(self, source: Side) -> Memory:
         """Read the source.

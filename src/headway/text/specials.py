@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import MappingProxyType
 
-UNKNOWN, END, PAD = "<unk>", "</s>", "<pad>"
+UNKNOWN, END, PAD, ENDOFTEXT = "<unk>", "</s>", "<pad>", "<|endoftext|>"
 # Role -> what published families call it; the first that the vocabulary has is meant.
 ROLES = MappingProxyType(
     {
-        "pad": ("<pad>", "[PAD]"),
+        # GPT-2 has one special token: what hides behind the mask may be any.
+        "pad": ("<pad>", "[PAD]", ENDOFTEXT, "</s>"),
         "unknown": ("<unk>", "[UNK]"),
-        "start": ("[CLS]", "<s>"),
-        "end": ("[SEP]", "</s>"),
+        "start": ("[CLS]", "<s>", ENDOFTEXT),
+        "end": ("[SEP]", "</s>", ENDOFTEXT),
         "mask": ("[MASK]", "<mask>"),
     }
 )
@@ -61,6 +62,8 @@ SPECIALS = MappingProxyType(
             single=f"<s> $A {END}",
             pair=f"<s> $A {END} {END} $B {END}",
         ),
+        "gpt": Specials(first=(ENDOFTEXT, UNKNOWN), single="$A", pair="$A $B"),
+        "llama": Specials(first=(UNKNOWN, "<s>", END), single="<s> $A", pair="<s> $A <s> $B"),
         "albert": Specials(
             first=(PAD, UNKNOWN, "[CLS]", "[SEP]", "[MASK]"), single=_SINGLE, pair=_PAIR
         ),

@@ -194,8 +194,9 @@ def test_stepping_through_any_forks_and_drops_is_the_causal_forward_of_each_beam
     rows, beams = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 4))
     steps = data.draw(st.integers(1, 5))
     source = torch.Generator().manual_seed(data.draw(st.integers(0, 2**16)))
-    ancestry = Ancestry(rows, beams, steps, like=draw(1))
-    cache = KeyValueCache(ancestry, steps)
+    nothing = torch.zeros(rows, 0, dtype=torch.bool)
+    ancestry = Ancestry(nothing, num_beams=beams, max_steps=steps, like=draw(1))
+    cache = KeyValueCache(ancestry)
     # What each beam of each row has read, as a list of vectors: the slow way to remember.
     sequences: list[list[list[Tensor]]] = [[[] for _ in range(beams)] for _ in range(rows)]
     for _ in range(steps):

@@ -179,8 +179,9 @@ def test_a_decoder_block_moved_step_by_step_is_its_causal_forward(pre_norm):
     places = torch.arange(width)[None]
     bias = torch.zeros(rows, 1, 1, 5, dtype=torch.float64)
     bias = bias.masked_fill(~real[:, None, None], -torch.inf)
-    ancestry = Ancestry(rows, beams, width, like=memory)
-    cache = KeyValueCache(ancestry, width)
+    nothing = torch.zeros(rows, 0, dtype=torch.bool)
+    ancestry = Ancestry(nothing, num_beams=beams, max_steps=width, like=memory)
+    cache = KeyValueCache(ancestry)
     for step in range(width):
         ancestry.advance()
         with torch.no_grad():

@@ -1,0 +1,227 @@
+"""BLOOM: a decoder without positions, whose attention falls off with distance.
+
+Scao et al. 2022, "BLOOM: A 176B-Parameter Open-Access Multilingual Language Model" (arXiv
+2211.05100). A penalty that grows with the distance (ALiBi) takes the place of positions, and the
+embeddings pass through a norm before the first block.
+
+Differs from the paper: nothing that is known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from headway.layers.attention import ScaledDotProduct
+from headway.layers.cache import KeyValueCache
+from headway.layers.causal import CausalLayers, Sight, look_back
+from headway.layers.embeddings import to_autocast
+from headway.layers.positions import alibi_slopes
+from headway.layers.side import Side
+from headway.models._decoder import (
+    PARTS,
+    Decoder,
+    block_renames,
+    check_decoder,
+    gpt_block,
+    make_heads,
+)
+from headway.models._encoder import encoder_problems
+from headway.names import Layout, Rename
+
+PUBLISHED = ("bloom",)
+SPECIALS = "llama"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BloomConfig:
+    """Sizes and choices of a BLOOM."""
+
+    vocab_size: int = 250880
+    """Entries of the vocabulary; recipes take the tokenizer's."""
+    hidden_size: int = 1024
+    """Width of hidden states and embeddings; the feed-forward layers are four times as wide."""
+    num_hidden_layers: int = 24
+    """Blocks."""
+    num_attention_heads: int = 16
+    """Heads of each attention layer; a divisor of hidden_size."""
+    max_position_embeddings: int = 2048
+    """Longest text that it is trained on, in tokens; it can read longer ones."""
+    dropout: float = 0.0
+    """Rate on each sublayer's result, 0 to below 1."""
+    attention_dropout: float = 0.0
+    """Kept for other readers: attention weights are never dropped out here."""
+    layer_norm_epsilon: float = 1e-5
+    """Added to the variance in every norm."""
+    initializer_range: float = 0.02
+    """Deviation of fresh weights."""
+    tie_word_embeddings: bool = True
+    """Let the output layer share the embeddings' matrix."""
+    bos_token_id: int = 1
+    """Id of <s>, which begins a text; recipes take the tokenizer's."""
+    eos_token_id: int = 2
+    """Id of </s>, which ends a text; recipes take the tokenizer's."""
+
+    # Fixed in this family.
+    activation = "gelu_new"
+
+    @property
+    def intermediate_size(self) -> int:
+        """Inner width of the feed-forward layers."""
+        return 4 * self.hidden_size
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest text, in tokens."""
+        return self.max_position_embeddings
+
+    @property
+    def is_unbounded(self) -> bool:
+        """Say whether texts can be longer than those it was trained on."""
+        return True
+
+    def check(self) -> list[str]:
+        """Return every problem of these values, in the recipe's words."""
+        return encoder_problems(self)
+
+
+def _sizes(width: int, layers: int, heads: int) -> dict[str, int]:
+    return {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads}
+
+
+# Table 3 of the paper.
+PRESETS = MappingProxyType(
+    {
+        "560m": _sizes(1024, 24, 16),
+        "1b1": _sizes(1536, 24, 16),
+        "1b7": _sizes(2048, 24, 16),
+        "3b": _sizes(2560, 30, 32),
+        "7b1": _sizes(4096, 30, 32),
+        "176b": _sizes(14336, 70, 112),
+    }
+)
+VARIANTS = {"three heads": {"num_attention_heads": 3, "hidden_size": 12, "num_hidden_layers": 1}}
+
+
+class NormedEmbeddings(nn.Module):
+    """Look tokens up and normalize.
+
+    Args:
+        config: Sizes and choices.
+    """
+
+    def __init__(self, config: BloomConfig) -> None:
+        super().__init__()
+        self.token = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
+
+    def forward(self, source: Side) -> Tensor:
+        """Map a side, (B, T), to (B, T, E) float."""
+        return to_autocast(self.norm(F.embedding(source.ids, self.token.weight)))
+
+
+class JointAttention(nn.Module):
+    """Causal attention whose query, key and value are one layer, head by head, as published.
+
+    Args:
+        config: Sizes and choices.
+    """
+
+    def __init__(self, config: BloomConfig) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.num_heads = config.num_attention_heads
+        self.query_key_value = nn.Linear(width, 3 * width)
+        self.output = nn.Linear(width, width)
+        self.attend = ScaledDotProduct()
+
+    def forward(self, hidden: Tensor, sight: Sight, cache: KeyValueCache | None = None) -> Tensor:
+        """Map (B, T, D) float to (B, T, D) float."""
+        joint = self.query_key_value(hidden).unflatten(-1, (self.num_heads, 3, -1))
+        heads = joint.transpose(1, 2).unbind(3)  # (B, T, H, 3, K) -> 3 x (B, H, T, K)
+        return self.output(look_back(self.attend, heads, sight, cache))
+
+
+class Bloom(Decoder):
+    """Read a text from left to right.
+
+    Args:
+        config: Sizes and choices.
+        parts: What to have beside the layers: "output".
+    Raises:
+        ConfigError: if the sizes do not fit each other.
+    """
+
+    def __init__(self, config: BloomConfig, parts: tuple[str, ...] = PARTS) -> None:
+        check_decoder(config, parts)
+        blocks = (
+            gpt_block(config, JointAttention(config)) for _ in range(config.num_hidden_layers)
+        )
+        norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
+        super().__init__(
+            config,
+            parts,
+            embeddings=NormedEmbeddings(config),
+            decoder=CausalLayers(blocks, norm),
+            see=partial(_see, num_heads=config.num_attention_heads),
+            scales_residuals=False,
+        )
+
+    @staticmethod
+    def tiny() -> BloomConfig:
+        """Give the smallest sensible config."""
+        return BloomConfig(
+            vocab_size=24,
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=64,
+        )
+
+
+def _see(*, key_positions: Tensor, num_heads: int, **rest: Any) -> Sight:
+    slopes = alibi_slopes(num_heads).to(key_positions.device)
+    return Sight(key_positions=key_positions, slopes=slopes, **rest)
+
+
+_BLOCK = (
+    ("input_layernorm", "after_attention.norm"),
+    ("self_attention.query_key_value", "attention.query_key_value"),
+    ("self_attention.dense", "attention.output"),
+    ("post_attention_layernorm", "after_feed_forward.norm"),
+    ("mlp.dense_h_to_4h", "feed_forward.up"),
+    ("mlp.dense_4h_to_h", "feed_forward.down"),
+)
+LAYOUTS = (
+    Layout(
+        model_type="bloom",
+        heads=make_heads("Bloom"),
+        config={
+            "vocab_size": ("vocab_size",),
+            "hidden_size": ("hidden_size", "n_embed"),
+            "num_hidden_layers": ("n_layer", "num_hidden_layers"),
+            "num_attention_heads": ("n_head", "num_attention_heads"),
+            "max_position_embeddings": ("seq_length",),
+            "dropout": ("hidden_dropout",),
+            "attention_dropout": ("attention_dropout",),
+            "layer_norm_epsilon": ("layer_norm_epsilon",),
+            "initializer_range": ("initializer_range",),
+            "tie_word_embeddings": ("tie_word_embeddings",),
+            "bos_token_id": ("bos_token_id",),
+            "eos_token_id": ("eos_token_id",),
+        },
+        constants={"apply_residual_connection_post_layernorm": False},
+        prefix="transformer.",
+        renames=(
+            Rename("word_embeddings_layernorm", "embeddings.norm"),
+            Rename("word_embeddings", "embeddings.token"),
+            *block_renames("h.{}", _BLOCK),
+            Rename("ln_f", "decoder.norm"),
+        ),
+    ),
+)

@@ -1,0 +1,148 @@
+"""GPT: the first of them, a decoder that continues text, with its norms after each sublayer.
+
+Radford et al. 2018, "Improving Language Understanding by Generative Pre-Training". Tokens and
+learned positions are added up, pass through post-norm blocks of causal attention and feed-forward,
+and the matrix of the embeddings scores the next token. Tasks are learned by writing their inputs
+as one text, with tokens that start, delimit and end it (section 3.3).
+
+Differs from the paper:
+* Attention weights are never dropped out, as that keeps fast kernels away; the published rate is
+  kept for other readers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from headway.layers.causal import CausalLayers
+from headway.layers.embeddings import PlacedEmbeddings
+from headway.models._decoder import (
+    PARTS,
+    Decoder,
+    check_decoder,
+    gpt_block,
+    make_heads,
+    plain_attention,
+)
+from headway.models._encoder import encoder_problems
+from headway.models.gpt2 import CONV_CONFIG, conv_renames
+from headway.names import Ignore, Layout, Rename
+
+PUBLISHED = ("openai-gpt",)
+SPECIALS = "gpt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GptConfig:
+    """Sizes and choices of a GPT."""
+
+    vocab_size: int = 40478
+    """Entries of the vocabulary; recipes take the tokenizer's."""
+    hidden_size: int = 768
+    """Width of hidden states and embeddings; the feed-forward layers are four times as wide."""
+    num_hidden_layers: int = 12
+    """Blocks."""
+    num_attention_heads: int = 12
+    """Heads of each attention layer; a divisor of hidden_size."""
+    max_position_embeddings: int = 512
+    """Longest text, in tokens."""
+    dropout: float = 0.1
+    """Rate on embeddings and on each sublayer's result, 0 to below 1."""
+    attention_dropout: float = 0.1
+    """Kept for other readers: attention weights are never dropped out here."""
+    layer_norm_epsilon: float = 1e-5
+    """Added to the variance in every norm."""
+    initializer_range: float = 0.02
+    """Deviation of fresh weights."""
+    tie_word_embeddings: bool = True
+    """Let the output layer share the embeddings' matrix."""
+
+    # Fixed in this family: the published files say "gelu" and mean its approximation.
+    activation = "gelu_new"
+
+    @property
+    def intermediate_size(self) -> int:
+        """Inner width of the feed-forward layers."""
+        return 4 * self.hidden_size
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest text, in tokens."""
+        return self.max_position_embeddings
+
+    def check(self) -> list[str]:
+        """Return every problem of these values, in the recipe's words."""
+        problems = encoder_problems(self)
+        if self.max_position_embeddings < 1:
+            problems.append(
+                f"max_position_embeddings is {self.max_position_embeddings}, but at least 1 is "
+                "needed"
+            )
+        return problems
+
+
+# Section 4.1 of the paper.
+PRESETS = MappingProxyType(
+    {"base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12}}
+)
+VARIANTS = {"untied": {"tie_word_embeddings": False, "num_hidden_layers": 1}}
+
+
+class Gpt(Decoder):
+    """Read a text from left to right.
+
+    Args:
+        config: Sizes and choices.
+        parts: What to have beside the layers: "output".
+    Raises:
+        ConfigError: if the sizes do not fit each other.
+    """
+
+    def __init__(self, config: GptConfig, parts: tuple[str, ...] = PARTS) -> None:
+        check_decoder(config, parts)
+        blocks = (
+            gpt_block(config, plain_attention(config), pre_norm=False)
+            for _ in range(config.num_hidden_layers)
+        )
+        super().__init__(
+            config,
+            parts,
+            embeddings=PlacedEmbeddings(
+                config.vocab_size,
+                config.hidden_size,
+                config.max_position_embeddings,
+                dropout=config.dropout,
+            ),
+            decoder=CausalLayers(blocks, None),
+            scales_residuals=False,
+        )
+
+    @staticmethod
+    def tiny() -> GptConfig:
+        """Give the smallest sensible config."""
+        return GptConfig(
+            vocab_size=24,
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=64,
+            dropout=0.0,
+        )
+
+
+LAYOUTS = (
+    Layout(
+        model_type="openai-gpt",
+        heads=make_heads("OpenAIGPT", causal="LMHeadModel"),
+        config=CONV_CONFIG,
+        constants={"afn": "gelu"},
+        prefix="transformer.",
+        renames=(
+            Rename("tokens_embed", "embeddings.token"),
+            Rename("positions_embed", "embeddings.position"),
+            *conv_renames("h.{}", ("after_attention", "after_feed_forward")),
+            Ignore("position_ids"),
+        ),
+    ),
+)

@@ -1,0 +1,214 @@
+"""GPT-2: a decoder that continues text, with its norms before each sublayer.
+
+Radford et al. 2019, "Language Models are Unsupervised Multitask Learners". Tokens and learned
+positions are added up, pass through pre-norm blocks of causal attention and feed-forward, and the
+matrix of the embeddings scores the next token.
+
+Differs from the paper:
+* Attention weights are never dropped out, as that keeps fast kernels away; the published rate is
+  kept for other readers.
+* Positions are drawn with the deviation of all other weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from torch import nn
+
+from headway.layers.causal import CausalLayers
+from headway.layers.embeddings import PlacedEmbeddings
+from headway.models._decoder import (
+    PARTS,
+    Decoder,
+    check_decoder,
+    gpt_block,
+    make_heads,
+    plain_attention,
+)
+from headway.models._encoder import encoder_problems
+from headway.names import Ignore, Layout, Rename, Split, Transpose
+
+PUBLISHED = ("gpt2",)
+SPECIALS = "gpt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpt2Config:
+    """Sizes and choices of a GPT-2."""
+
+    vocab_size: int = 50257
+    """Entries of the vocabulary; recipes take the tokenizer's."""
+    hidden_size: int = 768
+    """Width of hidden states and embeddings."""
+    num_hidden_layers: int = 12
+    """Blocks."""
+    num_attention_heads: int = 12
+    """Heads of each attention layer; a divisor of hidden_size."""
+    intermediate_size: int = 0
+    """Inner width of the feed-forward layers; 0: four times hidden_size."""
+    max_position_embeddings: int = 1024
+    """Longest text, in tokens."""
+    dropout: float = 0.1
+    """Rate on embeddings and on each sublayer's result, 0 to below 1."""
+    attention_dropout: float = 0.1
+    """Kept for other readers: attention weights are never dropped out here."""
+    activation: str = "gelu_new"
+    """gelu, gelu_new, relu or silu, between the feed-forward layers."""
+    layer_norm_epsilon: float = 1e-5
+    """Added to the variance in every norm."""
+    initializer_range: float = 0.02
+    """Deviation of fresh weights."""
+    tie_word_embeddings: bool = True
+    """Let the output layer share the embeddings' matrix."""
+    eos_token_id: int = 50256
+    """Id of <|endoftext|>, which ends a text; recipes take the tokenizer's."""
+
+    def __post_init__(self) -> None:
+        if not self.intermediate_size:
+            object.__setattr__(self, "intermediate_size", 4 * self.hidden_size)
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest text, in tokens."""
+        return self.max_position_embeddings
+
+    def check(self) -> list[str]:
+        """Return every problem of these values, in the recipe's words."""
+        problems = encoder_problems(self)
+        if self.max_position_embeddings < 1:
+            problems.append(
+                f"max_position_embeddings is {self.max_position_embeddings}, but at least 1 is "
+                "needed"
+            )
+        return problems
+
+
+def _sizes(width: int, layers: int, heads: int) -> dict[str, int]:
+    return {
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+    }
+
+
+# Table 2 of the paper; heads as published. The character and mini sizes are nanoGPT's and ours.
+PRESETS = MappingProxyType(
+    {
+        "characters": _sizes(384, 6, 6) | {"max_position_embeddings": 256},
+        "mini": _sizes(256, 6, 4) | {"max_position_embeddings": 256},
+        "small": _sizes(768, 12, 12),
+        "medium": _sizes(1024, 24, 16),
+        "large": _sizes(1280, 36, 20),
+        "xl": _sizes(1600, 48, 25),
+    }
+)
+VARIANTS = {
+    "untied": {"tie_word_embeddings": False, "activation": "relu", "num_hidden_layers": 1},
+}
+
+
+class Gpt2(Decoder):
+    """Read a text from left to right.
+
+    Args:
+        config: Sizes and choices.
+        parts: What to have beside the layers: "output".
+    Raises:
+        ConfigError: if the sizes do not fit each other.
+    """
+
+    def __init__(self, config: Gpt2Config, parts: tuple[str, ...] = PARTS) -> None:
+        check_decoder(config, parts)
+        blocks = (
+            gpt_block(config, plain_attention(config)) for _ in range(config.num_hidden_layers)
+        )
+        norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
+        super().__init__(
+            config,
+            parts,
+            embeddings=PlacedEmbeddings(
+                config.vocab_size,
+                config.hidden_size,
+                config.max_position_embeddings,
+                dropout=config.dropout,
+            ),
+            decoder=CausalLayers(blocks, norm),
+        )
+
+    @staticmethod
+    def tiny() -> Gpt2Config:
+        """Give the smallest sensible config."""
+        return Gpt2Config(
+            vocab_size=24,
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            max_position_embeddings=64,
+            dropout=0.0,
+            eos_token_id=1,
+        )
+
+
+def conv_renames(layer: str, norms: tuple[str, str]) -> tuple[Any, ...]:
+    """Name the parameters of a block as GPT and GPT-2 publish them: matrices the other way round.
+
+    Args:
+        layer: Published name of a block.
+        norms: Of our residual connections that have the norms 1 and 2.
+    """
+    ours = "decoder.layers.{}."
+    parts = tuple(f"{ours}attention.{name}" for name in ("query", "key", "value"))
+    return (
+        Split(f"{layer}.attn.c_attn", parts, axis=1, transposed=True),
+        Transpose(f"{layer}.attn.c_proj", f"{ours}attention.output"),
+        Transpose(f"{layer}.mlp.c_fc", f"{ours}feed_forward.up"),
+        Transpose(f"{layer}.mlp.c_proj", f"{ours}feed_forward.down"),
+        *(Rename(f"{layer}.ln_{n}", f"{ours}{name}.norm") for n, name in enumerate(norms, 1)),
+        Ignore(f"{layer}.attn.bias"),
+        Ignore(f"{layer}.attn.masked_bias"),
+    )
+
+
+CONV_CONFIG = MappingProxyType(
+    {
+        "vocab_size": ("vocab_size",),
+        "hidden_size": ("n_embd",),
+        "num_hidden_layers": ("n_layer",),
+        "num_attention_heads": ("n_head",),
+        "max_position_embeddings": ("n_positions",),
+        "dropout": ("resid_pdrop", "embd_pdrop"),
+        "attention_dropout": ("attn_pdrop",),
+        "layer_norm_epsilon": ("layer_norm_epsilon",),
+        "initializer_range": ("initializer_range",),
+        "tie_word_embeddings": ("tie_word_embeddings",),
+    }
+)
+LAYOUTS = (
+    Layout(
+        model_type="gpt2",
+        heads=make_heads("GPT2", causal="LMHeadModel"),
+        config={
+            **CONV_CONFIG,
+            "intermediate_size": ("n_inner",),
+            "activation": ("activation_function",),
+            "eos_token_id": ("eos_token_id", "bos_token_id"),
+        },
+        constants={
+            "scale_attn_weights": True,
+            "scale_attn_by_inverse_layer_idx": False,
+            "reorder_and_upcast_attn": False,
+            "add_cross_attention": False,
+        },
+        prefix="transformer.",
+        renames=(
+            Rename("wte", "embeddings.token"),
+            Rename("wpe", "embeddings.position"),
+            *conv_renames("h.{}", ("after_attention", "after_feed_forward")),
+            Rename("ln_f", "decoder.norm"),
+        ),
+    ),
+)
