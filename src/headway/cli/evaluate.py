@@ -33,7 +33,7 @@ class Options:
     model: Annotated[Path, tyro.conf.Positional]
     """Model folder."""
     data: tuple[str, ...] = ()
-    """One TSV, CSV or JSONL, or two parallel text files; running text for a masked-LM model."""
+    """One TSV, CSV or JSONL, or two parallel text files; running text for a language model."""
     columns: tuple[str, ...] = ()
     """Names for a file without a header, or ours=theirs to rename columns."""
     compare: Path | None = None
@@ -167,6 +167,7 @@ def _evaluate_corpus(scorer, options: Options) -> int:
     """Score a model on running text, exactly as training does."""
     from headway.cli import _records
     from headway.data.store import open_store
+    from headway.tasks._task import keeps_lines_of
     from headway.train.evaluate import evaluate
 
     refused = {
@@ -181,7 +182,8 @@ def _evaluate_corpus(scorer, options: Options) -> int:
         raise ConfigError(
             f"{' and '.join(given)} cannot be used here: this model is scored on running text"
         )
-    store = open_store(options.data, scorer.tokenizer)
+    keeps_lines = keeps_lines_of(scorer.task)
+    store = open_store(options.data, scorer.tokenizer, keeps_lines=keeps_lines)
     examples = scorer.task.encode_corpus(store, scorer.setting)
     result = evaluate(scorer, [], examples=examples, predicting=False)
     values = {"scores": result.scores, "intervals": {}, "rows": len(examples.examples)}

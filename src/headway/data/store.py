@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,11 +26,14 @@ from headway.errors import ConfigError, DataError, FileError
 from headway.text.tokenizer import Tokenizer
 
 # Written into the fingerprint: another way of cutting text makes another store.
-_FORMAT = 1
+_FORMAT = 2
 # Characters tokenized at once: enough to keep all cores busy, little enough to bound the memory.
 _BATCH_CHARACTERS = 1 << 22
 # A line longer than this is cut: the library takes a hundred times a text's size to encode it.
 _LONGEST_SEGMENT = 1 << 16
+# Text whose lines are kept is cut into pieces of about so many characters, between two words.
+_PIECE_CHARACTERS = 1 << 13
+_BETWEEN_WORDS = re.compile(r"(?<=\w) (?=\w)")
 # Different segments among which repetitions are looked for; about 100 bytes each.
 _MOST_DIGESTS = 2_000_000
 # What was not used for so long is removed, and beyond so many bytes the oldest, but nothing that
@@ -59,6 +63,7 @@ class StoreInfo:
     Args:
         files: What it was read from.
         characters: Of all segments.
+        bytes: Of all segments, in UTF-8.
         blank_lines: Lines that only separate.
         repeated: Segments that equal one of the first two million different ones.
         unknown: Tokens that the vocabulary does not cover.
@@ -66,6 +71,7 @@ class StoreInfo:
 
     files: list[str]
     characters: int = 0
+    bytes: int = 0
     blank_lines: int = 0
     repeated: int = 0
     unknown: int = 0
@@ -98,12 +104,16 @@ class Store:
         return len(self.documents) - 1
 
 
-def read_segments(path: str | Path, *, count_blank: Callable[[], None]) -> Iterator[Segment]:
+def read_segments(
+    path: str | Path, *, count_blank: Callable[[], None], keeps_lines: bool = False
+) -> Iterator[Segment]:
     """Read a corpus file: plain text (a blank line begins a new document) or JSONL ("text").
 
     Args:
         path: File; gz too.
         count_blank: Called for every blank line.
+        keeps_lines: Keep the ends of lines, blank lines too, as belongs to text that shall be
+            written again; a file of plain text is then one document.
     Raises:
         DataError: at a line that cannot be used.
         FileError: if the file is missing, unreadable or damaged.
@@ -114,6 +124,10 @@ def read_segments(path: str | Path, *, count_blank: Callable[[], None]) -> Itera
             hint='write one column as text, or rows as {"text": "..."}',
         )
     is_json = _is_json(path)
+    if keeps_lines and not is_json:
+        for place, text in enumerate(_cut_between_words(_sound_lines(path))):
+            yield Segment(text=text, begins=place == 0)
+        return
     begins = True
     for number, line in enumerate(read_lines(path), 1):
         where = f"{label_file(path)}, line {number}"
@@ -128,7 +142,10 @@ def read_segments(path: str | Path, *, count_blank: Callable[[], None]) -> Itera
                 yield Segment(text=part, begins=begins)
                 begins = False
             continue
-        parts = (part for text in _json_lines(line, where) for part in _split_long(text))
+        lines = _json_lines(line, where, keeps_blank=keeps_lines)
+        parts = (part for text in lines for part in _split_long(text))
+        if keeps_lines:
+            parts = _cut_between_words(lines)
         for place, part in enumerate(parts):
             yield Segment(text=part, begins=place == 0)
 
@@ -144,11 +161,35 @@ def _split_long(line: str) -> Iterator[str]:
     yield line[start:] if start else line
 
 
+def _sound_lines(path: str | Path) -> Iterator[str]:
+    for number, line in enumerate(read_lines(path), 1):
+        if problem := find_damage(line):
+            where = f"{label_file(path)}, line {number}"
+            raise DataError(f"the text is {problem}", where=where)
+        yield line
+
+
+def _cut_between_words(lines: Iterable[str]) -> Iterator[str]:
+    """Join lines again, and cut the text where no tokenizer sees across: before " word"."""
+    held = ""
+    for place, line in enumerate(lines):
+        held += ("\n" if place else "") + line
+        if len(held) < _PIECE_CHARACTERS:
+            continue
+        cuts = [found.start() for found in _BETWEEN_WORDS.finditer(held)]
+        end = cuts[-1] if cuts else len(held) // _LONGEST_SEGMENT * _LONGEST_SEGMENT
+        if end:
+            yield from _split_long(held[:end])
+            held = held[end:]
+    if held:
+        yield from _split_long(held)
+
+
 def _is_json(path: str | Path) -> bool:
     return str(path).lower().removesuffix(".gz").endswith((".jsonl", ".ndjson", ".json"))
 
 
-def _json_lines(line: str, where: str) -> list[str]:
+def _json_lines(line: str, where: str, *, keeps_blank: bool = False) -> list[str]:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -158,15 +199,18 @@ def _json_lines(line: str, where: str) -> list[str]:
         raise DataError("the row has no 'text'", where=where, hint='write {"text": "..."}')
     if problem := find_damage(text):
         raise DataError(f"the text is {problem}", where=where)
-    return [part for part in text.split("\n") if not is_blank(part)]
+    return [part for part in text.split("\n") if keeps_blank or not is_blank(part)]
 
 
 def read_corpus(
-    paths: Sequence[str | Path], *, count_blank: Callable[[], None] = lambda: None
+    paths: Sequence[str | Path],
+    *,
+    count_blank: Callable[[], None] = lambda: None,
+    keeps_lines: bool = False,
 ) -> Iterator[Segment]:
     """Read several corpus files one after the other; no document spans two."""
     for path in paths:
-        yield from read_segments(path, count_blank=count_blank)
+        yield from read_segments(path, count_blank=count_blank, keeps_lines=keeps_lines)
 
 
 def default_folder(name: str = "stores") -> Path:
@@ -185,6 +229,7 @@ def open_store(
     *,
     folder: Path | None = None,
     max_segments: int | None = None,
+    keeps_lines: bool = False,
 ) -> Store:
     """Tokenize a corpus, or find it tokenized already.
 
@@ -195,6 +240,7 @@ def open_store(
         tokenizer: Cuts the text; no special tokens are added.
         folder: Where stores are kept; None is `default_folder`.
         max_segments: Use only the first segments.
+        keeps_lines: Keep the ends of lines.
     Raises:
         DataError: for a line that cannot be used, or if there is no text at all.
         FileError: if a file cannot be read or the store cannot be written.
@@ -204,11 +250,11 @@ def open_store(
     # Every file in order, and how it is read: a name decides that.
     files = [[*fingerprint([path]).values(), _is_json(path)] for path in paths]
     key = hashlib.sha256(
-        json.dumps([_FORMAT, files, max_segments, tokenizer.to_json()]).encode()
+        json.dumps([_FORMAT, files, max_segments, keeps_lines, tokenizer.to_json()]).encode()
     ).hexdigest()[:32]
     place = (folder or default_folder()) / key
     if not (place / "info.json").is_file():
-        _write_store(paths, tokenizer, place, max_segments)
+        _write_store(paths, tokenizer, place, max_segments, keeps_lines=keeps_lines)
         _remove_unused(place.parent, new=place)
     with contextlib.suppress(OSError):
         # The time of its last use.
@@ -219,12 +265,24 @@ def open_store(
 
 
 def _write_store(
-    paths: Sequence[str | Path], tokenizer: Tokenizer, place: Path, max_segments: int | None
+    paths: Sequence[str | Path],
+    tokenizer: Tokenizer,
+    place: Path,
+    max_segments: int | None,
+    *,
+    keeps_lines: bool,
 ) -> None:
     draft = place.with_name(f".{place.name}.{os.getpid()}.part")
     try:
         draft.mkdir(parents=True, exist_ok=True)
-        info = _tokenize(paths, tokenizer, draft, max_segments)
+        counts = {"blank": 0}
+
+        def count_blank() -> None:
+            counts["blank"] += 1
+
+        segments = read_corpus(paths, count_blank=count_blank, keeps_lines=keeps_lines)
+        info = _tokenize(paths, itertools.islice(segments, max_segments), tokenizer, draft)
+        info["blank_lines"] = counts["blank"]
         (draft / "info.json").write_text(json.dumps(info), encoding="utf-8")
         _give_place(draft, place)
     except OSError as error:
@@ -278,20 +336,12 @@ def _id_type(tokenizer: Tokenizer) -> type[np.unsignedinteger]:
 
 
 def _tokenize(
-    paths: Sequence[str | Path], tokenizer: Tokenizer, draft: Path, max_segments: int | None
+    paths: Sequence[str | Path], segments: Iterable[Segment], tokenizer: Tokenizer, draft: Path
 ) -> dict:
     """Write the three files of a store batch by batch; give what was counted."""
-    counts = {"blank": 0}
-
-    def count_blank() -> None:
-        counts["blank"] += 1
-
-    segments = read_corpus(paths, count_blank=count_blank)
-    if max_segments is not None:
-        segments = itertools.islice(segments, max_segments)
     # Repetitions are looked for among the first lines only, so that memory stays bounded.
     seen: set[bytes] = set()
-    characters = repeated = unknown = tokens = number = 0
+    characters = size = repeated = unknown = tokens = number = 0
     dtype = _id_type(tokenizer)
     with (
         (draft / "ids.bin").open("wb") as ids,
@@ -315,7 +365,9 @@ def _tokenize(
                 unknown += int((flat == tokenizer.unknown_id).sum())
             for segment in batch:
                 characters += len(segment.text)
-                digest = hashlib.blake2b(segment.text.encode(), digest_size=8).digest()
+                content = segment.text.encode()
+                size += len(content)
+                digest = hashlib.blake2b(content, digest_size=8).digest()
                 repeated += digest in seen
                 if len(seen) < _MOST_DIGESTS:
                     seen.add(digest)
@@ -325,7 +377,7 @@ def _tokenize(
     info = StoreInfo(
         files=[str(path) for path in paths],
         characters=characters,
-        blank_lines=counts["blank"],
+        bytes=size,
         repeated=repeated,
         unknown=unknown,
     )
@@ -373,12 +425,17 @@ def _map(path: Path, dtype: np.dtype) -> np.ndarray:
     return np.memmap(path, dtype=dtype, mode="r")
 
 
-def store_of_texts(texts: Sequence[str], tokenizer: Tokenizer) -> Store:
-    """Tokenize documents in memory, each text one of them; its lines are its segments."""
+def store_of_texts(
+    texts: Sequence[str], tokenizer: Tokenizer, *, keeps_lines: bool = False
+) -> Store:
+    """Tokenize documents in memory, each text one of them; its lines are its segments.
+
+    Where the ends of lines are kept, a text is one segment.
+    """
     segments = [
         Segment(text=part, begins=place == 0)
         for text in texts
-        for place, part in enumerate(text.split("\n"))
+        for place, part in enumerate([text] if keeps_lines else text.split("\n"))
     ]
     encoded = tokenizer.encode_ids([segment.text for segment in segments], bare=True)
     lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
@@ -387,5 +444,5 @@ def store_of_texts(texts: Sequence[str], tokenizer: Tokenizer) -> Store:
         ids=np.fromiter(itertools.chain.from_iterable(encoded), _id_type(tokenizer)),
         segments=np.concatenate([[0], lengths.cumsum()]).astype(np.int64),
         documents=np.append(begins, len(segments)).astype(np.int64),
-        info=StoreInfo(files=[]),
+        info=StoreInfo(files=[], bytes=sum(len(segment.text.encode()) for segment in segments)),
     )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from headway.decode.best import best_tokens
 from headway.errors import ConfigError
-from headway.layers.side import Memory
+from headway.layers.side import Memory, Side
 
 
 class State(Protocol):
@@ -28,8 +28,8 @@ class State(Protocol):
 class Steps(Protocol):
     """A model that decodes step by step."""
 
-    def start(self, memory: Memory, *, num_beams: int, max_steps: int) -> Any:
-        """Prepare a state."""
+    def start(self, source: Any, *, num_beams: int, max_steps: int) -> Any:
+        """Prepare a state from what was read: a `Memory`, or a prompt as a `Side`."""
 
     def step(self, input_ids: Tensor, state: Any) -> Tensor:
         """Map the newest tokens, (B, R) int64, to hidden states, (B, R, D) float."""
@@ -120,10 +120,10 @@ class BeamStep:
 @torch.inference_mode()
 def beam_search(
     model: Steps,
-    memory: Memory,
+    memory: Memory | Side,
     options: BeamOptions,
     *,
-    start_id: int,
+    start_id: int | Tensor,
     end_id: int,
     limits: Tensor | None = None,
     observer: Callable[[BeamStep], None] | None = None,
@@ -137,9 +137,10 @@ def beam_search(
 
     Args:
         model: Gives logits step by step.
-        memory: (B, S, D) float. One row for each search.
+        memory: What was read, one row for each search: a `Memory`, or a prompt without its last
+            token as a `Side`.
         options: Beams, lengths, length penalty.
-        start_id: Token that decoding starts from.
+        start_id: Token that decoding starts from; (B) int64 where each row has its own.
         end_id: Token that ends a result.
         limits: (B) int64. Longest result of each row, at most `max_steps`; None is that for all.
         observer: Shown every step, for pictures of the search.
@@ -151,7 +152,7 @@ def beam_search(
     if not len(memory.documents):
         return []
     if limits is None:
-        limits = memory.lengths.new_full((len(memory.documents),), options.max_steps)
+        limits = memory.documents.new_full((len(memory.documents),), options.max_steps)
     limits = limits.clamp(max=options.max_steps)
     search = _Search(model, memory, options, limits, start_id=start_id, end_id=end_id)
     for step in range(1, int(limits.max()) + 1):
@@ -168,11 +169,11 @@ class _Search:
     def __init__(
         self,
         model: Steps,
-        memory: Memory,
+        memory: Memory | Side,
         options: BeamOptions,
         limits: Tensor,
         *,
-        start_id: int,
+        start_id: int | Tensor,
         end_id: int,
     ) -> None:
         num_rows, num_beams = len(memory.documents), options.num_beams
@@ -182,7 +183,8 @@ class _Search:
         self.limits: list[int] = limits.tolist()
         self.state = model.start(memory, num_beams=num_beams, max_steps=max_steps)
         self.rows = torch.arange(num_rows, device=device)
-        self.tokens = torch.full((num_rows, num_beams), start_id, device=device)
+        starts = torch.as_tensor(start_id, device=device).expand(num_rows)
+        self.tokens = starts[:, None].repeat(1, num_beams)
         self.sequences = self.tokens.new_zeros(num_rows, num_beams, max_steps)
         self.scores = torch.full((num_rows, num_beams), -torch.inf, device=device)
         self.scores[:, 0] = 0.0

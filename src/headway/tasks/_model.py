@@ -20,6 +20,7 @@ from headway.layers.packed import has_fast_bf16, pack, pack_head
 from headway.memory import keep_freed_memory
 from headway.recipe import convert_settings
 from headway.tasks._task import Body, ChecksRequests, Head, Progress, Record, Setting, Task
+from headway.tasks._writing import TextStream, Writes, prompt_ids, score_texts
 from headway.text.tokenizer import Tokenizer
 
 FORMAT = 1
@@ -203,6 +204,54 @@ class Model:
             raise RequestError("translate takes a list of texts", hint='write ["..."]')
         answers = self.predict([{"source": text} for text in texts], **settings)
         return [answer["prediction"] for answer in answers]
+
+    def stream(self, prompt: str, **settings: Any) -> TextStream:
+        """Go on with a text, piece by piece.
+
+        Args:
+            prompt: The text so far; "" begins a new one.
+            settings: Fields of the task to change for this call, such as temperature=0.
+        Returns:
+            stream: Gives pieces of text as they are written; `result()` gives the whole answer.
+        Raises:
+            RequestError: if this model writes no text, or the prompt is too long.
+        """
+        task = self._task_with(settings)
+        if self.body.kind != "decoder" or not isinstance(task, Writes):
+            raise RequestError(f"this model does {self.task_name}, and goes on with no text")
+        if damage := find_damage(prompt):
+            raise RequestError(f"the prompt is {damage}")
+        keep_freed_memory()
+        self.stop_training()
+        return TextStream(self.body, prompt_ids(self.tokenizer, prompt), self.setting, task)
+
+    def score(self, texts: Sequence[str], *, prompt: str = "") -> list[dict[str, Any]]:
+        """Say how probable texts are, token by token.
+
+        Args:
+            texts: Any texts.
+            prompt: What stands before each of them.
+        Returns:
+            scores: For each text "log_probability", in nats, "tokens" and "log_probabilities".
+        Raises:
+            RequestError: if this model goes on with no text, or one is too long.
+        """
+        if self.body.kind != "decoder":
+            raise RequestError(f"this model does {self.task_name}, and scores no text")
+        self.stop_training()
+        tokenizer = self.tokenizer
+        before = prompt_ids(tokenizer, prompt)
+        rows = [(before, ids) for ids in tokenizer.encode_ids(texts, bare=True)]
+        return [
+            {
+                "log_probability": round(sum(log_probs), 6),
+                "tokens": [tokenizer.write_piece(number) for number in ids],
+                "log_probabilities": [round(value, 6) for value in log_probs],
+            }
+            for (_, ids), log_probs in zip(
+                rows, score_texts(self.body, rows, self.setting), strict=True
+            )
+        ]
 
     def to_precision(self, precision: str) -> Model:
         """Give this model for inference in another precision; this one is left as it is.

@@ -37,6 +37,7 @@ class Encoded:
         plan: Gives the examples of another epoch, where each has its own.
         epoch: Which one these are of.
         alike_from: First epoch from which on all have about as many tokens in as many examples.
+        num_bytes: Of the text that the examples are all of, where they are.
     """
 
     examples: Sequence[Example]
@@ -48,6 +49,7 @@ class Encoded:
     plan: Callable[[int], Encoded] | None = None
     epoch: int = 0
     alike_from: int = 0
+    num_bytes: int = 0
 
     def at(self, epoch: int) -> Encoded:
         """Give the examples of an epoch, counted from 0."""
@@ -251,6 +253,22 @@ class AllowsBlanks(Protocol):
 def blanks_of(task: Task) -> tuple[str, ...]:
     """Name the columns of a task that may hold an empty text."""
     return task.may_be_blank if isinstance(task, AllowsBlanks) else ()
+
+
+@runtime_checkable
+class KeepsLines(Protocol):
+    """A task that reads running text as it stands, the ends of its lines too.
+
+    Class attributes:
+        keeps_lines: True.
+    """
+
+    keeps_lines: ClassVar[bool]
+
+
+def keeps_lines_of(task: Task) -> bool:
+    """Say whether a task reads the ends of lines."""
+    return isinstance(task, KeepsLines)
 
 
 @runtime_checkable

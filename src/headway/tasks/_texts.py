@@ -212,7 +212,14 @@ def make_pooled_head(body: Body, num_labels: int, *, pooling: str, dropout: floa
     """Build what makes one vector of a text, and results of that."""
     width = body.config.hidden_size
     return start_head(
-        PooledHead(width, num_labels, pool=_POOLINGS[pooling](width), dropout=dropout), body
+        PooledHead(
+            width,
+            num_labels,
+            pool=_POOLINGS[pooling](width),
+            dropout=dropout,
+            bias=getattr(body, "has_head_bias", True),
+        ),
+        body,
     )
 
 

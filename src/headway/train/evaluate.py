@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,10 +47,12 @@ class MeanLosses:
     Args:
         losses: Name -> mean in nats.
         accuracies: Name -> share of the targets that got the highest score, where it was counted.
+        num_targets: Of the first loss.
     """
 
     losses: dict[str, float]
     accuracies: dict[str, float]
+    num_targets: float
 
 
 def mean_losses(
@@ -80,6 +83,7 @@ def mean_losses(
     return MeanLosses(
         {name: totals[name] / max(counts[name], 1e-9) for name in totals},
         {name: correct[name] / max(counts[name], 1e-9) for name in correct},
+        next(iter(counts.values()), 0.0),
     )
 
 
@@ -134,6 +138,9 @@ def evaluate(
     if "perplexity" in model.task.metrics:
         # Of the first loss, which is that of words.
         scores["perplexity"] = perplexity(next(iter(losses.values())), 1)
+    if "bits_per_byte" in model.task.metrics and examples.num_bytes:
+        bits = next(iter(losses.values())) * means.num_targets / math.log(2)
+        scores["bits_per_byte"] = bits / examples.num_bytes
     cut = 0
     if "target" in examples.full_lengths:
         cut = int((examples.full_lengths["target"] > examples.limits["target"]).sum())

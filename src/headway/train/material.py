@@ -16,7 +16,7 @@ from headway.data.store import Store, open_store, read_corpus
 from headway.errors import ConfigError
 from headway.sections import Recipe
 from headway.tasks._model import Model
-from headway.tasks._task import Encoded, Task, WeighsClasses, blanks_of
+from headway.tasks._task import Encoded, Task, WeighsClasses, blanks_of, keeps_lines_of
 from headway.train.inspect_data import padding_ratios, report_data
 from headway.train.mixture import mix
 
@@ -157,9 +157,11 @@ class _CorpusTexts:
 
     paths: tuple[str, ...]
     longest: int | None
+    keeps_lines: bool
 
     def __iter__(self) -> Iterator[str]:
-        segments = itertools.islice(read_corpus(self.paths), self.longest)
+        found = read_corpus(self.paths, keeps_lines=self.keeps_lines)
+        segments = itertools.islice(found, self.longest)
         return (segment.text for segment in segments)
 
 
@@ -177,7 +179,8 @@ class _Corpus:
             next(iter(read_corpus([path])), None)
 
     def texts(self) -> Iterable[str]:
-        return _CorpusTexts(self.recipe.data.train, self.recipe.data.max_rows)
+        data = self.recipe.data
+        return _CorpusTexts(data.train, data.max_rows, keeps_lines_of(self.task))
 
     def encode(self, model: Model) -> Examples:
         data, seed = self.recipe.data, self.recipe.training.seed
@@ -185,7 +188,12 @@ class _Corpus:
         def read(
             paths: tuple[str, ...], limit: int | None = None, *, is_training: bool
         ) -> tuple[Store, Encoded]:
-            store = open_store(paths, model.tokenizer, max_segments=limit)
+            store = open_store(
+                paths,
+                model.tokenizer,
+                max_segments=limit,
+                keeps_lines=keeps_lines_of(self.task),
+            )
             encoded = self.task.encode_corpus(
                 store, model.setting, seed=seed, is_training=is_training
             )

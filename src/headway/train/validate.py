@@ -12,7 +12,7 @@ from headway.tasks._task import Encoded, Tunable
 from headway.train.evaluate import Evaluation, evaluate
 
 # Scores that are better when they are smaller.
-FALLING = ("loss", "perplexity")
+FALLING = ("loss", "perplexity", "bits_per_byte")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,393 @@
+"""What every task shares that goes on with texts: prompts in, continuations out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from headway.data.batch import Example, lay_out
+from headway.data.order import inference_batches
+from headway.decode.beam import BeamOptions, beam_search
+from headway.decode.sample import SampleOptions, Sampler
+from headway.errors import RequestError
+from headway.layers.side import Side
+from headway.tasks._task import Body, Setting
+from headway.text.tokenizer import Tokenizer
+
+# Where nobody says how long a continuation may become.
+_USUAL_TOKENS = 200
+_BATCH_ROWS = 16
+_BATCH_TOKENS = 8192
+# Bytes of a character that may still come.
+_PART = "\ufffd"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writes:
+    """How a task goes on with a text: the settings of decoding."""
+
+    max_new_tokens: int = 0
+    """Tokens of a continuation, at most; 0: 200, or as many as the model has room for."""
+    temperature: float = 0.8
+    """Logits are divided by it; 0 always takes the most probable token."""
+    top_k: int = 200
+    """Draw from so many best tokens only; 0: from all."""
+    top_p: float = 1.0
+    """Draw from the fewest tokens that together have this probability."""
+    min_p: float = 0.0
+    """Draw only tokens with this share of the best one's probability."""
+    repetition_penalty: float = 1.0
+    """Above 1: tokens that were there become less probable."""
+    num_beams: int = 1
+    """Beams of a search for the most probable continuation; 1: none, tokens are drawn."""
+    stop: tuple[str, ...] = ()
+    """Texts at which a continuation ends; they are left out."""
+    sampling_seed: int = 0
+    """What is drawn depends on it, and on nothing else."""
+
+    def decoding_problems(self) -> list[str]:
+        """Return every problem of these settings."""
+        problems = SampleOptions.problems(self)  # pyright: ignore[reportArgumentType]
+        if self.max_new_tokens < 0:
+            problems.append(f"max_new_tokens is {self.max_new_tokens}, but must be from 0 up")
+        if not 1 <= self.num_beams <= 256:
+            problems.append(f"num_beams is {self.num_beams}, but must be from 1 to 256")
+        if any(not text for text in self.stop):
+            problems.append("stop has an empty text, at which everything would end")
+        if not 0 <= self.sampling_seed < 2**63:
+            problems.append(f"sampling_seed is {self.sampling_seed}, but must be from 0 up")
+        return problems
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """A continuation.
+
+    Args:
+        text: Without what stopped it.
+        ids: Token ids, without the one that ended it.
+        log_probability: Of all tokens under the model itself, the end counted, in nats.
+        ended_by: "end" (the model's own), "stop" (a text of `stop`) or "length".
+    """
+
+    text: str
+    ids: list[int]
+    log_probability: float
+    ended_by: str
+
+    def to_answer(self, tokenizer: Tokenizer) -> dict[str, Any]:
+        """Give it as the answer to a record."""
+        return {
+            "prediction": self.text,
+            "tokens": [tokenizer.write_piece(number) for number in self.ids],
+            "log_probability": round(self.log_probability, 6),
+            "ended_by": self.ended_by,
+        }
+
+
+def find_room(
+    body: Body, prompts: Sequence[Sequence[int]], setting: Setting, *, wanted: int
+) -> list[int]:
+    """Say how many tokens each continuation may have.
+
+    Args:
+        body: Decoder.
+        prompts: Token ids.
+        setting: With the longest text that the model reads.
+        wanted: Tokens asked for; 0: as usual, as far as there is room.
+    Raises:
+        RequestError: if a prompt is too long, or leaves too little room.
+    """
+    config, longest = body.config, setting.max_tokens
+    if getattr(config, "is_unbounded", False):
+        longest = max(longest, max(map(len, prompts)) + (wanted or _USUAL_TOKENS))
+    for prompt in prompts:
+        if len(prompt) + max(wanted, 1) > longest:
+            more = f", and {wanted:,} more are asked for" if wanted else ""
+            raise RequestError(
+                f"the prompt has {len(prompt):,} tokens{more}, but the model reads {longest:,} at "
+                "most",
+                hint="shorten the prompt, or ask for fewer tokens (--max-new-tokens)",
+            )
+    # Keys and values of every layer, four bytes each.
+    needed = 8 * config.num_hidden_layers * config.hidden_size * (longest if wanted else 1)
+    if needed > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
+        raise RequestError(
+            f"{wanted:,} tokens need {needed / 1e9:,.0f} GB to be remembered",
+            hint="ask for fewer (--max-new-tokens)",
+        )
+    return [wanted or min(_USUAL_TOKENS, longest - len(prompt)) for prompt in prompts]
+
+
+class Stream:
+    """Tokens of one continuation that become text as they come.
+
+    Args:
+        tokenizer: Token ids -> text.
+        before: The token before the first; what a piece is may depend on it.
+        stop: Texts at which it ends.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, before: int, stop: Sequence[str]) -> None:
+        self.tokenizer, self.stop = tokenizer, stop
+        self.ids: list[int] = []
+        self.log_probability = 0.0
+        self.ended_by = ""
+        self.text = ""
+        self._context = [before]
+        self._pending: list[int] = []
+        self._shown = 0
+
+    def add(self, token: int, log_prob: float) -> str:
+        """Take a token; give the text that is certain now: none may be part of a stop."""
+        self.ids.append(token)
+        self.log_probability += log_prob
+        self._pending.append(token)
+        old = self.tokenizer.decode(self._context)
+        new = self.tokenizer.decode([*self._context, *self._pending])
+        if not new.endswith(_PART):
+            self.text += new[len(old) :]
+            self._context, self._pending = self._pending, []
+        return self._release()
+
+    def _release(self) -> str:
+        ends = [place for text in self.stop if (place := self.text.find(text)) >= 0]
+        if ends:
+            self.text, self.ended_by = self.text[: min(ends)], "stop"
+        certain = len(self.text) - (0 if ends else self._held())
+        shown, self._shown = self._shown, max(self._shown, certain)
+        return self.text[shown : self._shown]
+
+    def _held(self) -> int:
+        """Count the last characters that a stop may begin with."""
+        longest = max(map(len, self.stop), default=0) - 1
+        for count in range(min(longest, len(self.text)), 0, -1):
+            if any(text.startswith(self.text[-count:]) for text in self.stop):
+                return count
+        return 0
+
+    def finish(self, ended_by: str, log_prob: float = 0.0) -> str:
+        """End it; give what was held back."""
+        self.ended_by = self.ended_by or ended_by
+        self.log_probability += log_prob
+        if self._pending:
+            old = self.tokenizer.decode(self._context)
+            self.text += self.tokenizer.decode([*self._context, *self._pending])[len(old) :]
+        rest, self._shown = self.text[self._shown :], len(self.text)
+        return rest
+
+    def take(self, written: Written) -> None:
+        """Become what was written elsewhere."""
+        self.text, self.ids, self.ended_by = written.text, written.ids, written.ended_by
+        self.log_probability = written.log_probability
+
+    @property
+    def written(self) -> Written:
+        """Give what it came to."""
+        return Written(
+            text=self.text,
+            ids=self.ids,
+            log_probability=self.log_probability,
+            ended_by=self.ended_by,
+        )
+
+
+def write_pieces(
+    body: Body,
+    prompts: Sequence[list[int]],
+    setting: Setting,
+    options: Writes,
+    *,
+    seeds: Sequence[int],
+    streams: Sequence[Stream],
+) -> Iterator[tuple[int, str]]:
+    """Go on with several texts at once.
+
+    Args:
+        body: Decoder with an output layer.
+        prompts: Token ids of each, at least one.
+        setting: Tokenizer and limits.
+        options: How tokens are chosen; beams are not looked at.
+        seeds: One for each text.
+        streams: Take the tokens.
+    Yields:
+        row, piece: Text of a continuation, as soon as it is certain.
+    """
+    room = find_room(body, prompts, setting, wanted=options.max_new_tokens)
+    ends = end_ids(setting.tokenizer)
+    sampler = Sampler(
+        body,
+        prompts,
+        _sampling(options),
+        seeds=seeds,
+        max_steps=max(room),
+        device=next(body.parameters()).device,
+    )
+    while sampler.is_running:
+        for item in sampler.step():
+            stream = streams[item.row]
+            if item.id in ends:
+                piece = stream.finish("end", item.log_prob)
+            else:
+                piece = stream.add(item.id, item.log_prob)
+                if not stream.ended_by and len(stream.ids) >= room[item.row]:
+                    piece += stream.finish("length")
+            if stream.ended_by:
+                sampler.stop(item.row)
+            if piece:
+                yield item.row, piece
+
+
+class TextStream:
+    """A continuation that is written while it is read.
+
+    Args:
+        body: Decoder with an output layer.
+        prompt: Token ids, at least one.
+        setting: Tokenizer and limits.
+        options: How tokens are chosen.
+    Raises:
+        RequestError: if the prompt leaves no room.
+    """
+
+    def __init__(self, body: Body, prompt: list[int], setting: Setting, options: Writes) -> None:
+        find_room(body, [prompt], setting, wanted=options.max_new_tokens)
+        self._stream = Stream(setting.tokenizer, prompt[-1], options.stop)
+        self._pieces = self._write(body, prompt, setting, options)
+
+    def _write(
+        self, body: Body, prompt: list[int], setting: Setting, options: Writes
+    ) -> Iterator[str]:
+        if options.num_beams > 1:
+            # Which beam is best is known at the end.
+            ((_, written),) = write(body, [prompt], setting, options)
+            self._stream.take(written)
+            yield written.text
+            return
+        streams, seeds = [self._stream], [options.sampling_seed]
+        pieces = write_pieces(body, [prompt], setting, options, seeds=seeds, streams=streams)
+        yield from (piece for _, piece in pieces)
+
+    def __iter__(self) -> Iterator[str]:
+        return self._pieces
+
+    def result(self) -> dict[str, Any]:
+        """Write to the end, and give the whole answer."""
+        for _ in self._pieces:
+            pass
+        return self._stream.written.to_answer(self._stream.tokenizer)
+
+
+def _sampling(options: Writes) -> SampleOptions:
+    return SampleOptions(
+        temperature=options.temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
+        min_p=options.min_p,
+        repetition_penalty=options.repetition_penalty,
+    )
+
+
+def end_ids(tokenizer: Tokenizer) -> set[int]:
+    """Give the tokens that end a text."""
+    found = tokenizer.find(tokenizer.name_of("end"))
+    return set() if found is None else {found}
+
+
+def prompt_ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Encode a prompt; an empty one is the token that begins a text."""
+    return tokenizer.encode_ids([text])[0] or [tokenizer.start_id]
+
+
+def write(
+    body: Body, prompts: Sequence[list[int]], setting: Setting, options: Writes
+) -> Iterator[tuple[int, Written]]:
+    """Go on with texts, those of like length together.
+
+    Args:
+        body: Decoder with an output layer.
+        prompts: Token ids of each, at least one.
+        setting: Tokenizer and limits.
+        options: How tokens are chosen.
+    Yields:
+        place, written: Which prompt it continues, and how.
+    """
+    lengths = [len(prompt) for prompt in prompts]
+    for part in inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=_BATCH_ROWS):
+        chosen = [prompts[place] for place in part]
+        if options.num_beams > 1:
+            found = _search(body, chosen, setting, options)
+        else:
+            streams = [Stream(setting.tokenizer, p[-1], options.stop) for p in chosen]
+            seeds = [options.sampling_seed] * len(chosen)
+            for _ in write_pieces(body, chosen, setting, options, seeds=seeds, streams=streams):
+                pass
+            found = [stream.written for stream in streams]
+        yield from zip(part.tolist(), found, strict=True)
+
+
+def _search(
+    body: Body, prompts: Sequence[list[int]], setting: Setting, options: Writes
+) -> list[Written]:
+    room = find_room(body, prompts, setting, wanted=options.max_new_tokens)
+    device = next(body.parameters()).device
+    (end,) = end_ids(setting.tokenizer) or {-1}
+    with torch.inference_mode():
+        results = beam_search(
+            body,
+            Side.padded([prompt[:-1] for prompt in prompts]).to(device),
+            BeamOptions(num_beams=options.num_beams, max_steps=max(room)),
+            start_id=torch.tensor([prompt[-1] for prompt in prompts], device=device),
+            end_id=end,
+            limits=torch.tensor(room, device=device),
+        )
+    written = []
+    for prompt, (best, *_) in zip(prompts, results, strict=True):
+        stream = Stream(setting.tokenizer, prompt[-1], options.stop)
+        for token in best.ids:
+            if not stream.ended_by:
+                stream.add(token, 0.0)
+        stream.finish("end" if best.is_finished else "length", best.log_probability)
+        written.append(stream.written)
+    return written
+
+
+def score_texts(
+    body: Body, rows: Sequence[tuple[list[int], list[int]]], setting: Setting
+) -> list[list[float]]:
+    """Give the log probability of every token of given continuations.
+
+    Args:
+        body: Decoder with an output layer.
+        rows: Of each, what stands before it, at least one token, and itself.
+        setting: With the longest text that the model reads.
+    Returns:
+        log_probs: In nats, a number for each token of the continuation.
+    Raises:
+        RequestError: if one is longer than the model reads.
+    """
+    joint = [[*before, *after] for before, after in rows]
+    for ids in joint:
+        if len(ids) - 1 > setting.max_tokens:
+            raise RequestError(
+                f"the text has {len(ids):,} tokens, but the model reads {setting.max_tokens:,}"
+            )
+    found: list[list[float]] = [[] for _ in rows]
+    lengths = [len(ids) for ids in joint]
+    device = next(body.parameters()).device
+    for part in inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=_BATCH_ROWS):
+        examples = [[Example(int(place), joint[place][:-1])] for place in part]
+        batch = lay_out(examples, pad_id=0, start_id=0).to(device)
+        with torch.inference_mode():
+            hidden = body.encode(batch.source).hidden
+            for number, place in enumerate(part):
+                before, after = rows[place]
+                span = hidden[number, len(before) - 1 : len(joint[place]) - 1]
+                log_probs = body.logits(span[None])[0].float().log_softmax(-1)
+                wanted = torch.tensor(after, device=device)[:, None]
+                found[place] = log_probs.gather(1, wanted)[:, 0].tolist()
+    return found

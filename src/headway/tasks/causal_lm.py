@@ -1,0 +1,272 @@
+"""Causal language modeling: say the next token, all through running text; then go on with texts.
+
+The objective that GPT and its relatives are pretrained with. Documents are cut into windows, which
+begin elsewhere in every pass; no token sees another document, packed or not.
+
+Needs: running text, plain (each file is one document, its lines kept) or JSONL with `text`.
+Compare: to fill in words or to tell texts apart, a masked language model reads both ways.
+
+Example:
+    >>> task = CausalLm(temperature=0.0)
+    >>> task.head
+    'causal_lm'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from headway.data.batch import Batch, Example, lay_out
+from headway.data.order import generator
+from headway.data.store import Store, store_of_texts
+from headway.errors import DataError
+from headway.layers.losses import IGNORE, Loss, count_correct, linear_cross_entropy
+from headway.metrics.intervals import Statistics
+from headway.tasks._task import (
+    NO_CHANCE,
+    Body,
+    Draw,
+    Encoded,
+    Head,
+    Progress,
+    Record,
+    Setting,
+)
+from headway.tasks._texts import token_labels
+from headway.tasks._writing import Writes, prompt_ids, write
+from headway.text.tokenizer import Tokenizer
+
+
+class WritesText:
+    """What tasks on decoders are and do, unless they say otherwise."""
+
+    columns: ClassVar[tuple[str, ...]] = ("text",)
+    inputs: ClassVar[tuple[str, ...]] = ("text",)
+    optional: ClassVar[tuple[str, ...]] = ()
+    bodies: ClassVar[tuple[str, ...]] = ("decoder",)
+    heads: ClassVar[tuple[str, ...]] = ("causal_lm",)
+    reads_corpus: ClassVar[bool] = False
+
+    @property
+    def head(self) -> str:
+        """The output layer, which lies with the body."""
+        return "causal_lm"
+
+    def make_head(self, body: Body, labels: Sequence[str]) -> Head:
+        """Build nothing: the output layer lives in the body."""
+        return None
+
+    def find_labels(self, rows: Sequence[Record]) -> tuple[str, ...]:
+        """There are no classes."""
+        return ()
+
+    def collate(
+        self, rows: Sequence[Sequence[Example]], setting: Setting, draw: Draw = NO_CHANCE
+    ) -> Batch:
+        """Lay examples out in rows, each token labelled with the one that follows."""
+        batch = lay_out(rows, pad_id=setting.tokenizer.pad_id, start_id=0)
+        labels = torch.full_like(batch.source.ids, IGNORE)
+        found = [example.token_labels or [] for row in rows for example in row]
+        labels[batch.source.documents > 0] = torch.tensor(list(chain.from_iterable(found)))
+        return replace(batch, labels=labels)
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        """Count the tokens that are to be said."""
+        return {"causal_lm": float((token_labels(batch) != IGNORE).sum())}
+
+    def losses(self, body: Body, head: Head, batch: Batch) -> tuple[Loss, ...]:
+        """Sum the cross-entropy of the next tokens, in nats."""
+        hidden = body.encode(batch.source).hidden.flatten(0, 1)
+        labels = token_labels(batch).flatten()
+        places = (labels != IGNORE).nonzero().squeeze(1)
+        if len(places) < len(labels):
+            hidden, labels = hidden.index_select(0, places), labels.index_select(0, places)
+        # The logits of all tokens are never there at once.
+        result = linear_cross_entropy(hidden, body.output.weight, None, labels)
+        correct = None
+        if not body.training:
+            correct = count_correct(hidden, body.output.weight, None, labels)
+        return (
+            Loss(name="causal_lm", total=result.total, count=float(len(places)), correct=correct),
+        )
+
+    def generation(self, setting: Setting) -> dict[str, Any] | None:
+        """Say which tokens begin and end a text."""
+        tokenizer = setting.tokenizer
+        return {
+            "bos_token_id": tokenizer.start_id,
+            "eos_token_id": tokenizer.end_id,
+            "pad_token_id": tokenizer.pad_id,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class CausalLm(WritesText, Writes):
+    """Learn p(token | everything before it), and go on with texts."""
+
+    max_tokens: int = 256
+    """Length of a window."""
+
+    reads_corpus: ClassVar[bool] = True
+    keeps_lines: ClassVar[bool] = True
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the scores, the one that chooses the best model first."""
+        return ("perplexity", "bits_per_byte", "causal_accuracy")
+
+    @staticmethod
+    def settings_of(kind: str, architecture: str, num_labels: int, problem: str) -> dict[str, Any]:
+        """Go on with texts as any published decoder does."""
+        return {}
+
+    def check(self) -> list[str]:
+        """Return every problem of the settings."""
+        problems = self.decoding_problems()
+        if self.max_tokens < 2:
+            problems.append(f"max_tokens is {self.max_tokens}, but at least 2 is needed")
+        return problems
+
+    def texts(self, rows: Sequence[Record]) -> list[str]:
+        """Give the texts that a tokenizer is trained on."""
+        return [row["text"] for row in rows]
+
+    def check_row(self, row: Record, labels: Sequence[str] | None) -> None:
+        """Any text will do."""
+
+    def encode(self, rows: Sequence[Record], setting: Setting) -> Encoded:
+        """Turn records into examples: each text is a document."""
+        texts = [row["text"] for row in rows]
+        store = store_of_texts(texts, setting.tokenizer, keeps_lines=True)
+        return self.encode_corpus(store, setting)
+
+    def encode_corpus(
+        self, store: Store, setting: Setting, *, seed: int = 0, is_training: bool = False
+    ) -> Encoded:
+        """Cut a corpus into windows.
+
+        Args:
+            store: The corpus.
+            setting: Tokenizer and limits.
+            seed: Of the run; where windows begin in training depends on it.
+            is_training: Windows begin elsewhere in every pass.
+        Raises:
+            DataError: if there is no text.
+        """
+        if not len(store.ids):
+            raise DataError(
+                "the corpus has no text that an example could be made of",
+                hint="is the text in the tokenizer's script?",
+            )
+        return self._plan(store, setting, seed, is_training, 0)
+
+    def _plan(
+        self, store: Store, setting: Setting, seed: int, is_training: bool, epoch: int
+    ) -> Encoded:
+        longest = min(self.max_tokens, setting.max_tokens)
+        shift = int(generator(seed, epoch, 4).integers(longest)) if is_training else 0
+        windows = plan_windows(store, longest=longest, shift=shift)
+        lengths = windows[:, 2] - windows[:, 1]
+        return Encoded(
+            examples=_Windows(store, windows, setting.tokenizer),
+            lengths=lengths[:, None],
+            full_lengths={"text": lengths},
+            limits={"text": longest},
+            unknown={"text": store.info.unknown},
+            plan=partial(self._plan, store, setting, seed, is_training) if is_training else None,
+            epoch=epoch,
+            num_bytes=store.info.bytes,
+        )
+
+    def predict(
+        self,
+        body: Body,
+        head: Head,
+        rows: Sequence[Record],
+        setting: Setting,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Go on with texts.
+
+        Returns:
+            answers: For each record "prediction", what follows its text; "tokens", of which it is
+                made; "log_probability", of all of them; "ended_by", "end", "stop" or "length".
+        Raises:
+            RequestError: if a text leaves no room to go on.
+        """
+        prompts = [prompt_ids(setting.tokenizer, row["text"]) for row in rows]
+        answers: list[dict[str, Any]] = [{} for _ in rows]
+        for done, (place, written) in enumerate(write(body, prompts, setting, self), 1):
+            answers[place] = written.to_answer(setting.tokenizer)
+            if progress is not None:
+                progress(Progress(done=done, total=len(rows)))
+        return answers
+
+    def statistics(
+        self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]
+    ) -> list[Statistics]:
+        """Continuations have no references: the scores come with the losses."""
+        return []
+
+    @staticmethod
+    def tiny_rows() -> list[dict[str, str]]:
+        """Give documents that are learned in seconds: every word follows from the one before."""
+        return [{"text": " ".join(["red", "blue", "black", "white"] * 3)} for _ in range(24)]
+
+
+def plan_windows(store: Store, *, longest: int, shift: int) -> np.ndarray:
+    """Cut every document into windows, each token of which is said once.
+
+    A document is a stream: the token that begins a text, its tokens, and the one that ends it.
+    A window s to e is read, and s + 1 to e + 1 are to be said.
+
+    Args:
+        store: The corpus.
+        longest: Tokens of a window.
+        shift: Where the first window of a document ends that is longer than one.
+    Returns:
+        windows: (N, 3) int64. Document, and s and e of its stream.
+    """
+    starts = np.asarray(store.segments)[np.asarray(store.documents)]
+    sizes = np.diff(starts) + 1
+    documents = np.arange(len(sizes))
+    found = []
+    short = sizes <= longest
+    zeros = np.zeros(int(short.sum()), np.int64)
+    found.append(np.stack([documents[short], zeros, sizes[short]], axis=1))
+    for document in documents[~short]:
+        cuts = np.arange(shift or longest, int(sizes[document]), longest)
+        edges = np.concatenate([[0], cuts, [sizes[document]]])
+        numbers = np.full(len(edges) - 1, document)
+        found.append(np.stack([numbers, edges[:-1], edges[1:]], axis=1))
+    windows = np.concatenate(found)
+    return windows[np.lexsort((windows[:, 1], windows[:, 0]))]
+
+
+class _Windows(Sequence[Example]):
+    """Windows of a corpus, made when they are asked for."""
+
+    def __init__(self, store: Store, windows: np.ndarray, tokenizer: Tokenizer) -> None:
+        self.store, self.windows = store, windows
+        self.starts = np.asarray(store.segments)[np.asarray(store.documents)]
+        self.begin, self.end = tokenizer.start_id, tokenizer.end_id
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitem__(self, index):
+        document, start, end = self.windows[index].tolist()
+        first, last = self.starts[document], self.starts[document + 1]
+        # Place p of the stream is token p - 1 of the document.
+        ids = self.store.ids[first + max(start - 1, 0) : min(first + end, last)].tolist()
+        stream = [self.begin, *ids] if start == 0 else ids
+        if first + end > last:
+            stream.append(self.end)
+        return Example(int(index), stream[:-1], token_labels=stream[1:])
