@@ -10,22 +10,24 @@ import json
 import math
 import types
 import typing
+from dataclasses import is_dataclass
 from typing import Any
 
 from headway.errors import ConfigError
 
 
 def describe_fields(config_class: type) -> dict[str, str]:
-    """Read the line below each field of a config class, which is its help text.
+    """Read the line below each field of a config class, inherited ones too: its help text.
 
     Returns:
         texts: Field name -> text; empty where the source says nothing.
     """
-    body = ast.parse(inspect.getsource(config_class)).body[0].body  # pyright: ignore
     texts = {}
-    for before, after in itertools.pairwise(body):
-        if isinstance(before, ast.AnnAssign) and isinstance(after, ast.Expr):
-            texts[before.target.id] = after.value.value  # pyright: ignore
+    for part in reversed([part for part in config_class.__mro__ if is_dataclass(part)]):
+        body = ast.parse(inspect.getsource(part)).body[0].body  # pyright: ignore
+        for before, after in itertools.pairwise(body):
+            if isinstance(before, ast.AnnAssign) and isinstance(after, ast.Expr):
+                texts[before.target.id] = after.value.value  # pyright: ignore
     return texts
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,10 +13,87 @@ from headway.errors import ConfigError
 from headway.layers.blocks import FeedForward, Residual
 from headway.layers.cache import Ancestry, KeyValueCache
 from headway.layers.causal import CausalAttention, CausalBlock, CausalLayers, CausalState, Sight
+from headway.layers.embeddings import PlacedEmbeddings
 from headway.layers.masks import causal_mask, document_mask
 from headway.layers.pooling import EndsPooler
 from headway.layers.side import Memory, Side, Start
+from headway.models._encoder import encoder_problems
 from headway.names import Entry, PublishedHead, Rename
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """Sizes and choices that GPT and its relatives have in common, with GPT-2's defaults."""
+
+    vocab_size: int = 50257
+    """Entries of the vocabulary; recipes take the tokenizer's."""
+    hidden_size: int = 768
+    """Width of hidden states and embeddings."""
+    num_hidden_layers: int = 12
+    """Blocks."""
+    num_attention_heads: int = 12
+    """Heads of each attention layer; a divisor of hidden_size."""
+    intermediate_size: int = 0
+    """Inner width of the feed-forward layers; 0: four times hidden_size."""
+    max_position_embeddings: int = 1024
+    """Longest text, in tokens."""
+    dropout: float = 0.1
+    """Rate on embeddings and on each sublayer's result, 0 to below 1."""
+    attention_dropout: float = 0.1
+    """Kept for other readers: attention weights are never dropped out here."""
+    activation: str = "gelu_new"
+    """gelu, gelu_new, relu or silu, between the feed-forward layers."""
+    layer_norm_epsilon: float = 1e-5
+    """Added to the variance in every norm."""
+    initializer_range: float = 0.02
+    """Deviation of fresh weights."""
+    tie_word_embeddings: bool = True
+    """Let the output layer share the embeddings' matrix."""
+
+    # Whether texts can be longer than those it was trained on.
+    is_unbounded = False
+
+    def __post_init__(self) -> None:
+        if not self.intermediate_size:
+            object.__setattr__(self, "intermediate_size", 4 * self.hidden_size)
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest text, in tokens."""
+        return self.max_position_embeddings
+
+    def check(self) -> list[str]:
+        """Return every problem of these values, in the recipe's words."""
+        problems = encoder_problems(self)
+        if self.max_position_embeddings < 1:
+            problems.append(
+                f"max_position_embeddings is {self.max_position_embeddings}, but at least 1 is "
+                "needed"
+            )
+        return problems
+
+
+def sizes(width: int, layers: int, heads: int, **more: Any) -> dict[str, Any]:
+    """Write a row of a table of sizes."""
+    row = {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads}
+    return row | more
+
+
+def placed_embeddings(config: DecoderConfig) -> PlacedEmbeddings:
+    """Build embeddings as GPT has them: tokens and learned positions."""
+    return PlacedEmbeddings(
+        config.vocab_size,
+        config.hidden_size,
+        config.max_position_embeddings,
+        dropout=config.dropout,
+    )
+
+
+def gpt_layers(config: DecoderConfig, attentions: Iterable[nn.Module]) -> CausalLayers:
+    """Build layers as GPT-2 has them: blocks with norms before, and a norm at the end."""
+    norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
+    return CausalLayers((gpt_block(config, attention) for attention in attentions), norm)
+
 
 # Optional parts of a decoder; which of them a published class has is in its layout.
 PARTS = ("output",)

@@ -19,19 +19,20 @@ from torch import Tensor, nn
 
 from headway.layers.attention import ScaledDotProduct
 from headway.layers.cache import KeyValueCache
-from headway.layers.causal import CausalLayers, Sight, look_back
+from headway.layers.causal import Sight, look_back
 from headway.layers.embeddings import to_autocast
 from headway.layers.positions import alibi_slopes
 from headway.layers.side import Side
 from headway.models._decoder import (
     PARTS,
     Decoder,
+    DecoderConfig,
     block_renames,
     check_decoder,
-    gpt_block,
+    gpt_layers,
     make_heads,
+    sizes,
 )
-from headway.models._encoder import encoder_problems
 from headway.names import Layout, Rename
 
 PUBLISHED = ("bloom",)
@@ -39,13 +40,13 @@ SPECIALS = "llama"
 
 
 @dataclass(frozen=True, kw_only=True)
-class BloomConfig:
+class BloomConfig(DecoderConfig):
     """Sizes and choices of a BLOOM."""
 
     vocab_size: int = 250880
     """Entries of the vocabulary; recipes take the tokenizer's."""
     hidden_size: int = 1024
-    """Width of hidden states and embeddings; the feed-forward layers are four times as wide."""
+    """Width of hidden states and embeddings."""
     num_hidden_layers: int = 24
     """Blocks."""
     num_attention_heads: int = 16
@@ -56,56 +57,43 @@ class BloomConfig:
     """Rate on each sublayer's result, 0 to below 1."""
     attention_dropout: float = 0.0
     """Kept for other readers: attention weights are never dropped out here."""
-    layer_norm_epsilon: float = 1e-5
-    """Added to the variance in every norm."""
-    initializer_range: float = 0.02
-    """Deviation of fresh weights."""
-    tie_word_embeddings: bool = True
-    """Let the output layer share the embeddings' matrix."""
     bos_token_id: int = 1
     """Id of <s>, which begins a text; recipes take the tokenizer's."""
     eos_token_id: int = 2
     """Id of </s>, which ends a text; recipes take the tokenizer's."""
 
-    # Fixed in this family.
-    activation = "gelu_new"
-
-    @property
-    def intermediate_size(self) -> int:
-        """Inner width of the feed-forward layers."""
-        return 4 * self.hidden_size
-
-    @property
-    def max_tokens(self) -> int:
-        """Longest text, in tokens."""
-        return self.max_position_embeddings
-
-    @property
-    def is_unbounded(self) -> bool:
-        """Say whether texts can be longer than those it was trained on."""
-        return True
+    is_unbounded = True
 
     def check(self) -> list[str]:
         """Return every problem of these values, in the recipe's words."""
-        return encoder_problems(self)
-
-
-def _sizes(width: int, layers: int, heads: int) -> dict[str, int]:
-    return {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads}
+        problems = super().check()
+        if self.intermediate_size != 4 * self.hidden_size or self.activation != "gelu_new":
+            problems.append(
+                "intermediate_size and activation of a bloom are four times hidden_size and "
+                "gelu_new"
+            )
+        return problems
 
 
 # Table 3 of the paper.
 PRESETS = MappingProxyType(
     {
-        "560m": _sizes(1024, 24, 16),
-        "1b1": _sizes(1536, 24, 16),
-        "1b7": _sizes(2048, 24, 16),
-        "3b": _sizes(2560, 30, 32),
-        "7b1": _sizes(4096, 30, 32),
-        "176b": _sizes(14336, 70, 112),
+        "560m": sizes(1024, 24, 16),
+        "1b1": sizes(1536, 24, 16),
+        "1b7": sizes(2048, 24, 16),
+        "3b": sizes(2560, 30, 32),
+        "7b1": sizes(4096, 30, 32),
+        "176b": sizes(14336, 70, 112),
     }
 )
-VARIANTS = {"three heads": {"num_attention_heads": 3, "hidden_size": 12, "num_hidden_layers": 1}}
+VARIANTS = {
+    "three heads": {
+        "num_attention_heads": 3,
+        "hidden_size": 12,
+        "intermediate_size": 48,
+        "num_hidden_layers": 1,
+    }
+}
 
 
 class NormedEmbeddings(nn.Module):
@@ -159,15 +147,12 @@ class Bloom(Decoder):
 
     def __init__(self, config: BloomConfig, parts: tuple[str, ...] = PARTS) -> None:
         check_decoder(config, parts)
-        blocks = (
-            gpt_block(config, JointAttention(config)) for _ in range(config.num_hidden_layers)
-        )
-        norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
+        attentions = (JointAttention(config) for _ in range(config.num_hidden_layers))
         super().__init__(
             config,
             parts,
             embeddings=NormedEmbeddings(config),
-            decoder=CausalLayers(blocks, norm),
+            decoder=gpt_layers(config, attentions),
             see=partial(_see, num_heads=config.num_attention_heads),
             scales_residuals=False,
         )

@@ -16,16 +16,17 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from headway.layers.causal import CausalLayers
-from headway.layers.embeddings import PlacedEmbeddings
 from headway.models._decoder import (
     PARTS,
     Decoder,
+    DecoderConfig,
     check_decoder,
     gpt_block,
     make_heads,
+    placed_embeddings,
     plain_attention,
+    sizes,
 )
-from headway.models._encoder import encoder_problems
 from headway.models.gpt2 import CONV_CONFIG, conv_renames
 from headway.names import Ignore, Layout, Rename
 
@@ -34,58 +35,26 @@ SPECIALS = "gpt"
 
 
 @dataclass(frozen=True, kw_only=True)
-class GptConfig:
+class GptConfig(DecoderConfig):
     """Sizes and choices of a GPT."""
 
     vocab_size: int = 40478
     """Entries of the vocabulary; recipes take the tokenizer's."""
-    hidden_size: int = 768
-    """Width of hidden states and embeddings; the feed-forward layers are four times as wide."""
-    num_hidden_layers: int = 12
-    """Blocks."""
-    num_attention_heads: int = 12
-    """Heads of each attention layer; a divisor of hidden_size."""
     max_position_embeddings: int = 512
     """Longest text, in tokens."""
-    dropout: float = 0.1
-    """Rate on embeddings and on each sublayer's result, 0 to below 1."""
-    attention_dropout: float = 0.1
-    """Kept for other readers: attention weights are never dropped out here."""
-    layer_norm_epsilon: float = 1e-5
-    """Added to the variance in every norm."""
-    initializer_range: float = 0.02
-    """Deviation of fresh weights."""
-    tie_word_embeddings: bool = True
-    """Let the output layer share the embeddings' matrix."""
-
-    # Fixed in this family: the published files say "gelu" and mean its approximation.
-    activation = "gelu_new"
-
-    @property
-    def intermediate_size(self) -> int:
-        """Inner width of the feed-forward layers."""
-        return 4 * self.hidden_size
-
-    @property
-    def max_tokens(self) -> int:
-        """Longest text, in tokens."""
-        return self.max_position_embeddings
 
     def check(self) -> list[str]:
         """Return every problem of these values, in the recipe's words."""
-        problems = encoder_problems(self)
-        if self.max_position_embeddings < 1:
+        problems = super().check()
+        if self.intermediate_size != 4 * self.hidden_size or self.activation != "gelu_new":
             problems.append(
-                f"max_position_embeddings is {self.max_position_embeddings}, but at least 1 is "
-                "needed"
+                "intermediate_size and activation of a gpt are four times hidden_size and gelu_new"
             )
         return problems
 
 
 # Section 4.1 of the paper.
-PRESETS = MappingProxyType(
-    {"base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12}}
-)
+PRESETS = MappingProxyType({"base": sizes(768, 12, 12)})
 VARIANTS = {"untied": {"tie_word_embeddings": False, "num_hidden_layers": 1}}
 
 
@@ -108,12 +77,7 @@ class Gpt(Decoder):
         super().__init__(
             config,
             parts,
-            embeddings=PlacedEmbeddings(
-                config.vocab_size,
-                config.hidden_size,
-                config.max_position_embeddings,
-                dropout=config.dropout,
-            ),
+            embeddings=placed_embeddings(config),
             decoder=CausalLayers(blocks, None),
             scales_residuals=False,
         )

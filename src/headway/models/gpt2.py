@@ -16,19 +16,17 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from torch import nn
-
-from headway.layers.causal import CausalLayers
-from headway.layers.embeddings import PlacedEmbeddings
 from headway.models._decoder import (
     PARTS,
     Decoder,
+    DecoderConfig,
     check_decoder,
-    gpt_block,
+    gpt_layers,
     make_heads,
+    placed_embeddings,
     plain_attention,
+    sizes,
 )
-from headway.models._encoder import encoder_problems
 from headway.names import Ignore, Layout, Rename, Split, Transpose
 
 PUBLISHED = ("gpt2",)
@@ -36,73 +34,22 @@ SPECIALS = "gpt"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gpt2Config:
+class Gpt2Config(DecoderConfig):
     """Sizes and choices of a GPT-2."""
 
-    vocab_size: int = 50257
-    """Entries of the vocabulary; recipes take the tokenizer's."""
-    hidden_size: int = 768
-    """Width of hidden states and embeddings."""
-    num_hidden_layers: int = 12
-    """Blocks."""
-    num_attention_heads: int = 12
-    """Heads of each attention layer; a divisor of hidden_size."""
-    intermediate_size: int = 0
-    """Inner width of the feed-forward layers; 0: four times hidden_size."""
-    max_position_embeddings: int = 1024
-    """Longest text, in tokens."""
-    dropout: float = 0.1
-    """Rate on embeddings and on each sublayer's result, 0 to below 1."""
-    attention_dropout: float = 0.1
-    """Kept for other readers: attention weights are never dropped out here."""
-    activation: str = "gelu_new"
-    """gelu, gelu_new, relu or silu, between the feed-forward layers."""
-    layer_norm_epsilon: float = 1e-5
-    """Added to the variance in every norm."""
-    initializer_range: float = 0.02
-    """Deviation of fresh weights."""
-    tie_word_embeddings: bool = True
-    """Let the output layer share the embeddings' matrix."""
     eos_token_id: int = 50256
     """Id of <|endoftext|>, which ends a text; recipes take the tokenizer's."""
-
-    def __post_init__(self) -> None:
-        if not self.intermediate_size:
-            object.__setattr__(self, "intermediate_size", 4 * self.hidden_size)
-
-    @property
-    def max_tokens(self) -> int:
-        """Longest text, in tokens."""
-        return self.max_position_embeddings
-
-    def check(self) -> list[str]:
-        """Return every problem of these values, in the recipe's words."""
-        problems = encoder_problems(self)
-        if self.max_position_embeddings < 1:
-            problems.append(
-                f"max_position_embeddings is {self.max_position_embeddings}, but at least 1 is "
-                "needed"
-            )
-        return problems
-
-
-def _sizes(width: int, layers: int, heads: int) -> dict[str, int]:
-    return {
-        "hidden_size": width,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-    }
 
 
 # Table 2 of the paper; heads as published. The character and mini sizes are nanoGPT's and ours.
 PRESETS = MappingProxyType(
     {
-        "characters": _sizes(384, 6, 6) | {"max_position_embeddings": 256},
-        "mini": _sizes(256, 6, 4) | {"max_position_embeddings": 256},
-        "small": _sizes(768, 12, 12),
-        "medium": _sizes(1024, 24, 16),
-        "large": _sizes(1280, 36, 20),
-        "xl": _sizes(1600, 48, 25),
+        "characters": sizes(384, 6, 6, max_position_embeddings=256),
+        "mini": sizes(256, 6, 4, max_position_embeddings=256),
+        "small": sizes(768, 12, 12),
+        "medium": sizes(1024, 24, 16),
+        "large": sizes(1280, 36, 20),
+        "xl": sizes(1600, 48, 25),
     }
 )
 VARIANTS = {
@@ -122,20 +69,12 @@ class Gpt2(Decoder):
 
     def __init__(self, config: Gpt2Config, parts: tuple[str, ...] = PARTS) -> None:
         check_decoder(config, parts)
-        blocks = (
-            gpt_block(config, plain_attention(config)) for _ in range(config.num_hidden_layers)
-        )
-        norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
+        attentions = (plain_attention(config) for _ in range(config.num_hidden_layers))
         super().__init__(
             config,
             parts,
-            embeddings=PlacedEmbeddings(
-                config.vocab_size,
-                config.hidden_size,
-                config.max_position_embeddings,
-                dropout=config.dropout,
-            ),
-            decoder=CausalLayers(blocks, norm),
+            embeddings=placed_embeddings(config),
+            decoder=gpt_layers(config, attentions),
         )
 
     @staticmethod

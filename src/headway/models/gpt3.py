@@ -17,20 +17,18 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from torch import nn
-
-from headway.layers.causal import CausalLayers
-from headway.layers.embeddings import PlacedEmbeddings
 from headway.models._decoder import (
     PARTS,
     Decoder,
+    DecoderConfig,
     block_renames,
     check_decoder,
-    gpt_block,
+    gpt_layers,
     make_heads,
+    placed_embeddings,
     plain_attention,
+    sizes,
 )
-from headway.models._encoder import encoder_problems
 from headway.names import Ignore, Layout, Rename
 
 PUBLISHED = ("gpt_neo",)
@@ -38,19 +36,9 @@ SPECIALS = "gpt"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gpt3Config:
+class Gpt3Config(DecoderConfig):
     """Sizes and choices of a GPT-3."""
 
-    vocab_size: int = 50257
-    """Entries of the vocabulary; recipes take the tokenizer's."""
-    hidden_size: int = 768
-    """Width of hidden states and embeddings."""
-    num_hidden_layers: int = 12
-    """Blocks, dense and banded by turns."""
-    num_attention_heads: int = 12
-    """Heads of each attention layer; a divisor of hidden_size."""
-    intermediate_size: int = 0
-    """Inner width of the feed-forward layers; 0: four times hidden_size."""
     window: int = 256
     """Tokens that every second layer can look back on."""
     max_position_embeddings: int = 2048
@@ -59,50 +47,28 @@ class Gpt3Config:
     """Rate on embeddings and on each sublayer's result, 0 to below 1."""
     attention_dropout: float = 0.0
     """Kept for other readers: attention weights are never dropped out here."""
-    activation: str = "gelu_new"
-    """gelu, gelu_new, relu or silu, between the feed-forward layers."""
-    layer_norm_epsilon: float = 1e-5
-    """Added to the variance in every norm."""
-    initializer_range: float = 0.02
-    """Deviation of fresh weights."""
-    tie_word_embeddings: bool = True
-    """Let the output layer share the embeddings' matrix."""
     eos_token_id: int = 50256
     """Id of <|endoftext|>, which ends a text; recipes take the tokenizer's."""
 
-    def __post_init__(self) -> None:
-        if not self.intermediate_size:
-            object.__setattr__(self, "intermediate_size", 4 * self.hidden_size)
-
-    @property
-    def max_tokens(self) -> int:
-        """Longest text, in tokens."""
-        return self.max_position_embeddings
-
     def check(self) -> list[str]:
         """Return every problem of these values, in the recipe's words."""
-        problems = encoder_problems(self)
-        for name in ("window", "max_position_embeddings"):
-            if getattr(self, name) < 1:
-                problems.append(f"{name} is {getattr(self, name)}, but at least 1 is needed")
+        problems = super().check()
+        if self.window < 1:
+            problems.append(f"window is {self.window}, but at least 1 is needed")
         return problems
-
-
-def _sizes(width: int, layers: int, heads: int) -> dict[str, int]:
-    return {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads}
 
 
 # Table 2.1 of the paper; see above for 1.3B and 13B.
 PRESETS = MappingProxyType(
     {
-        "125m": _sizes(768, 12, 12),
-        "350m": _sizes(1024, 24, 16),
-        "760m": _sizes(1536, 24, 16),
-        "1.3b": _sizes(2048, 24, 16),
-        "2.7b": _sizes(2560, 32, 32),
-        "6.7b": _sizes(4096, 32, 32),
-        "13b": _sizes(5120, 40, 40),
-        "175b": _sizes(12288, 96, 96),
+        "125m": sizes(768, 12, 12),
+        "350m": sizes(1024, 24, 16),
+        "760m": sizes(1536, 24, 16),
+        "1.3b": sizes(2048, 24, 16),
+        "2.7b": sizes(2560, 32, 32),
+        "6.7b": sizes(4096, 32, 32),
+        "13b": sizes(5120, 40, 40),
+        "175b": sizes(12288, 96, 96),
     }
 )
 VARIANTS = {"untied": {"tie_word_embeddings": False, "activation": "relu", "window": 3}}
@@ -121,21 +87,14 @@ class Gpt3(Decoder):
     def __init__(self, config: Gpt3Config, parts: tuple[str, ...] = PARTS) -> None:
         check_decoder(config, parts)
         windows = [number % 2 * config.window for number in range(config.num_hidden_layers)]
-        blocks = (
-            gpt_block(config, plain_attention(config, bias=False, scale=1.0, window=window))
-            for window in windows
+        attentions = (
+            plain_attention(config, bias=False, scale=1.0, window=window) for window in windows
         )
-        norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
         super().__init__(
             config,
             parts,
-            embeddings=PlacedEmbeddings(
-                config.vocab_size,
-                config.hidden_size,
-                config.max_position_embeddings,
-                dropout=config.dropout,
-            ),
-            decoder=CausalLayers(blocks, norm),
+            embeddings=placed_embeddings(config),
+            decoder=gpt_layers(config, attentions),
         )
 
     @staticmethod

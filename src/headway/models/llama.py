@@ -23,8 +23,15 @@ from headway.layers.blocks import GatedFeedForward, Residual
 from headway.layers.causal import CausalAttention, CausalBlock, CausalLayers, Sight
 from headway.layers.embeddings import TokenEmbeddings
 from headway.layers.positions import Rotation
-from headway.models._decoder import PARTS, Decoder, block_renames, check_decoder, make_heads
-from headway.models._encoder import encoder_problems
+from headway.models._decoder import (
+    PARTS,
+    Decoder,
+    DecoderConfig,
+    block_renames,
+    check_decoder,
+    make_heads,
+    sizes,
+)
 from headway.names import Ignore, Layout, Rename
 
 PUBLISHED = ("llama", "mistral")
@@ -32,7 +39,7 @@ SPECIALS = "llama"
 
 
 @dataclass(frozen=True, kw_only=True)
-class LlamaConfig:
+class LlamaConfig(DecoderConfig):
     """Sizes and choices of a LLaMA or a Mistral."""
 
     vocab_size: int = 32000
@@ -57,12 +64,12 @@ class LlamaConfig:
     """Ratio of the slowest to the fastest turn."""
     dropout: float = 0.0
     """Rate on embeddings and on each sublayer's result, 0 to below 1."""
+    attention_dropout: float = 0.0
+    """Kept for other readers: attention weights are never dropped out here."""
     activation: str = "silu"
     """gelu, gelu_new, relu or silu, on the gates."""
     layer_norm_epsilon: float = 1e-6
     """Added to the mean square in every norm."""
-    initializer_range: float = 0.02
-    """Deviation of fresh weights."""
     tie_word_embeddings: bool = False
     """Let the output layer share the embeddings' matrix."""
     bos_token_id: int = 1
@@ -80,23 +87,15 @@ class LlamaConfig:
             object.__setattr__(self, "head_size", self.hidden_size // heads)
 
     @property
-    def max_tokens(self) -> int:
-        """Longest text, in tokens."""
-        return self.max_position_embeddings
-
-    @property
-    def is_unbounded(self) -> bool:
+    def is_unbounded(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Say whether texts can be longer than those it was trained on."""
         return self.sliding_window > 0
 
     def check(self) -> list[str]:
         """Return every problem of these values, in the recipe's words."""
-        problems = encoder_problems(self)
-        if self.max_position_embeddings < 1 or self.sliding_window < 0:
-            problems.append(
-                f"max_position_embeddings is {self.max_position_embeddings} and sliding_window "
-                f"{self.sliding_window}, but at least 1 and 0 are needed"
-            )
+        problems = super().check()
+        if self.sliding_window < 0:
+            problems.append(f"sliding_window is {self.sliding_window}, but must be from 0 up")
         shared = self.num_key_value_heads
         if shared < 1 or self.num_attention_heads % shared:
             problems.append(
@@ -112,44 +111,33 @@ class LlamaConfig:
         return problems
 
 
-_7B = {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32}
 PRESETS = MappingProxyType(
     {
-        "mini": {
-            "hidden_size": 256,
-            "num_hidden_layers": 6,
-            "num_attention_heads": 4,
-            "intermediate_size": 688,
-            "tie_word_embeddings": True,
-        },
+        "mini": sizes(256, 6, 4, intermediate_size=688, tie_word_embeddings=True),
         # Table 2 of the first paper.
-        "7b": {**_7B, "intermediate_size": 11008},
+        "7b": sizes(4096, 32, 32),
         # Table 1 of Llama 2.
-        "llama-2-13b": {
-            "hidden_size": 5120,
-            "num_hidden_layers": 40,
-            "num_attention_heads": 40,
-            "intermediate_size": 13824,
-            "max_position_embeddings": 4096,
-        },
-        "llama-2-70b": {
-            "hidden_size": 8192,
-            "num_hidden_layers": 80,
-            "num_attention_heads": 64,
-            "num_key_value_heads": 8,
-            "intermediate_size": 28672,
-            "max_position_embeddings": 4096,
-        },
+        "llama-2-13b": sizes(5120, 40, 40, intermediate_size=13824, max_position_embeddings=4096),
+        "llama-2-70b": sizes(
+            8192,
+            80,
+            64,
+            num_key_value_heads=8,
+            intermediate_size=28672,
+            max_position_embeddings=4096,
+        ),
         # Table 1 of Mistral 7B.
-        "mistral-7b": {
-            **_7B,
-            "num_key_value_heads": 8,
-            "intermediate_size": 14336,
-            "max_position_embeddings": 32768,
-            "sliding_window": 4096,
-            "layer_norm_epsilon": 1e-5,
-            "family": "mistral",
-        },
+        "mistral-7b": sizes(
+            4096,
+            32,
+            32,
+            num_key_value_heads=8,
+            intermediate_size=14336,
+            max_position_embeddings=32768,
+            sliding_window=4096,
+            layer_norm_epsilon=1e-5,
+            family="mistral",
+        ),
     }
 )
 VARIANTS = {
@@ -246,6 +234,7 @@ _CONFIG = {
     "max_position_embeddings": ("max_position_embeddings",),
     "rotary_base": ("rope_theta", "rope_parameters.rope_theta"),
     "dropout": ("headway_dropout",),
+    "attention_dropout": ("attention_dropout",),
     "activation": ("hidden_act",),
     "layer_norm_epsilon": ("rms_norm_eps",),
     "initializer_range": ("initializer_range",),
