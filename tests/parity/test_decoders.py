@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import pytest
 import torch
 
+from decoders import FAMILIES, config_of, open_there, shake
 from headway import registry
 from headway.files import folder
 from headway.layers.heads import LinearHead
@@ -15,7 +15,6 @@ from headway.layers.side import Side
 
 transformers = pytest.importorskip("transformers")
 
-FAMILIES = ("gpt", "gpt2", "gpt3", "llama", "bloom")
 CASES = [
     pytest.param(family, kind, variant, id=f"{family}-{kind}-{variant or 'tiny'}")
     for family in FAMILIES
@@ -24,21 +23,6 @@ CASES = [
 ]
 ROWS = [[5, 6, 7, 8, 9], [10, 11], [12, 13, 14, 15, 16, 17, 18, 19]]
 NUM_LABELS = 3
-
-
-def config_of(family: str, variant: str):
-    module = registry.load_module("models", family)
-    values = module.VARIANTS[variant] if variant else {}
-    return dataclasses.replace(registry.load_class("models", family).tiny(), **values)
-
-
-def shake(module: torch.nn.Module, seed: int = 4) -> None:
-    """Make logits of order 10, and biases that are not zero."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            parameter.add_(noise * (0.3 if parameter.dim() > 1 else 0.1))
 
 
 def outputs(body, head, side: Side) -> dict[str, torch.Tensor]:
@@ -85,16 +69,6 @@ def write(folder_, family: str, kind: str, config):
     labels = [f"name {i}" for i in range(NUM_LABELS)] if head else []
     folder.write_model(folder_, family, body, kind=kind, head=head, labels=labels)
     return body, head
-
-
-def open_there(path, family: str, kind: str, config):
-    architecture = folder.pick_layout(family, config).heads[kind].architecture
-    published = getattr(transformers, architecture)
-    model, notes = published.from_pretrained(
-        path, output_loading_info=True, attn_implementation="eager"
-    )
-    assert not any(notes[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-    return model.eval()
 
 
 @pytest.mark.parametrize(("family", "kind", "variant"), CASES)
