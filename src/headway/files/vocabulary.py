@@ -59,6 +59,7 @@ def write_tokenizer(
     special: Mapping[str, str],
     has_segments: bool,
     max_tokens: int,
+    chat_template: str = "",
 ) -> None:
     """Write tokenizer.json and tokenizer_config.json.
 
@@ -68,6 +69,7 @@ def write_tokenizer(
         special: Role -> token, such as {"eos_token": "</s>"}.
         has_segments: The model wants to know which of two texts a token belongs to.
         max_tokens: Longest input.
+        chat_template: How a conversation is written, in Jinja; "": the model holds none.
     """
     inputs = ["input_ids", *(["token_type_ids"] if has_segments else []), "attention_mask"]
     (folder / "tokenizer.json").write_text(tokenizer_json, encoding="utf-8")
@@ -80,5 +82,6 @@ def write_tokenizer(
             "model_input_names": inputs,
             "model_max_length": max_tokens,
             **special,
+            **({"chat_template": chat_template} if chat_template else {}),
         },
     )

@@ -26,6 +26,7 @@ from headway.text.tokenizer import Tokenizer
 FORMAT = 1
 # What tokenizer_config.json calls the roles of special tokens.
 _ROLES = MappingProxyType({"eos_token": "end", "pad_token": "pad", "unk_token": "unknown"})
+_DECODER_ROLES = MappingProxyType({"bos_token": "start", **_ROLES})
 _ENCODER_ROLES = MappingProxyType(
     {
         "cls_token": "start",
@@ -38,7 +39,7 @@ _ENCODER_ROLES = MappingProxyType(
 PRECISIONS = ("fp32", "bf16")
 # Columns that may hold a list of texts, and those that hold none.
 _LISTS = ("words", "choices")
-_NO_TEXTS = ("spans",)
+_NO_TEXTS = ("spans", "messages")
 
 
 def make_task(name: str, settings: Mapping[str, Any], *, where: str = "") -> Task:
@@ -225,6 +226,23 @@ class Model:
         self.stop_training()
         return TextStream(self.body, prompt_ids(self.tokenizer, prompt), self.setting, task)
 
+    def reply(self, messages: Sequence[Mapping[str, str]], **settings: Any) -> TextStream:
+        """Answer the last message of a conversation, piece by piece.
+
+        Args:
+            messages: {"role", "content"} each; the last one by "user".
+            settings: Fields of the task to change for this call.
+        Raises:
+            RequestError: if this model holds no conversations, or turns are in the wrong order.
+        """
+        task: Any = self._task_with(settings)
+        if self.task_name != "chat":
+            raise RequestError(f"this model does {self.task_name}, and holds no conversations")
+        if problem := task.check_request({"messages": list(messages)}):
+            raise RequestError(problem)
+        self.stop_training()
+        return task.reply(self.body, messages, self.setting)
+
     def score(self, texts: Sequence[str], *, prompt: str = "") -> list[dict[str, Any]]:
         """Say how probable texts are, token by token.
 
@@ -326,7 +344,8 @@ class Model:
         )
         longest = self.body.config.max_tokens
         names = self.tokenizer.special_names()
-        roles = _ENCODER_ROLES if self.body.kind == "encoder" else _ROLES
+        by_kind = {"encoder": _ENCODER_ROLES, "decoder": _DECODER_ROLES}
+        roles = by_kind.get(self.body.kind, _ROLES)
         special = {theirs: names[ours] for theirs, ours in roles.items() if ours in names}
         vocabulary.write_tokenizer(
             draft,
@@ -334,6 +353,7 @@ class Model:
             special=special,
             has_segments=getattr(self.body.config, "type_vocab_size", 1) > 1,
             max_tokens=min(self.carried.max_tokens or longest, longest),
+            chat_template=getattr(self.task, "jinja", lambda _: "")(self.tokenizer),
         )
         generation = self.task.generation(self.setting)
         if generation is not None:

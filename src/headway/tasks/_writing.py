@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any, ClassVar
 
 import torch
 
-from headway.data.batch import Example, lay_out
+from headway.data.batch import Batch, Example, lay_out
 from headway.data.order import inference_batches
 from headway.decode.beam import BeamOptions, beam_search
 from headway.decode.sample import SampleOptions, Sampler
 from headway.errors import RequestError
+from headway.layers.losses import IGNORE, Loss, count_correct, linear_cross_entropy
 from headway.layers.side import Side
-from headway.tasks._task import Body, Setting
+from headway.tasks._task import NO_CHANCE, Body, Draw, Head, Record, Setting
+from headway.tasks._texts import token_labels
 from headway.text.tokenizer import Tokenizer
 
 # Where nobody says how long a continuation may become.
@@ -24,6 +27,69 @@ _BATCH_ROWS = 16
 _BATCH_TOKENS = 8192
 # Bytes of a character that may still come.
 _PART = "\ufffd"
+
+
+class WritesText:
+    """What tasks on decoders are and do, unless they say otherwise."""
+
+    columns: ClassVar[tuple[str, ...]] = ("text",)
+    inputs: ClassVar[tuple[str, ...]] = ("text",)
+    optional: ClassVar[tuple[str, ...]] = ()
+    bodies: ClassVar[tuple[str, ...]] = ("decoder",)
+    heads: ClassVar[tuple[str, ...]] = ("causal_lm",)
+    reads_corpus: ClassVar[bool] = False
+
+    @property
+    def head(self) -> str:
+        """The output layer, which lies with the body."""
+        return "causal_lm"
+
+    def make_head(self, body: Body, labels: Sequence[str]) -> Head:
+        """Build nothing: the output layer lives in the body."""
+        return None
+
+    def find_labels(self, rows: Sequence[Record]) -> tuple[str, ...]:
+        """There are no classes."""
+        return ()
+
+    def collate(
+        self, rows: Sequence[Sequence[Example]], setting: Setting, draw: Draw = NO_CHANCE
+    ) -> Batch:
+        """Lay examples out in rows, each token labelled with the one that follows."""
+        batch = lay_out(rows, pad_id=setting.tokenizer.pad_id, start_id=0)
+        labels = torch.full_like(batch.source.ids, IGNORE)
+        found = [example.token_labels or [] for row in rows for example in row]
+        labels[batch.source.documents > 0] = torch.tensor(list(chain.from_iterable(found)))
+        return replace(batch, labels=labels)
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        """Count the tokens that are to be said."""
+        return {"causal_lm": float((token_labels(batch) != IGNORE).sum())}
+
+    def losses(self, body: Body, head: Head, batch: Batch) -> tuple[Loss, ...]:
+        """Sum the cross-entropy of the next tokens, in nats."""
+        hidden = body.encode(batch.source).hidden.flatten(0, 1)
+        labels = token_labels(batch).flatten()
+        places = (labels != IGNORE).nonzero().squeeze(1)
+        if len(places) < len(labels):
+            hidden, labels = hidden.index_select(0, places), labels.index_select(0, places)
+        # The logits of all tokens are never there at once.
+        result = linear_cross_entropy(hidden, body.output.weight, None, labels)
+        correct = None
+        if not body.training:
+            correct = count_correct(hidden, body.output.weight, None, labels)
+        return (
+            Loss(name="causal_lm", total=result.total, count=float(len(places)), correct=correct),
+        )
+
+    def generation(self, setting: Setting) -> dict[str, Any] | None:
+        """Say which tokens begin and end a text."""
+        tokenizer = setting.tokenizer
+        return {
+            "bos_token_id": tokenizer.start_id,
+            "eos_token_id": tokenizer.end_id,
+            "pad_token_id": tokenizer.pad_id,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,6 +270,7 @@ def write_pieces(
     *,
     seeds: Sequence[int],
     streams: Sequence[Stream],
+    more_ends: Sequence[int] = (),
 ) -> Iterator[tuple[int, str]]:
     """Go on with several texts at once.
 
@@ -214,11 +281,12 @@ def write_pieces(
         options: How tokens are chosen; beams are not looked at.
         seeds: One for each text.
         streams: Take the tokens.
+        more_ends: Tokens that end a continuation, beside the vocabulary's own.
     Yields:
         row, piece: Text of a continuation, as soon as it is certain.
     """
     room = find_room(body, prompts, setting, wanted=options.max_new_tokens)
-    ends = end_ids(setting.tokenizer)
+    ends = end_ids(setting.tokenizer) | set(more_ends)
     sampler = Sampler(
         body,
         prompts,
@@ -250,27 +318,43 @@ class TextStream:
         prompt: Token ids, at least one.
         setting: Tokenizer and limits.
         options: How tokens are chosen.
+        more_ends: Tokens that end it, beside the vocabulary's own.
     Raises:
         RequestError: if the prompt leaves no room.
     """
 
-    def __init__(self, body: Body, prompt: list[int], setting: Setting, options: Writes) -> None:
+    def __init__(
+        self,
+        body: Body,
+        prompt: list[int],
+        setting: Setting,
+        options: Writes,
+        *,
+        more_ends: Sequence[int] = (),
+    ) -> None:
         find_room(body, [prompt], setting, wanted=options.max_new_tokens)
         self._stream = Stream(setting.tokenizer, prompt[-1], options.stop)
-        self._pieces = self._write(body, prompt, setting, options)
+        if options.num_beams > 1:
+            self._pieces = self._search(body, prompt, setting, options)
+            return
+        pieces = write_pieces(
+            body,
+            [prompt],
+            setting,
+            options,
+            seeds=[options.sampling_seed],
+            streams=[self._stream],
+            more_ends=more_ends,
+        )
+        self._pieces = (piece for _, piece in pieces)
 
-    def _write(
+    def _search(
         self, body: Body, prompt: list[int], setting: Setting, options: Writes
     ) -> Iterator[str]:
-        if options.num_beams > 1:
-            # Which beam is best is known at the end.
-            ((_, written),) = write(body, [prompt], setting, options)
-            self._stream.take(written)
-            yield written.text
-            return
-        streams, seeds = [self._stream], [options.sampling_seed]
-        pieces = write_pieces(body, [prompt], setting, options, seeds=seeds, streams=streams)
-        yield from (piece for _, piece in pieces)
+        # Which beam is best is known at the end.
+        ((_, written),) = write(body, [prompt], setting, options)
+        self._stream.take(written)
+        yield written.text
 
     def __iter__(self) -> Iterator[str]:
         return self._pieces
@@ -304,7 +388,12 @@ def prompt_ids(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def write(
-    body: Body, prompts: Sequence[list[int]], setting: Setting, options: Writes
+    body: Body,
+    prompts: Sequence[list[int]],
+    setting: Setting,
+    options: Writes,
+    *,
+    more_ends: Sequence[int] = (),
 ) -> Iterator[tuple[int, Written]]:
     """Go on with texts, those of like length together.
 
@@ -313,6 +402,7 @@ def write(
         prompts: Token ids of each, at least one.
         setting: Tokenizer and limits.
         options: How tokens are chosen.
+        more_ends: Tokens that end a continuation, beside the vocabulary's own.
     Yields:
         place, written: Which prompt it continues, and how.
     """
@@ -323,8 +413,16 @@ def write(
             found = _search(body, chosen, setting, options)
         else:
             streams = [Stream(setting.tokenizer, p[-1], options.stop) for p in chosen]
-            seeds = [options.sampling_seed] * len(chosen)
-            for _ in write_pieces(body, chosen, setting, options, seeds=seeds, streams=streams):
+            pieces = write_pieces(
+                body,
+                chosen,
+                setting,
+                options,
+                seeds=[options.sampling_seed] * len(chosen),
+                streams=streams,
+                more_ends=more_ends,
+            )
+            for _ in pieces:
                 pass
             found = [stream.written for stream in streams]
         yield from zip(part.tolist(), found, strict=True)

@@ -15,96 +15,27 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 
-from headway.data.batch import Batch, Example, lay_out
+from headway.data.batch import Example
 from headway.data.order import generator
 from headway.data.store import Store, store_of_texts
 from headway.errors import DataError
-from headway.layers.losses import IGNORE, Loss, count_correct, linear_cross_entropy
 from headway.metrics.intervals import Statistics
 from headway.tasks._task import (
-    NO_CHANCE,
     Body,
-    Draw,
     Encoded,
     Head,
     Progress,
     Record,
     Setting,
 )
-from headway.tasks._texts import token_labels
-from headway.tasks._writing import Writes, prompt_ids, write
+from headway.tasks._writing import Writes, WritesText, prompt_ids, write
 from headway.text.tokenizer import Tokenizer
-
-
-class WritesText:
-    """What tasks on decoders are and do, unless they say otherwise."""
-
-    columns: ClassVar[tuple[str, ...]] = ("text",)
-    inputs: ClassVar[tuple[str, ...]] = ("text",)
-    optional: ClassVar[tuple[str, ...]] = ()
-    bodies: ClassVar[tuple[str, ...]] = ("decoder",)
-    heads: ClassVar[tuple[str, ...]] = ("causal_lm",)
-    reads_corpus: ClassVar[bool] = False
-
-    @property
-    def head(self) -> str:
-        """The output layer, which lies with the body."""
-        return "causal_lm"
-
-    def make_head(self, body: Body, labels: Sequence[str]) -> Head:
-        """Build nothing: the output layer lives in the body."""
-        return None
-
-    def find_labels(self, rows: Sequence[Record]) -> tuple[str, ...]:
-        """There are no classes."""
-        return ()
-
-    def collate(
-        self, rows: Sequence[Sequence[Example]], setting: Setting, draw: Draw = NO_CHANCE
-    ) -> Batch:
-        """Lay examples out in rows, each token labelled with the one that follows."""
-        batch = lay_out(rows, pad_id=setting.tokenizer.pad_id, start_id=0)
-        labels = torch.full_like(batch.source.ids, IGNORE)
-        found = [example.token_labels or [] for row in rows for example in row]
-        labels[batch.source.documents > 0] = torch.tensor(list(chain.from_iterable(found)))
-        return replace(batch, labels=labels)
-
-    def counts(self, batch: Batch) -> dict[str, float]:
-        """Count the tokens that are to be said."""
-        return {"causal_lm": float((token_labels(batch) != IGNORE).sum())}
-
-    def losses(self, body: Body, head: Head, batch: Batch) -> tuple[Loss, ...]:
-        """Sum the cross-entropy of the next tokens, in nats."""
-        hidden = body.encode(batch.source).hidden.flatten(0, 1)
-        labels = token_labels(batch).flatten()
-        places = (labels != IGNORE).nonzero().squeeze(1)
-        if len(places) < len(labels):
-            hidden, labels = hidden.index_select(0, places), labels.index_select(0, places)
-        # The logits of all tokens are never there at once.
-        result = linear_cross_entropy(hidden, body.output.weight, None, labels)
-        correct = None
-        if not body.training:
-            correct = count_correct(hidden, body.output.weight, None, labels)
-        return (
-            Loss(name="causal_lm", total=result.total, count=float(len(places)), correct=correct),
-        )
-
-    def generation(self, setting: Setting) -> dict[str, Any] | None:
-        """Say which tokens begin and end a text."""
-        tokenizer = setting.tokenizer
-        return {
-            "bos_token_id": tokenizer.start_id,
-            "eos_token_id": tokenizer.end_id,
-            "pad_token_id": tokenizer.pad_id,
-        }
 
 
 @dataclass(frozen=True, kw_only=True)

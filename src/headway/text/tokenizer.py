@@ -176,15 +176,18 @@ class Tokenizer:
             for item in self._run(self._engine.encode_batch, texts, special=special)
         ]
 
-    def encode_ids(self, texts: Sequence[str], *, bare: bool = False) -> list[list[int]]:
+    def encode_ids(
+        self, texts: Sequence[str], *, bare: bool = False, special: bool = False
+    ) -> list[list[int]]:
         """Encode many texts to ids only, which is twice as fast.
 
         Args:
             texts: Any texts.
             bare: Leave out the special tokens around a text.
+            special: Read special tokens in the texts as such.
         """
         encode = partial(self._engine.encode_batch_fast, add_special_tokens=not bare)
-        return [item.ids for item in self._run(encode, texts)]
+        return [item.ids for item in self._run(encode, texts, special=special)]
 
     @cached_property
     def between(self) -> list[int]:

@@ -1,0 +1,106 @@
+"""Talk to a model: a conversation in the terminal, answers as they are written.
+
+headway chat run/model
+headway chat run/model --system "You answer briefly." --temperature 0.5
+echo "Where is Paris?" | headway chat run/model
+
+/reset begins anew, /save FILE writes the conversation as a record that can be learned from, and
+/quit or the end of the input ends it.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from headway.errors import HeadwayError
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of `headway chat`."""
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """Model folder, trained with the task chat."""
+    system: str = ""
+    """What stands before the conversation."""
+    max_new_tokens: int | None = None
+    """Tokens of an answer, at most; none takes the model's own."""
+    temperature: float | None = None
+    """0 takes the most probable token; none takes the model's own."""
+    seed: int = 0
+    """What is drawn depends on it, and on the number of the turn."""
+    precision: str = "auto"
+    """fp32, bf16, or auto: bf16 where the hardware multiplies it."""
+
+
+def run(options: Options) -> int:
+    """Read, answer, remember."""
+    from headway.cli import _records
+
+    model = _records.open_model(options.model, precision=options.precision)
+    given = {"max_new_tokens": options.max_new_tokens, "temperature": options.temperature}
+    settings = {name: value for name, value in given.items() if value is not None}
+    first = [{"role": "system", "content": options.system}] if options.system.strip() else []
+    messages: list[dict[str, str]] = [*first]
+    # Said at once, not at the first answer.
+    model.reply([*messages, {"role": "user", "content": "?"}], **settings)
+    while (line := _ask()) is not None:
+        word, _, rest = line.partition(" ")
+        if word == "/quit":
+            break
+        if word == "/reset":
+            messages = [*first]
+        elif word == "/save":
+            _save(rest.strip(), messages)
+        elif word.startswith("/"):
+            sys.stderr.write(f"there is no {word}; there are /reset, /save FILE and /quit\n")
+        elif line:
+            said = [*messages, {"role": "user", "content": line}]
+            settings["sampling_seed"] = options.seed + len(said) // 2
+            answer = _answer(model.reply(said, **settings))
+            messages = [*said, {"role": "assistant", "content": answer or "..."}]
+    return 0
+
+
+def _ask() -> str | None:
+    """Read what the user says; None at the end."""
+    is_terminal = sys.stdin.isatty()
+    try:
+        return input("> " if is_terminal else "").strip()
+    except EOFError:
+        if is_terminal:
+            sys.stdout.write("\n")
+        return None
+
+
+def _answer(pieces: Any) -> str:
+    """Write an answer as it comes."""
+    answer = ""
+    for piece in pieces:
+        # What begins with a space begins a line here.
+        shown = piece if answer else piece.lstrip()
+        answer += shown
+        sys.stdout.write(shown)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+    return answer.strip()
+
+
+def _save(path: str, messages: list[dict[str, str]]) -> None:
+    """Add the conversation to a JSONL file, or say why not."""
+    import json
+
+    if not path:
+        sys.stderr.write("name a file: /save talk.jsonl\n")
+        return
+    try:
+        with Path(path).open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"messages": messages}, ensure_ascii=False) + "\n")
+        sys.stderr.write(f"saved to {path}\n")
+    except (OSError, HeadwayError) as error:
+        sys.stderr.write(f"{path} cannot be written: {error}\n")

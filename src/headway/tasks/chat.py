@@ -1,0 +1,196 @@
+"""Conversation: answer what was said, turn by turn.
+
+A model that goes on with text learns to answer: it reads whole conversations, and learns only what
+the assistant says in them.
+
+Needs: `messages`, a list of {"role", "content"}: an optional "system" first, then "user" and
+    "assistant" by turns.
+Compare: to learn running text, use causal language modeling.
+
+Example:
+    >>> task = Chat()
+    >>> task.check_request({"messages": [{"role": "assistant", "content": "Hello."}]})
+    "message 1 is by 'assistant', but it is the turn of 'user'"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, ClassVar
+
+import numpy as np
+
+from headway.data.batch import Example
+from headway.data.store import Store
+from headway.errors import nearest
+from headway.layers.losses import IGNORE
+from headway.metrics.intervals import Statistics
+from headway.tasks._task import Body, Encoded, Head, Progress, Record, Setting
+from headway.tasks._texts import describe_examples
+from headway.tasks._writing import TextStream, Writes, WritesText, write
+from headway.text.chat import (
+    TEMPLATES,
+    Message,
+    check_template,
+    encode_turns,
+    end_of_turn,
+    find_problem,
+    opening,
+    to_jinja,
+)
+from headway.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chat(WritesText, Writes):
+    """Learn p(answer | conversation so far), one token after the other."""
+
+    template: str = "plain"
+    """How turns are written: plain, chatml, zephyr or mistral."""
+    max_tokens: int = 512
+    """Longest conversation; of a longer one the oldest turns are left out."""
+
+    columns: ClassVar[tuple[str, ...]] = ("messages",)
+    inputs: ClassVar[tuple[str, ...]] = ("messages",)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the scores; all are of the answers alone."""
+        return ("perplexity", "causal_accuracy")
+
+    @staticmethod
+    def settings_of(kind: str, architecture: str, num_labels: int, problem: str) -> None:
+        """Nothing in a published folder says that it was taught to answer."""
+
+    def check(self) -> list[str]:
+        """Return every problem of the settings."""
+        problems = self.decoding_problems()
+        if self.template not in TEMPLATES:
+            problems.append(f"template is {self.template!r}; {nearest(self.template, TEMPLATES)}")
+        if self.max_tokens < 8:
+            problems.append(f"max_tokens is {self.max_tokens}, but at least 8 is needed")
+        return problems
+
+    def texts(self, rows: Sequence[Record]) -> list[str]:
+        """Give the texts that a tokenizer is trained on."""
+        return [message["content"] for row in rows for message in row["messages"]]
+
+    def check_row(self, row: Record, labels: Sequence[str] | None) -> str | None:
+        """Say what is wrong with a conversation to learn from."""
+        return find_problem(row["messages"], last="assistant")
+
+    def check_request(self, row: Record) -> str | None:
+        """Say what is wrong with a conversation to go on with; a known answer is left out."""
+        messages = row["messages"]
+        is_whole = isinstance(messages, list) and find_problem(messages, last="assistant") is None
+        return None if is_whole else find_problem(messages, last="user")
+
+    def encode(self, rows: Sequence[Record], setting: Setting) -> Encoded:
+        """Turn conversations into examples; what the assistant says is what is learned."""
+        check_template(self.template, setting.tokenizer)
+        longest = min(self.max_tokens, setting.max_tokens)
+        examples, full = [], []
+        for index, row in enumerate(rows):
+            pieces = self._pieces(row["messages"], setting.tokenizer)
+            full.append(sum(len(ids) for ids, _ in pieces) - 1)
+            kept = _newest(pieces, longest + 1)
+            ids = list(chain.from_iterable(ids for ids, _ in kept))
+            wanted = [token if own else IGNORE for ids_, own in kept for token in ids_]
+            examples.append(Example(index, ids[:-1], token_labels=wanted[1:]))
+        tokenizer = setting.tokenizer
+        return describe_examples(
+            "messages", examples, tokenizer, limit=longest, full=np.array(full)
+        )
+
+    def encode_corpus(self, store: Store, setting: Setting, *, seed: int = 0) -> Encoded:
+        """Raise: conversations are records, never running text."""
+        raise TypeError("chat reads no corpus")
+
+    def _pieces(
+        self, messages: Sequence[Message], tokenizer: Tokenizer
+    ) -> list[tuple[list[int], bool]]:
+        start = tokenizer.encode_ids([""])[0]
+        turns = encode_turns(messages, self.template, tokenizer)
+        return [(start, False), *turns] if start else turns
+
+    def prompt(self, messages: Sequence[Message], setting: Setting) -> list[int]:
+        """Encode a conversation up to where the assistant speaks; the oldest turns may go."""
+        if messages[-1]["role"] == "assistant":
+            messages = messages[:-1]
+        begin = opening(self.template, setting.tokenizer)
+        longest = min(self.max_tokens, setting.max_tokens)
+        # A quarter of the room is for the answer, or as much as was asked for.
+        room = longest - min(self.max_new_tokens or longest // 4, longest // 2) - len(begin)
+        kept = _newest(self._pieces(messages, setting.tokenizer), room)
+        return [*chain.from_iterable(ids for ids, _ in kept), *begin]
+
+    def predict(
+        self,
+        body: Body,
+        head: Head,
+        rows: Sequence[Record],
+        setting: Setting,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Answer the last message of each conversation.
+
+        Returns:
+            answers: For each record "prediction", the answer; "tokens", of which it is made;
+                "log_probability", of all of them; "ended_by", "end", "stop" or "length".
+        """
+        check_template(self.template, setting.tokenizer)
+        prompts = [self.prompt(row["messages"], setting) for row in rows]
+        answers: list[dict[str, Any]] = [{} for _ in rows]
+        ends = end_of_turn(self.template, setting.tokenizer)
+        found = write(body, prompts, setting, self, more_ends=ends)
+        for done, (place, written) in enumerate(found, 1):
+            answer = written.to_answer(setting.tokenizer)
+            answers[place] = answer | {"prediction": answer["prediction"].strip()}
+            if progress is not None:
+                progress(Progress(done=done, total=len(rows)))
+        return answers
+
+    def reply(self, body: Body, messages: Sequence[Message], setting: Setting) -> TextStream:
+        """Answer the last message, piece by piece."""
+        check_template(self.template, setting.tokenizer)
+        ends = end_of_turn(self.template, setting.tokenizer)
+        prompt = self.prompt(messages, setting)
+        return TextStream(body, prompt, setting, self, more_ends=ends)
+
+    def jinja(self, tokenizer: Tokenizer) -> str:
+        """Write the template as transformers reads it."""
+        return to_jinja(self.template, tokenizer)
+
+    def statistics(
+        self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]
+    ) -> list[Statistics]:
+        """There are many good answers: the scores come with the losses."""
+        return []
+
+    @staticmethod
+    def tiny_rows() -> list[dict[str, Any]]:
+        """Give conversations that are learned in seconds."""
+        pairs = {"red": "rot", "blue": "blau", "black": "schwarz", "white": "weiss"}
+        words = list(pairs)
+        return [
+            {
+                "messages": [
+                    {"role": "user", "content": words[number % 4]},
+                    {"role": "assistant", "content": pairs[words[number % 4]]},
+                ]
+            }
+            for number in range(24)
+        ]
+
+
+def _newest(pieces: Sequence[tuple[list[int], bool]], room: int) -> list[tuple[list[int], bool]]:
+    """Keep the last tokens of a conversation that there is room for."""
+    kept = []
+    for ids, is_own in reversed(pieces):
+        if room <= 0:
+            break
+        kept.append((ids[-room:], is_own))
+        room -= len(ids)
+    return kept[::-1]
