@@ -1,0 +1,236 @@
+"""Zero to many examples in a prompt: a model that goes on with text classifies and answers.
+
+A prompt file says how a row is written and, for classes, which word stands for which label. Label
+words are compared by their mean log probability a token; with calibration, by how much more
+probable they are than after a text without content (Zhao et al. 2021, arXiv 2102.09690).
+"""
+
+from __future__ import annotations
+
+import random
+import string
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import headway
+from headway.errors import ConfigError, FileError, RequestError, nearest
+from headway.tasks._model import Model
+from headway.tasks._task import Record
+from headway.tasks._writing import prompt_ids, score_texts
+
+# Rows whose label words are scored together.
+_ROWS_AT_ONCE = 32
+_SUFFIX = ".toml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """How rows become a prompt.
+
+    Args:
+        templates: Ways to write a row, each with `{column}` where a column's text stands; the
+            answer follows it.
+        instruction: What stands before everything.
+        separator: Stands between examples.
+        labels: Label -> the word that stands for it. Empty: the answer is written freely.
+        target: Column with the answer.
+        content_free: What a text without content is, for calibration.
+        stop: Texts at which a free answer ends.
+    """
+
+    templates: tuple[str, ...]
+    instruction: str = ""
+    separator: str = "\n\n"
+    labels: Mapping[str, str] = field(default_factory=dict)
+    target: str = "label"
+    content_free: str = "N/A"
+    stop: tuple[str, ...] = ("\n",)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Name the columns that the templates need."""
+        return _columns_of(self.templates[0])
+
+    def write(self, row: Record, examples: Sequence[Record], *, template: int = 0) -> str:
+        """Write a prompt: the instruction, examples with their answers, and the row without."""
+        pattern = self.templates[template]
+        shown = [self._fill(pattern, item) + self.answer_of(item) for item in examples]
+        parts = [*shown, self._fill(pattern, row)]
+        return self.instruction + self.separator.join(parts)
+
+    def answer_of(self, row: Record) -> str:
+        """Write a row's answer, with the space before it."""
+        given = str(row[self.target])
+        return " " + self.labels.get(given, given)
+
+    def _fill(self, pattern: str, row: Record) -> str:
+        return pattern.format_map({name: str(row[name]) for name in self.columns})
+
+
+def _columns_of(template: str) -> tuple[str, ...]:
+    parsed = string.Formatter().parse(template)
+    return tuple(dict.fromkeys(name for _, name, _, _ in parsed if name is not None))
+
+
+def shipped() -> dict[str, Path]:
+    """List the prompt files that come with the package: name -> file."""
+    folder = Path(headway.__path__[0]) / "prompts"
+    return {path.stem: path for path in sorted(folder.glob(f"*{_SUFFIX}"))}
+
+
+def read_prompt(name: str) -> Prompt:
+    """Read a prompt file, by its path or by the name of a shipped one.
+
+    Raises:
+        FileError: if there is no such file.
+        ConfigError: for broken TOML, an unknown key, or templates that cannot be filled.
+    """
+    path = Path(name)
+    if path.suffix != _SUFFIX and name not in shipped():
+        raise FileError(
+            f"there is no prompt {name!r}", hint=f"{nearest(name, shipped())} Or name a .toml file"
+        )
+    path = shipped().get(name, path)
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise FileError(f"there is no file {path}") from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"the prompt cannot be read: {error}", where=str(path)) from error
+    known = {item.name: item for item in fields(Prompt)}
+    if unknown := [key for key in content if key not in known]:
+        hint = nearest(unknown[0], known)
+        raise ConfigError(f"a prompt has no {unknown[0]!r}", where=str(path), hint=hint)
+    for key in ("templates", "stop"):
+        if key in content:
+            content[key] = tuple(content[key]) if isinstance(content[key], list) else content[key]
+    problems = _problems(content)
+    if problems:
+        raise ConfigError("; ".join(problems), where=str(path))
+    return Prompt(**content)
+
+
+def _problems(content: Mapping[str, Any]) -> list[str]:
+    def all_texts(values: Any) -> bool:
+        return isinstance(values, tuple) and all(isinstance(value, str) for value in values)
+
+    templates = content.get("templates", ())
+    if not (templates and all_texts(templates)):
+        return ["templates is not a list of texts"]
+    problems = []
+    for key in ("instruction", "separator", "target", "content_free"):
+        if not isinstance(content.get(key, ""), str):
+            problems.append(f"{key} is no text")
+    if not all_texts(content.get("stop", ())) or "" in content.get("stop", ()):
+        problems.append("stop is not a list of texts")
+    labels = content.get("labels", {})
+    if not (isinstance(labels, dict) and all(isinstance(x, str) and x for x in labels.values())):
+        problems.append("labels is not a table of label = word")
+    elif len(set(labels.values())) < len(labels):
+        problems.append("two labels have the same word")
+    try:
+        columns = [set(_columns_of(template)) for template in templates]
+    except ValueError as error:
+        return [*problems, f"a template cannot be read: {error}"]
+    if not columns[0] or any(other != columns[0] for other in columns):
+        problems.append("the templates have no columns, such as {text}, or not the same ones")
+    if any(not name.isidentifier() for name in columns[0]):
+        problems.append("a template's columns must be plain names, such as {text}")
+    return problems
+
+
+def draw_examples(rows: Sequence[Record], prompt: Prompt, *, shots: int, seed: int) -> list[Record]:
+    """Draw examples for a prompt; classes by turns, so that all are there as far as it goes.
+
+    Raises:
+        RequestError: if there are too few rows.
+    """
+    if shots > len(rows):
+        raise RequestError(f"{shots} examples are asked for, but there are {len(rows)} rows")
+    chance = random.Random(seed)
+    order = chance.sample(range(len(rows)), len(rows))
+    if prompt.labels:
+        ranks: dict[str, int] = {}
+        keyed = []
+        for place in order:
+            label = str(rows[place][prompt.target])
+            ranks[label] = ranks.get(label, 0) + 1
+            keyed.append((ranks[label], place))
+        order = [place for _, place in sorted(keyed, key=lambda item: item[0])]
+    chosen = order[:shots]
+    chance.shuffle(chosen)
+    return [rows[place] for place in chosen]
+
+
+def classify(
+    model: Model,
+    prompt: Prompt,
+    rows: Sequence[Record],
+    examples: Sequence[Record] = (),
+    *,
+    template: int = 0,
+    calibrate: bool = False,
+) -> list[dict[str, Any]]:
+    """Tell the class of rows by their label words.
+
+    Returns:
+        answers: For each row "prediction", a label, and "probabilities" among the labels.
+    Raises:
+        RequestError: if a prompt is longer than the model reads.
+    """
+    labels = list(prompt.labels)
+    bias = dict.fromkeys(labels, 0.0)
+    if calibrate:
+        empty = dict.fromkeys(prompt.columns, prompt.content_free)
+        bias = _score_labels(model, prompt, [prompt.write(empty, examples, template=template)])[0]
+    texts = [prompt.write(row, examples, template=template) for row in rows]
+    answers = []
+    for start in range(0, len(texts), _ROWS_AT_ONCE):
+        for scores in _score_labels(model, prompt, texts[start : start + _ROWS_AT_ONCE]):
+            shifted = {label: scores[label] - bias[label] for label in labels}
+            answers.append(_to_answer(shifted))
+    return answers
+
+
+def _to_answer(scores: Mapping[str, float]) -> dict[str, Any]:
+    import math
+
+    highest = max(scores.values())
+    shares = {label: math.exp(score - highest) for label, score in scores.items()}
+    total = sum(shares.values())
+    probabilities = {label: round(share / total, 6) for label, share in shares.items()}
+    return {"prediction": max(scores, key=scores.__getitem__), "probabilities": probabilities}
+
+
+def _score_labels(model: Model, prompt: Prompt, texts: Sequence[str]) -> list[dict[str, float]]:
+    """Give the mean log probability a token of every label word behind each text."""
+    model.stop_training()
+    words = model.tokenizer.encode_ids([f" {word}" for word in prompt.labels.values()], bare=True)
+    rows = [(prompt_ids(model.tokenizer, text), ids) for text in texts for ids in words]
+    try:
+        found = score_texts(model.body, rows, model.setting)
+    except RequestError as error:
+        raise RequestError(error.message, hint="use fewer or shorter examples (--shots)") from error
+    means = [sum(log_probs) / len(log_probs) for log_probs in found]
+    count = len(words)
+    return [
+        dict(zip(prompt.labels, means[start : start + count], strict=True))
+        for start in range(0, len(means), count)
+    ]
+
+
+def answer_freely(
+    model: Model,
+    prompt: Prompt,
+    rows: Sequence[Record],
+    examples: Sequence[Record] = (),
+    *,
+    template: int = 0,
+) -> list[dict[str, Any]]:
+    """Write answers to rows: the most probable tokens, up to what stops them."""
+    texts = [prompt.write(row, examples, template=template) for row in rows]
+    found = model.predict([{"text": text} for text in texts], temperature=0.0, stop=prompt.stop)
+    return [{"prediction": answer["prediction"].strip()} for answer in found]
