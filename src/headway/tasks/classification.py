@@ -28,10 +28,8 @@ from headway.layers.losses import Loss
 from headway.metrics.baseline import BAG_OF_WORDS, predict_classes, predict_several
 from headway.metrics.classes import (
     ClassScore,
-    accuracy_statistics,
     class_scores,
-    class_statistics,
-    matthews_statistics,
+    compare_classes,
 )
 from headway.metrics.intervals import Statistics
 from headway.tasks._labels import label_names, order_labels
@@ -267,21 +265,7 @@ class Classification(OnEncoder):
 
         Of one class a row, the micro averages are all the accuracy.
         """
-        said, wanted, names = self._both_sides(predictions, rows)
-
-        def averages(average: str) -> list[Statistics]:
-            return [
-                class_statistics(said, wanted, names, average=average, kind=kind)
-                for kind in ("f1", *_RATIOS)
-            ]
-
-        if self.multi_label:
-            (micro, *micro_ratios), (macro, *macro_ratios) = averages("micro"), averages("macro")
-            return [micro, macro, *macro_ratios, *micro_ratios]
-        one, other = [row[0] for row in said], [row[0] for row in wanted]
-        macro, *ratios = averages("macro")
-        matthews = matthews_statistics(one, other, names)
-        return [accuracy_statistics(one, other), macro, matthews, *ratios]
+        return compare_classes(*self._both_sides(predictions, rows), self.metrics)
 
     def class_scores(
         self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]

@@ -21,7 +21,7 @@ import torch
 
 from headway.data.batch import Batch, Example
 from headway.layers.losses import Loss
-from headway.metrics.classes import correlation_statistics, squared_error_statistics
+from headway.metrics.classes import compare_numbers
 from headway.metrics.intervals import Statistics
 from headway.tasks._labels import read_number
 from headway.tasks._task import NO_CHANCE, Body, Draw, Encoded, Head, Progress, Record, Setting
@@ -177,11 +177,7 @@ class Regression(OnEncoder):
         """Compare numbers: both correlations and the squared error."""
         said = [float(answer["prediction"]) for answer in predictions]
         wanted = [read_number(row["label"]) for row in rows]
-        return [
-            correlation_statistics(said, wanted, kind="spearman"),
-            correlation_statistics(said, wanted, kind="pearson"),
-            squared_error_statistics(said, wanted),
-        ]
+        return compare_numbers(said, wanted, self.metrics)
 
     @staticmethod
     def tiny_rows() -> list[dict[str, Any]]:

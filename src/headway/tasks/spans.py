@@ -29,9 +29,8 @@ from headway.layers.losses import Loss
 from headway.metrics.baseline import BAG_OF_WORDS, predict_classes
 from headway.metrics.classes import (
     ClassScore,
-    accuracy_statistics,
     class_scores,
-    class_statistics,
+    compare_classes,
 )
 from headway.metrics.intervals import Statistics
 from headway.tasks._labels import label_names, order_labels
@@ -220,9 +219,7 @@ class Spans(OnEncoder):
         self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]
     ) -> list[Statistics]:
         """Compare classes: accuracy and F1."""
-        said, wanted, names = _both_sides(predictions, rows)
-        macro = class_statistics(said, wanted, names, average="macro")
-        return [accuracy_statistics(*([x for (x,) in side] for side in (said, wanted))), macro]
+        return compare_classes(*_both_sides(predictions, rows), self.metrics)
 
     def class_scores(
         self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]

@@ -22,7 +22,7 @@ import torch
 
 from headway.data.batch import Batch, Example
 from headway.layers.losses import Loss
-from headway.metrics.classes import by_group, correlation_statistics, squared_error_statistics
+from headway.metrics.classes import by_group, compare_numbers
 from headway.metrics.intervals import Statistics
 from headway.tasks._labels import read_number
 from headway.tasks._task import NO_CHANCE, Body, Draw, Encoded, Head, Progress, Record, Setting
@@ -171,11 +171,7 @@ class WordRegression(OnEncoder):
         """Compare numbers, word by word: both correlations and the squared error."""
         said = np.concatenate([answer["prediction"] for answer in predictions]).tolist()
         wanted = [read_number(value, "a value") for row in rows for value in row["values"]]
-        found = [
-            correlation_statistics(said, wanted, kind="pearson"),
-            correlation_statistics(said, wanted, kind="spearman"),
-            squared_error_statistics(said, wanted),
-        ]
+        found = compare_numbers(said, wanted, self.metrics)
         return [by_group(item, [len(row["values"]) for row in rows]) for item in found]
 
     @staticmethod

@@ -133,7 +133,7 @@ def evaluate(
         scores |= {item.name: item.value() for item in statistics}
     if "perplexity" in model.task.metrics:
         # Of the first loss, which is that of words.
-        scores["perplexity"] = perplexity(next(iter(losses.values())), 1)
+        scores["perplexity"] = perplexity(next(iter(losses.values())))
     cut = 0
     if "target" in examples.full_lengths:
         cut = int((examples.full_lengths["target"] > examples.limits["target"]).sum())
