@@ -67,7 +67,7 @@ def run(options: Options) -> int:
         raise FileError(f"there is no folder {options.predictions.parent} for --predictions")
     from headway.cli import _records
     from headway.metrics.intervals import bootstrap
-    from headway.tasks._task import TellsClasses, blanks_of
+    from headway.tasks._task import TellsClasses
 
     terms = None if options.swap is None else _read_terms(options.swap)
     scorer = _records.open_model(options.model)
@@ -80,7 +80,7 @@ def run(options: Options) -> int:
         optional=scorer.task.optional,
         names=options.columns,
         skip_bad=options.skip_bad,
-        may_be_blank=blanks_of(scorer.task),
+        may_be_blank=scorer.task.may_be_blank,
         problem=lambda row: scorer.task.check_row(row, scorer.labels),
     )
     if other is not None:

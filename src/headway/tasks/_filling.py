@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from headway.data.batch import Batch, Example
+from headway.data.batch import Example
 from headway.errors import RequestError
-from headway.tasks._task import Body, Head, Record, Setting
-from headway.tasks._texts import batches_of, device_of, encode_texts, score_texts, was_cut
+from headway.tasks._task import Answer, Body, Head, Rows, Setting
+from headway.tasks._texts import batches_of, class_answers, device_of, encode_texts
 from headway.text.specials import ROLES
 from headway.text.tokenizer import Tokenizer
 
+# Answers of a batch, each with the place of its row.
+_Placed = list[tuple[int, Answer]]
+
 
 def fill_masks(
-    body: Body, rows: Sequence[Record], places: Sequence[int], setting: Setting, *, num_best: int
-) -> Iterator[list[tuple[int, dict[str, Any]]]]:
+    body: Body, rows: Rows, places: Sequence[int], setting: Setting, *, num_best: int
+) -> Iterator[_Placed]:
     """Fill the masks of some rows batch by batch.
 
     Args:
@@ -67,12 +69,12 @@ def _with_mask(text: str, own: str) -> str:
 def tell_pairs(
     body: Body,
     head: Head,
-    rows: Sequence[Record],
+    rows: Rows,
     places: Sequence[int],
     setting: Setting,
     *,
     names: tuple[str, str] | None,
-) -> Iterator[list[tuple[int, dict[str, Any]]]]:
+) -> Iterator[_Placed]:
     """Tell the pairs of some rows apart, batch by batch.
 
     Args:
@@ -87,33 +89,25 @@ def tell_pairs(
     Raises:
         RequestError: if there is no such head.
     """
-    if places and (head is None or names is None):
+    if not places:
+        return
+    if head is None or names is None:
         raise RequestError("this model has no head that tells pairs of texts apart")
     asked = [rows[place] for place in places]
     encoded = encode_texts(asked, setting, max_tokens=setting.max_tokens, keep="head")
-    cut = was_cut(encoded)
-
-    def score(batch: Batch) -> Tensor:
-        memory = body.encode(batch.source)
-        return head(body.pooler(memory.hidden, memory.documents))
-
-    for scored in score_texts(encoded, score, setting, device_of(body)):
+    for chosen, batch in batches_of(encoded.examples, setting, device_of(body)):
+        with torch.inference_mode():
+            memory = body.encode(batch.source)
+            logits = head(body.pooler(memory.hidden, memory.documents)).float().cpu()
         answered = []
-        for index, probs in zip(scored.places, scored.logits.softmax(-1).tolist(), strict=True):
-            named = dict(zip(names or (), (round(p, 6) for p in probs), strict=True))
-            answer: dict[str, Any] = {
-                "prediction": max(named, key=named.__getitem__),
-                "probabilities": named,
-            }
-            if cut[index]:
+        for index, answer in zip(chosen, class_answers(logits.softmax(-1), names), strict=True):
+            if encoded.cut[index]:
                 answer["cut"] = ["source"]
             answered.append((places[index], answer))
         yield answered
 
 
-def _fill(
-    body: Body, hidden: Tensor, tokenizer: Tokenizer, num_best: int
-) -> list[list[dict[str, Any]]]:
+def _fill(body: Body, hidden: Tensor, tokenizer: Tokenizer, num_best: int) -> list[list[Answer]]:
     """Give the best tokens for each mask."""
     if not len(hidden):
         return []
@@ -129,7 +123,7 @@ def _fill(
     ]
 
 
-def _answer(text: str, offsets: Sequence[tuple[int, int]], found: list) -> dict[str, Any]:
+def _answer(text: str, offsets: Sequence[tuple[int, int]], found: list) -> Answer:
     """Put the best token in the place of each mask."""
     filled, last = "", 0
     for (start, end), best in zip(offsets, found, strict=True):

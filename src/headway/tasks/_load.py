@@ -12,7 +12,7 @@ from headway.errors import ConfigError, FileError
 from headway.files import folder, vocabulary
 from headway.files.manifest import read_json
 from headway.tasks._model import FORMAT, Model, make_task
-from headway.tasks._task import Body, ChecksLabels, Head, Task
+from headway.tasks._task import Body, Head, Task
 from headway.text.legacy import read_tokenizer
 from headway.text.tokenizer import Tokenizer
 
@@ -67,7 +67,7 @@ def load(
             )
         task_name, task = fitting
     saved = _result_names(found) if own.task is None else own.labels
-    if isinstance(task, ChecksLabels) and (problem := task.check_labels(labels or saved)):
+    if problem := task.check_labels(labels or saved):
         raise ConfigError(problem, where=str(path))
     head, is_loaded = _make_head(found, task, labels, saved)
     if found.head and not is_loaded:

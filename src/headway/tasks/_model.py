@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,7 +20,7 @@ from headway.files.manifest import write_folder, write_json
 from headway.layers.packed import has_fast_bf16, pack, pack_head
 from headway.memory import keep_freed_memory
 from headway.recipe import convert_settings
-from headway.tasks._task import Body, ChecksRequests, Head, Progress, Record, Setting, Task
+from headway.tasks._task import Answer, Body, Head, OnProgress, Rows, Setting, Task
 from headway.text.tokenizer import Tokenizer
 
 FORMAT = 1
@@ -128,12 +129,8 @@ class Model:
         return "bf16" if is_half else "fp32"
 
     def predict(
-        self,
-        records: Sequence[Record],
-        *,
-        progress: Callable[[Progress], None] | None = None,
-        **settings: Any,
-    ) -> list[dict[str, Any]]:
+        self, records: Rows, *, progress: OnProgress = None, **settings: Any
+    ) -> list[Answer]:
         """Answer records, in order; an answer never depends on its neighbours.
 
         Args:
@@ -156,10 +153,8 @@ class Model:
                     )
                 if damage := next(filter(None, map(find_damage, texts)), None):
                     raise RequestError(f"{column} of record {number} is {damage}")
-            if isinstance(self.task, ChecksRequests):
-                problem = self.task.check_request(record)
-                if problem is not None:
-                    raise RequestError(f"record {number}: {problem}")
+            if problem := self.task.check_request(record):
+                raise RequestError(f"record {number}: {problem}")
         if not records:
             return []
         keep_freed_memory()
@@ -227,19 +222,10 @@ class Model:
                 f"{precision} again",
                 hint="load it anew",
             )
-        return Model(
-            pack(self.body),
-            self.tokenizer,
-            self.task,
-            task_name=self.task_name,
-            architecture=self.architecture,
-            head=None if self.head is None else pack_head(self.head),
-            labels=self.labels,
-            summary=self.summary,
-            kind=self.kind,
-            notes=self.notes,
-            carried=self.carried,
-        )
+        packed = copy.copy(self)
+        packed.body = pack(self.body)
+        packed.head = None if self.head is None else pack_head(self.head)
+        return packed
 
     def save(self, model_dir: str | Path) -> None:
         """Write the model folder, whole or not at all; one that holds a model is replaced.

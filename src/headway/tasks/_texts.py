@@ -1,27 +1,40 @@
-"""What every task shares that reads a text, or two, and says something of the whole."""
+"""What tasks share that read texts: how they become examples and batches, and batches answers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import pairwise
 from types import MappingProxyType
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from headway.data.batch import Batch, Example, lay_out, lay_out_parts
 from headway.data.order import inference_batches
-from headway.errors import nearest
 from headway.layers.heads import LinearHead, PooledHead, TokenHead
-from headway.layers.losses import Loss
 from headway.layers.pooling import AttentionPooler, mean_pool, published_pool
 from headway.memory import keep_freed_memory
-from headway.tasks._task import Body, Encoded, Progress, Record, Setting
-from headway.text.tokenizer import Tokenizer
+from headway.tasks._settings import length_problems, one_of
+from headway.tasks._task import (
+    NO_CHANCE,
+    Answer,
+    Body,
+    Draw,
+    Encoded,
+    Head,
+    Layout,
+    OnProgress,
+    Progress,
+    Record,
+    Rows,
+    Setting,
+    Task,
+)
+from headway.text.tokenizer import Encoding, Tokenizer
 
 # Cells and rows of a batch without gradients.
 _BATCH_TOKENS = 8192
@@ -42,31 +55,105 @@ _POOLINGS: Mapping[str, Callable[[int], Callable]] = MappingProxyType(
 )
 
 
-class OnEncoder:
-    """What tasks on encoders are and do, unless they say otherwise."""
+class OnTexts(Task):
+    """What tasks share that read a text, or several, and say one thing of the whole.
 
-    optional: ClassVar[tuple[str, ...]] = ()
-    bodies: ClassVar[tuple[str, ...]] = ("encoder",)
-    reads_corpus: ClassVar[bool] = False
+    A task says how its records are read, what is to be learned of them, and what its head's
+    results mean; how rows become batches, and batches answers, is the same for all.
+    """
 
-    @staticmethod
-    def settings_of(
-        kind: str, architecture: str, num_labels: int, problem: str
-    ) -> dict[str, Any] | None:
-        """Work with a published head as it is; a head of our own on a body is nobody's else."""
-        return None if kind == "body" else {}
+    def read(self, rows: Rows, setting: Setting) -> Encoded:
+        """Turn records into examples, without what is to be learned of them."""
+        raise NotImplementedError
 
-    def find_labels(self, rows: Sequence[Record]) -> tuple[str, ...]:
-        """There are no classes."""
-        return ()
+    def target(self, example: Example, row: Record, setting: Setting) -> Example:
+        """Give an example what is to be learned of its row."""
+        raise NotImplementedError
 
-    def generation(self, setting: Setting) -> None:
-        """Nothing is decoded."""
+    def logits(self, body: Body, head: Head, batch: Batch) -> Tensor:
+        """Compute the results of every example, (N, Y) float32."""
+        raise NotImplementedError
+
+    def answers(self, logits: Tensor, rows: Rows, setting: Setting) -> list[Answer]:
+        """Say what results mean, (N, Y) float32 for as many rows."""
+        raise NotImplementedError
+
+    def encode(self, rows: Rows, setting: Setting) -> Encoded:
+        """Turn records into examples."""
+        encoded = self.read(rows, setting)
+        examples = [
+            self.target(example, row, setting) if "label" in row else example
+            for example, row in zip(encoded.examples, rows, strict=True)
+        ]
+        return replace(encoded, examples=examples)
+
+    def collate(self, rows: Layout, setting: Setting, draw: Draw = NO_CHANCE) -> Batch:
+        """Lay examples out in rows, with the class and the weight of each."""
+        examples = [example for row in rows for example in row]
+        return replace(
+            collate_texts(rows, setting),
+            document_labels=torch.tensor([example.label or 0 for example in examples]),
+            document_weights=torch.tensor([example.weight for example in examples]),
+        )
+
+    def predict(
+        self, body: Body, head: Head, rows: Rows, setting: Setting, progress: OnProgress = None
+    ) -> list[Answer]:
+        """Answer records; "cut" says that a text is longer than an example."""
+        encoded = self.read(rows, setting)
+        found: list[Answer] = [{} for _ in rows]
+        batches = batches_of(
+            encoded.examples, setting, device_of(body), progress, collate=self.collate
+        )
+        for places, batch in batches:
+            with torch.inference_mode():
+                logits = self.logits(body, head, batch).cpu()
+            answers = self.answers(logits, [rows[place] for place in places], setting)
+            for place, answer in zip(places, answers, strict=True):
+                found[place] = answer | ({"cut": ["source"]} if encoded.cut[place] else {})
+        return found
 
 
-def encode_texts(
-    rows: Sequence[Record], setting: Setting, *, max_tokens: int, keep: str
-) -> Encoded:
+class OnPooledTexts(OnTexts):
+    """What tasks share whose head looks at one vector of a text, or of a pair of texts."""
+
+    pooling: str
+    dropout: float
+    max_tokens: int
+    keep: str
+
+    columns: ClassVar[tuple[str, ...]] = ("text", "label")
+    inputs: ClassVar[tuple[str, ...]] = ("text",)
+    optional: ClassVar[tuple[str, ...]] = ("text_pair",)
+    heads: ClassVar[tuple[str, ...]] = ("sequence", "body")
+
+    @property
+    def head(self) -> str:
+        """A published head, or one on top of the body alone."""
+        return "sequence" if self.pooling == "published" else "body"
+
+    def check(self) -> list[str]:
+        """Return every problem of the settings."""
+        return one_of(self, {"pooling": _POOLINGS, "keep": KEEPS}) + length_problems(self)
+
+    def read(self, rows: Rows, setting: Setting) -> Encoded:
+        """Turn texts into examples, without what is to be learned of them."""
+        return encode_texts(rows, setting, max_tokens=self.max_tokens, keep=self.keep)
+
+    def logits(self, body: Body, head: Head, batch: Batch) -> Tensor:
+        """Compute the results of every text, the mean of its windows', (N, Y) float32."""
+        return mean_of_groups(head(body, body.encode(batch.source)).float(), batch)
+
+
+def encode_bare(texts: Sequence[str], tokenizer: Tokenizer) -> Iterator[Encoding]:
+    """Cut texts into pieces, without special tokens."""
+    for item in tokenizer.encode_batch(texts):
+        kept = [place for place, token in enumerate(item.ids) if not tokenizer.is_special[token]]
+        ids, offsets = [item.ids[place] for place in kept], [item.offsets[place] for place in kept]
+        yield Encoding(ids, offsets, [item.tokens[place] for place in kept])
+
+
+def encode_texts(rows: Rows, setting: Setting, *, max_tokens: int, keep: str) -> Encoded:
     """Turn texts, and pairs of texts, into examples without labels.
 
     Args:
@@ -112,6 +199,7 @@ def describe_examples(
     *,
     limit: int,
     full: np.ndarray | None = None,
+    cut: Sequence[bool] | None = None,
     notes: Mapping[str, int] | None = None,
 ) -> Encoded:
     """Say of examples how long they are and what the vocabulary does not cover.
@@ -121,22 +209,27 @@ def describe_examples(
         examples: Any.
         tokenizer: That they were made with.
         limit: Longest that is used.
-        full: (N,) int64. Tokens before cutting; None where nothing is cut.
+        full: (N,) int64. Tokens before cutting; None where nothing is cut, or told apart.
+        cut: Of which examples something was left out; None: those that were longer before.
         notes: What else was lost or mended -> how often.
     """
     lengths = np.array([len(example.input_ids) for example in examples], np.int64)
-    unknown = tokenizer.unknown_id
-    count = 0
-    if unknown is not None:
-        count = sum(example.input_ids.count(unknown) for example in examples)
+    full = lengths if full is None else full
     return Encoded(
         examples=examples,
         lengths=lengths[:, None],
-        full_lengths={column: lengths if full is None else full},
+        full_lengths={column: full},
         limits={column: limit},
-        unknown={column: count},
+        unknown={column: count_unknown([example.input_ids for example in examples], tokenizer)},
         notes=notes or {},
+        cut=full > lengths if cut is None else cut,
     )
+
+
+def count_unknown(texts: Sequence[list[int]], tokenizer: Tokenizer) -> int:
+    """Count the tokens that a vocabulary does not cover."""
+    unknown = tokenizer.unknown_id
+    return 0 if unknown is None else sum(ids.count(unknown) for ids in texts)
 
 
 def pair_example(index: int, first: list[int], second: list[int], tokenizer: Tokenizer) -> Example:
@@ -186,26 +279,12 @@ def _shorten(ids: list[int], room: int, keep: str) -> list[int]:
     return [*ids[:front], *ids[len(ids) - (room - front) :]]
 
 
-def collate_texts(rows: Sequence[Sequence[Example]], setting: Setting) -> Batch:
+def collate_texts(rows: Layout, setting: Setting) -> Batch:
     """Lay texts out in rows."""
     pad_id = setting.tokenizer.pad_id
     if any(example.parts for row in rows for example in row):
         return lay_out_parts(rows, pad_id=pad_id)
     return lay_out(rows, pad_id=pad_id, start_id=0)
-
-
-def text_problems(pooling: str, dropout: float, max_tokens: int, keep: str) -> list[str]:
-    """Return every problem of the settings that tasks on whole texts share."""
-    problems = []
-    for name, value, allowed in (("pooling", pooling, _POOLINGS), ("keep", keep, KEEPS)):
-        if value not in allowed:
-            problems.append(f"{name} is {value!r}; {nearest(value, allowed)}")
-    return problems + length_problems(max_tokens, dropout)
-
-
-def texts_of(rows: Sequence[Record]) -> list[str]:
-    """Give every text of every row."""
-    return [row[key] for row in rows for key in ("text", "text_pair") if row.get(key) is not None]
 
 
 def make_pooled_head(body: Body, num_labels: int, *, pooling: str, dropout: float) -> PooledHead:
@@ -257,68 +336,55 @@ def token_labels(batch: Batch) -> Tensor:
     return batch.labels
 
 
-def weights_of(batch: Batch) -> Tensor:
-    """Give what each document of a batch counts, (N) float."""
-    if batch.document_weights is not None:
-        return batch.document_weights
-    labels = document_labels(batch)
-    return torch.ones(len(labels), device=labels.device)
-
-
-def class_loss(logits: Tensor, batch: Batch) -> Loss:
-    """Sum the cross-entropy of the documents' classes, in nats, each by its weight.
+def over_tokens(batch: Batch, values: Sequence[ArrayLike], *, fill: float) -> Tensor:
+    """Lay out what is learned of tokens as the tokens are, (B, T).
 
     Args:
-        logits: (N, Y) float.
-        batch: With (N) int64 labels of documents.
+        batch: Its tokens.
+        values: For each of its examples, a value for each token.
+        fill: What stands where there is no token; the result is of its type.
     """
-    weights = weights_of(batch)
-    total = (F.cross_entropy(logits, document_labels(batch), reduction="none") * weights).sum()
-    return Loss(name="class", total=total, count=float(weights.sum()))
+    found = torch.full(batch.source.ids.shape, fill)
+    flat = torch.from_numpy(np.concatenate(values))
+    found[batch.source.attention_mask] = flat.to(found.dtype)
+    return found
 
 
-@dataclass(frozen=True)
-class Scored:
-    """What a head says of some rows.
+def where_asked(hidden: Tensor, wanted: Tensor, is_asked: Tensor) -> tuple[Tensor, Tensor]:
+    """Pick the tokens that something is learned of: results are computed of no others.
 
     Args:
-        places: Rows, in the order of the logits.
-        logits: (N, Y) float32.
+        hidden: (B, T, D) float.
+        wanted: (B, T). What is learned of each.
+        is_asked: (B, T) bool.
+    Returns:
+        hidden, wanted: (N, D) float and (N).
     """
+    places = is_asked.flatten().nonzero().squeeze(1)
+    return (
+        hidden.flatten(0, 1).index_select(0, places),
+        wanted.flatten().index_select(0, places),
+    )
 
-    places: list[int]
-    logits: Tensor
 
-
-def score_texts(
-    encoded: Encoded,
-    score: Callable[[Batch], Tensor],
-    setting: Setting,
-    device: torch.device,
-    progress: Callable[[Progress], None] | None = None,
-) -> Iterator[Scored]:
-    """Score texts batch by batch, texts of like length together.
+def class_answers(probs: Tensor, names: Sequence[str]) -> list[Answer]:
+    """Give the most probable class of each row, and the probabilities of all.
 
     Args:
-        encoded: The texts.
-        score: Gives the logits of a batch, (N, Y) float.
-        setting: Tokenizer and limits.
-        device: Where `score` computes.
-        progress: Told how far it is.
+        probs: (N, Y) float.
+        names: Of the classes.
     """
-    for places, batch in batches_of(encoded.examples, setting, device, progress):
-        with torch.inference_mode():
-            logits = score(batch).float().cpu()
-        yield Scored([encoded.examples[place].index for place in places], logits)
+    found = [dict(zip(names, (round(p, 6) for p in row), strict=True)) for row in probs.tolist()]
+    return [{"prediction": max(row, key=row.__getitem__), "probabilities": row} for row in found]
 
 
 def batches_of(
     examples: Sequence[Example],
     setting: Setting,
     device: torch.device,
-    progress: Callable[[Progress], None] | None = None,
+    progress: OnProgress = None,
     *,
-    collate: Callable[[Sequence[Sequence[Example]], Setting], Batch] = collate_texts,
+    collate: Callable[[Layout, Setting], Batch] = collate_texts,
 ) -> Iterator[tuple[list[int], Batch]]:
     """Give examples batch by batch, those of like length together.
 
@@ -341,21 +407,6 @@ def batches_of(
         done += len(places)
         if progress is not None:
             progress(Progress(done=done, total=len(lengths)))
-
-
-def was_cut(encoded: Encoded) -> np.ndarray:
-    """Say of each row whether something of it was left out, (N) bool."""
-    return encoded.full_lengths["text"] > encoded.lengths[:, 0]
-
-
-def length_problems(max_tokens: int, dropout: float) -> list[str]:
-    """Return every problem of the settings that tasks on encoders share."""
-    problems = []
-    if not 0 <= dropout < 1:
-        problems.append(f"dropout is {dropout}, but must be from 0 to below 1")
-    if max_tokens < 8:
-        problems.append(f"max_tokens is {max_tokens}, but at least 8 is needed")
-    return problems
 
 
 def device_of(body: Body) -> torch.device:

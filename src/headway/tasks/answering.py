@@ -12,7 +12,7 @@ Example:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -22,21 +22,35 @@ from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
 from headway.data.batch import Batch, Example
-from headway.errors import nearest
 from headway.layers.losses import IGNORE, Loss, pair_log_probs
 from headway.layers.pooling import members_of
 from headway.metrics.answers import answer_statistics
 from headway.metrics.intervals import Statistics
 from headway.tasks._passages import Passage, PassageWindow, cut_passages, read_passages
-from headway.tasks._task import NO_CHANCE, Body, Draw, Encoded, Head, Progress, Record, Setting
+from headway.tasks._settings import at_least, one_of, rate_problems
+from headway.tasks._task import (
+    NO_CHANCE,
+    Answer,
+    Answers,
+    Body,
+    Draw,
+    Encoded,
+    Head,
+    Layout,
+    OnProgress,
+    Record,
+    Rows,
+    Setting,
+    Task,
+)
 from headway.tasks._texts import (
-    OnEncoder,
     batches_of,
     collate_texts,
     describe_examples,
     device_of,
     document_labels,
     make_token_head,
+    over_tokens,
     token_labels,
 )
 
@@ -46,7 +60,7 @@ _LOSSES = ("separate", "joint")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answering(OnEncoder):
+class Answering(Task):
     """Learn where in a passage the answer begins and where it ends."""
 
     max_tokens: int = 384
@@ -79,21 +93,9 @@ class Answering(OnEncoder):
 
     def check(self) -> list[str]:
         """Return every problem of the settings."""
-        problems = []
         least = {"max_tokens": 16, "stride_tokens": 1, "max_answer_tokens": 1, "num_best": 1}
-        for name, bound in least.items():
-            if getattr(self, name) < bound:
-                value = getattr(self, name)
-                problems.append(f"{name} is {value}, but at least {bound} is needed")
-        if self.loss not in _LOSSES:
-            problems.append(f"loss is {self.loss!r}; {nearest(self.loss, _LOSSES)}")
-        if not 0 <= self.dropout < 1:
-            problems.append(f"dropout is {self.dropout}, but must be from 0 to below 1")
-        return problems
-
-    def texts(self, rows: Sequence[Record]) -> list[str]:
-        """Give the texts that a tokenizer is trained on."""
-        return [text for row in rows for text in (row["question"], row["context"])]
+        problems = at_least(self, least) + one_of(self, {"loss": _LOSSES})
+        return problems + rate_problems(self.dropout)
 
     def check_row(self, row: Record, labels: Sequence[str] | None) -> str | None:
         """Say what is wrong with a row's answers; None if nothing is."""
@@ -115,7 +117,7 @@ class Answering(OnEncoder):
                 return f"the answer {text!r} is not at character {start} of the context"
         return None
 
-    def encode(self, rows: Sequence[Record], setting: Setting) -> Encoded:
+    def encode(self, rows: Rows, setting: Setting) -> Encoded:
         """Turn records into examples, a window of a passage each."""
         passages = read_passages(rows, setting.tokenizer)
         windows = self._windows(passages, setting)
@@ -151,17 +153,14 @@ class Answering(OnEncoder):
             passages, setting.tokenizer, longest=self._longest(setting), stride=self.stride_tokens
         )
 
-    def collate(
-        self, rows: Sequence[Sequence[Example]], setting: Setting, draw: Draw = NO_CHANCE
-    ) -> Batch:
+    def collate(self, rows: Layout, setting: Setting, draw: Draw = NO_CHANCE) -> Batch:
         """Lay windows out in rows, with the tokens that may answer and those that do."""
         batch = collate_texts(rows, setting)
         examples = [example for row in rows for example in row]
-        allowed = torch.full_like(batch.source.ids, IGNORE)
-        flat = [label for example in examples for label in example.token_labels or ()]
-        allowed[batch.source.documents > 0] = torch.tensor(flat)
+        allowed = [example.token_labels or [] for example in examples]
         spans = torch.tensor([example.classes for example in examples])
-        return replace(batch, labels=allowed, document_labels=spans)
+        labels = over_tokens(batch, allowed, fill=IGNORE)
+        return replace(batch, labels=labels, document_labels=spans)
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Count the windows, once for where they begin and once for where they end."""
@@ -207,13 +206,8 @@ class Answering(OnEncoder):
         return masked.flatten(0, 1).index_select(0, exists)
 
     def predict(
-        self,
-        body: Body,
-        head: Head,
-        rows: Sequence[Record],
-        setting: Setting,
-        progress: Callable[[Progress], None] | None = None,
-    ) -> list[dict[str, Any]]:
+        self, body: Body, head: Head, rows: Rows, setting: Setting, progress: OnProgress = None
+    ) -> list[Answer]:
         """Answer questions.
 
         Returns:
@@ -230,8 +224,7 @@ class Answering(OnEncoder):
         ]
         found: list[list[tuple[float, int, int]]] = [[] for _ in rows]
         none = [float("inf")] * len(rows)
-        device = device_of(body)
-        for chosen, batch in batches_of(examples, setting, device, progress):
+        for chosen, batch in batches_of(examples, setting, device_of(body), progress):
             with torch.inference_mode():
                 logits = head(body.encode(batch.source).hidden).float().cpu().numpy()
             for place, scores in zip(chosen, logits, strict=True):
@@ -287,7 +280,7 @@ class Answering(OnEncoder):
             answer["n_best"] = ranked[: self.num_best]
         return answer
 
-    def tuned(self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]) -> Answering:
+    def tuned(self, predictions: Answers, rows: Rows) -> Answering:
         """Choose the threshold between an answer and none that gives the highest F1."""
         if not self.no_answer:
             return self
@@ -303,9 +296,7 @@ class Answering(OnEncoder):
         best = allowed[np.argmax(gains[allowed])]
         return replace(self, threshold=float(ranked[best] + ranked[best + 1]) / 2)
 
-    def statistics(
-        self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]
-    ) -> list[Statistics]:
+    def statistics(self, predictions: Answers, rows: Rows) -> list[Statistics]:
         """Compare answers as SQuAD does: F1 of words, exact match."""
         said = [str(answer["prediction"]) for answer in predictions]
         return answer_statistics(said, [[a["text"] for a in row["answers"]] for row in rows])

@@ -16,7 +16,7 @@ from headway.data.store import Store, open_store, read_corpus
 from headway.errors import ConfigError
 from headway.sections import Recipe
 from headway.tasks._model import Model
-from headway.tasks._task import Encoded, Task, WeighsClasses, blanks_of
+from headway.tasks._task import Encoded, Task
 from headway.train.inspect_data import padding_ratios, report_data
 from headway.train.mixture import mix
 
@@ -79,7 +79,7 @@ def find_material(recipe: Recipe, task: Task) -> Material:
             hint="leave it out",
         )
     weights = recipe.playbook.class_weights
-    if weights != "none" and not isinstance(task, WeighsClasses):
+    if weights != "none" and not task.weighs_classes:
         raise ConfigError(
             f"playbook.class-weights is {weights!r}, but {recipe.task.name} gives no class to a "
             "row",
@@ -109,7 +109,7 @@ class _Rows:
             optional=self.task.optional,
             names=data.columns,
             skip_bad=data.skip_bad,
-            may_be_blank=blanks_of(self.task),
+            may_be_blank=self.task.may_be_blank,
             problem=lambda row: self.task.check_row(row, labels),
         )
 
