@@ -13,7 +13,7 @@ from headway.data.batch import Example
 from headway.errors import RequestError, nearest
 from headway.tasks._model import Model
 from headway.tasks._task import OnProgress
-from headway.tasks._texts import batches_of, device_of
+from headway.tasks._texts import batches_of
 from headway.text.align import pieces_of_spans, word_spans
 
 POOLS = ("cls", "mean", "max", "tokens")
@@ -77,7 +77,7 @@ def embed(
     ids = [item if len(item) <= longest else [*item[: longest - 1], item[-1]] for item in encoded]
     examples = [Example(index, item) for index, item in enumerate(ids)]
     found: list[Embedded | None] = [None] * len(texts)
-    for places, batch in batches_of(examples, model.setting, device_of(model.body), progress):
+    for places, batch in batches_of(examples, model.setting, model.body, progress):
         with torch.inference_mode():
             hidden = choose(model.body.hidden_states(batch.source)).float().cpu()
         for row, index in zip(hidden, places, strict=True):

@@ -10,7 +10,7 @@ from torch import Tensor
 from headway.data.batch import Example
 from headway.errors import RequestError
 from headway.tasks._task import Answer, Body, Head, Rows, Setting
-from headway.tasks._texts import batches_of, class_answers, device_of, encode_texts
+from headway.tasks._texts import batches_of, class_answers, encode_texts
 from headway.text.specials import ROLES
 from headway.text.tokenizer import Tokenizer
 
@@ -43,7 +43,7 @@ def fill_masks(
     whole = tokenizer.encode_batch(texts, special=True)
     encoded = [item.cut(setting.max_tokens) for item in whole]
     examples = [Example(index, item.ids) for index, item in enumerate(encoded)]
-    for chosen, batch in batches_of(examples, setting, device_of(body)):
+    for chosen, batch in batches_of(examples, setting, body):
         with torch.inference_mode():
             hidden = body.encode(batch.source).hidden
         answered = []
@@ -95,7 +95,7 @@ def tell_pairs(
         raise RequestError("this model has no head that tells pairs of texts apart")
     asked = [rows[place] for place in places]
     encoded = encode_texts(asked, setting, max_tokens=setting.max_tokens, keep="head")
-    for chosen, batch in batches_of(encoded.examples, setting, device_of(body)):
+    for chosen, batch in batches_of(encoded.examples, setting, body):
         with torch.inference_mode():
             memory = body.encode(batch.source)
             logits = head(body.pooler(memory.hidden, memory.documents)).float().cpu()

@@ -120,6 +120,9 @@ class Task(Protocol):
         heads: Kinds of head that it works with, keys of the model files' HEADS.
         reads_corpus: Trains on running text instead of records.
         weighs_classes: Its loss counts each example by its weight, one class each.
+        head: Kind of head that it trains with its settings, one of `heads`.
+        metrics: Names of the scores, the one that chooses the best model first.
+        may_be_blank: Columns in which nothing is something, such as no class among several.
     """
 
     columns: ClassVar[tuple[str, ...]]
@@ -129,21 +132,10 @@ class Task(Protocol):
     heads: ClassVar[tuple[str, ...]]
     reads_corpus: ClassVar[bool] = False
     weighs_classes: ClassVar[bool] = False
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Names of the scores, the one that chooses the best model first."""
-        ...
-
-    @property
-    def head(self) -> str:
-        """Kind of head that it trains with these settings, one of `heads`."""
-        ...
-
-    @property
-    def may_be_blank(self) -> tuple[str, ...]:
-        """Columns in which nothing is something, such as no class among several."""
-        return ()
+    # These may be properties, where they depend on the settings.
+    head: str
+    metrics: tuple[str, ...]
+    may_be_blank: tuple[str, ...] = ()
 
     def check(self) -> list[str]:
         """Return every problem of the settings."""

@@ -55,7 +55,20 @@ _POOLINGS: Mapping[str, Callable[[int], Callable]] = MappingProxyType(
 )
 
 
-class OnTexts(Task):
+class OnEncoder(Task):
+    """What tasks on encoders share: how examples become batches."""
+
+    def with_targets(self, batch: Batch, examples: Sequence[Example], setting: Setting) -> Batch:
+        """Give a batch what is to be learned of its examples."""
+        raise NotImplementedError
+
+    def collate(self, rows: Layout, setting: Setting, draw: Draw = NO_CHANCE) -> Batch:
+        """Lay examples out in rows, with what is to be learned of them."""
+        examples = [example for row in rows for example in row]
+        return self.with_targets(collate_texts(rows, setting), examples, setting)
+
+
+class OnTexts(OnEncoder):
     """What tasks share that read a text, or several, and say one thing of the whole.
 
     A task says how its records are read, what is to be learned of them, and what its head's
@@ -87,11 +100,10 @@ class OnTexts(Task):
         ]
         return replace(encoded, examples=examples)
 
-    def collate(self, rows: Layout, setting: Setting, draw: Draw = NO_CHANCE) -> Batch:
-        """Lay examples out in rows, with the class and the weight of each."""
-        examples = [example for row in rows for example in row]
+    def with_targets(self, batch: Batch, examples: Sequence[Example], setting: Setting) -> Batch:
+        """Give a batch the class and the weight of each example."""
         return replace(
-            collate_texts(rows, setting),
+            batch,
             document_labels=torch.tensor([example.label or 0 for example in examples]),
             document_weights=torch.tensor([example.weight for example in examples]),
         )
@@ -102,10 +114,9 @@ class OnTexts(Task):
         """Answer records; "cut" says that a text is longer than an example."""
         encoded = self.read(rows, setting)
         found: list[Answer] = [{} for _ in rows]
-        batches = batches_of(
-            encoded.examples, setting, device_of(body), progress, collate=self.collate
-        )
-        for places, batch in batches:
+        for places, batch in batches_of(
+            encoded.examples, setting, body, progress, collate=self.collate
+        ):
             with torch.inference_mode():
                 logits = self.logits(body, head, batch).cpu()
             answers = self.answers(logits, [rows[place] for place in places], setting)
@@ -381,7 +392,7 @@ def class_answers(probs: Tensor, names: Sequence[str]) -> list[Answer]:
 def batches_of(
     examples: Sequence[Example],
     setting: Setting,
-    device: torch.device,
+    body: Body,
     progress: OnProgress = None,
     *,
     collate: Callable[[Layout, Setting], Batch] = collate_texts,
@@ -391,7 +402,7 @@ def batches_of(
     Args:
         examples: Any.
         setting: Tokenizer and limits.
-        device: Where the batches shall lie.
+        body: The batches shall lie where it does.
         progress: Told how far it is.
         collate: Lays examples out.
     Yields:
@@ -399,6 +410,7 @@ def batches_of(
     """
     keep_freed_memory()
     lengths = [len(example.input_ids) for example in examples]
+    device = next(body.parameters()).device
     done = 0
     for chosen in inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=_BATCH_ROWS):
         places = chosen.tolist()
@@ -407,8 +419,3 @@ def batches_of(
         done += len(places)
         if progress is not None:
             progress(Progress(done=done, total=len(lengths)))
-
-
-def device_of(body: Body) -> torch.device:
-    """Give the device on which a body lies."""
-    return next(body.parameters()).device

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from headway.data.batch import Example
 from headway.tasks._settings import length_problems
-from headway.tasks._task import Answer, Body, Head, OnProgress, Rows, Setting, Task
-from headway.tasks._texts import batches_of, device_of, encode_bare
+from headway.tasks._task import Answer, Body, Head, OnProgress, Rows, Setting
+from headway.tasks._texts import OnEncoder, batches_of, encode_bare
 from headway.text.align import pieces_of_spans, word_spans
 from headway.text.tokenizer import Tokenizer
 
 
-class OnWords(Task):
+class OnWords(OnEncoder):
     """What tasks share that say something of each word; long sentences are read in windows."""
 
     max_tokens: int
@@ -70,7 +70,7 @@ class OnWords(Task):
         windows = self.windows(sentences, setting)
         found: list[list[Any]] = [[None] * len(sentence.words) for sentence in sentences]
         examples = [Example(place, window.ids) for place, window in enumerate(windows)]
-        for chosen, batch in batches_of(examples, setting, device_of(body), progress):
+        for chosen, batch in batches_of(examples, setting, body, progress):
             with torch.inference_mode():
                 logits = head(body.encode(batch.source).hidden).float()
                 results = self.results(logits).cpu().numpy()

@@ -29,25 +29,20 @@ from headway.metrics.intervals import Statistics
 from headway.tasks._passages import Passage, PassageWindow, cut_passages, read_passages
 from headway.tasks._settings import at_least, one_of, rate_problems
 from headway.tasks._task import (
-    NO_CHANCE,
     Answer,
     Answers,
     Body,
-    Draw,
     Encoded,
     Head,
-    Layout,
     OnProgress,
     Record,
     Rows,
     Setting,
-    Task,
 )
 from headway.tasks._texts import (
+    OnEncoder,
     batches_of,
-    collate_texts,
     describe_examples,
-    device_of,
     document_labels,
     make_token_head,
     over_tokens,
@@ -60,7 +55,7 @@ _LOSSES = ("separate", "joint")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answering(Task):
+class Answering(OnEncoder):
     """Learn where in a passage the answer begins and where it ends."""
 
     max_tokens: int = 384
@@ -153,10 +148,8 @@ class Answering(Task):
             passages, setting.tokenizer, longest=self._longest(setting), stride=self.stride_tokens
         )
 
-    def collate(self, rows: Layout, setting: Setting, draw: Draw = NO_CHANCE) -> Batch:
-        """Lay windows out in rows, with the tokens that may answer and those that do."""
-        batch = collate_texts(rows, setting)
-        examples = [example for row in rows for example in row]
+    def with_targets(self, batch: Batch, examples: Sequence[Example], setting: Setting) -> Batch:
+        """Give a batch the tokens that may answer and those that do."""
         allowed = [example.token_labels or [] for example in examples]
         spans = torch.tensor([example.classes for example in examples])
         labels = over_tokens(batch, allowed, fill=IGNORE)
@@ -224,7 +217,7 @@ class Answering(Task):
         ]
         found: list[list[tuple[float, int, int]]] = [[] for _ in rows]
         none = [float("inf")] * len(rows)
-        for chosen, batch in batches_of(examples, setting, device_of(body), progress):
+        for chosen, batch in batches_of(examples, setting, body, progress):
             with torch.inference_mode():
                 logits = head(body.encode(batch.source).hidden).float().cpu().numpy()
             for place, scores in zip(chosen, logits, strict=True):

@@ -20,9 +20,9 @@ from typing import Any
 
 import torch
 
-from headway.data.batch import Batch
+from headway.data.batch import Batch, Example
 from headway.tasks._classes import GivesClasses
-from headway.tasks._task import NO_CHANCE, Body, Draw, Head, Layout, Setting
+from headway.tasks._task import Body, Head, Setting
 from headway.tasks._texts import OnPooledTexts, make_pooled_head
 
 _RATIOS = ("precision", "recall")
@@ -84,12 +84,10 @@ class Classification(GivesClasses, OnPooledTexts):
             problems.append(f"threshold is {self.threshold}, but must be between 0 and 1")
         return problems
 
-    def collate(self, rows: Layout, setting: Setting, draw: Draw = NO_CHANCE) -> Batch:
-        """Lay examples out in rows, with their classes."""
-        batch = super().collate(rows, setting)
+    def with_targets(self, batch: Batch, examples: Sequence[Example], setting: Setting) -> Batch:
+        """Give a batch the class, or classes, of each example."""
         if not self.multi_label:
-            return batch
-        examples = [example for row in rows for example in row]
+            return super().with_targets(batch, examples, setting)
         wanted = torch.zeros(len(examples), len(setting.labels))
         for place, example in enumerate(examples):
             wanted[place, list(example.classes)] = 1

@@ -25,18 +25,7 @@ from headway.layers.losses import Loss
 from headway.metrics.classes import compare_numbers
 from headway.metrics.intervals import Statistics
 from headway.tasks._labels import read_number
-from headway.tasks._task import (
-    NO_CHANCE,
-    Answer,
-    Answers,
-    Body,
-    Draw,
-    Head,
-    Layout,
-    Record,
-    Rows,
-    Setting,
-)
+from headway.tasks._task import Answer, Answers, Body, Head, Record, Rows, Setting
 from headway.tasks._texts import OnPooledTexts, document_labels, make_pooled_head
 
 
@@ -96,10 +85,9 @@ class Regression(OnPooledTexts):
         """Give an example its number."""
         return replace(example, value=read_number(row["label"]))
 
-    def collate(self, rows: Layout, setting: Setting, draw: Draw = NO_CHANCE) -> Batch:
-        """Lay examples out in rows, with their numbers."""
-        values = torch.tensor([example.value for row in rows for example in row])
-        return replace(super().collate(rows, setting), document_labels=values)
+    def with_targets(self, batch: Batch, examples: Sequence[Example], setting: Setting) -> Batch:
+        """Give a batch the number of each example."""
+        return replace(batch, document_labels=torch.tensor([item.value for item in examples]))
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Count the texts."""

@@ -25,17 +25,7 @@ from headway.data.batch import Batch, Example
 from headway.layers.heads import SpanHead
 from headway.tasks._classes import GivesClasses
 from headway.tasks._settings import length_problems
-from headway.tasks._task import (
-    NO_CHANCE,
-    Body,
-    Draw,
-    Encoded,
-    Head,
-    Layout,
-    Record,
-    Rows,
-    Setting,
-)
+from headway.tasks._task import Body, Encoded, Head, Record, Rows, Setting
 from headway.tasks._texts import (
     describe_examples,
     encode_bare,
@@ -114,11 +104,10 @@ class Spans(GivesClasses):
             },
         )
 
-    def collate(self, rows: Layout, setting: Setting, draw: Draw = NO_CHANCE) -> Batch:
-        """Lay examples out in rows; bit n of a token's label says that it is in span n."""
-        batch = super().collate(rows, setting)
-        marks = [example.token_labels or [] for row in rows for example in row]
-        return replace(batch, labels=over_tokens(batch, marks, fill=0))
+    def with_targets(self, batch: Batch, examples: Sequence[Example], setting: Setting) -> Batch:
+        """Give a batch its classes; bit n of a token's label says that it is in span n."""
+        marks = over_tokens(batch, [example.token_labels or [] for example in examples], fill=0)
+        return replace(super().with_targets(batch, examples, setting), labels=marks)
 
     def logits(self, body: Body, head: Head, batch: Batch) -> Tensor:
         """Score the classes of every row, (N, Y) float32."""

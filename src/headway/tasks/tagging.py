@@ -30,21 +30,8 @@ from headway.metrics.classes import (
 )
 from headway.metrics.intervals import Statistics
 from headway.tasks._settings import one_of
-from headway.tasks._task import (
-    NO_CHANCE,
-    Answer,
-    Answers,
-    Body,
-    Draw,
-    Encoded,
-    Head,
-    Layout,
-    Record,
-    Rows,
-    Setting,
-)
+from headway.tasks._task import Answer, Answers, Body, Encoded, Head, Record, Rows, Setting
 from headway.tasks._texts import (
-    collate_texts,
     describe_examples,
     make_token_head,
     over_tokens,
@@ -158,10 +145,9 @@ class Tagging(OnWords):
             },
         )
 
-    def collate(self, rows: Layout, setting: Setting, draw: Draw = NO_CHANCE) -> Batch:
-        """Lay examples out in rows, with the tag of each piece that carries one."""
-        batch = collate_texts(rows, setting)
-        labels = [example.token_labels or [] for row in rows for example in row]
+    def with_targets(self, batch: Batch, examples: Sequence[Example], setting: Setting) -> Batch:
+        """Give a batch the tag of each piece that carries one."""
+        labels = [example.token_labels or [] for example in examples]
         return replace(batch, labels=over_tokens(batch, labels, fill=IGNORE))
 
     def counts(self, batch: Batch) -> dict[str, float]:

@@ -25,26 +25,8 @@ from headway.layers.losses import Loss
 from headway.metrics.classes import by_group, compare_numbers
 from headway.metrics.intervals import Statistics
 from headway.tasks._labels import read_number
-from headway.tasks._task import (
-    NO_CHANCE,
-    Answer,
-    Answers,
-    Body,
-    Draw,
-    Encoded,
-    Head,
-    Layout,
-    Record,
-    Rows,
-    Setting,
-)
-from headway.tasks._texts import (
-    collate_texts,
-    describe_examples,
-    make_token_head,
-    over_tokens,
-    where_asked,
-)
+from headway.tasks._task import Answer, Answers, Body, Encoded, Head, Record, Rows, Setting
+from headway.tasks._texts import describe_examples, make_token_head, over_tokens, where_asked
 from headway.tasks._words import OnWords, Sentence, are_words, count_unseen, read_sentences
 
 
@@ -110,10 +92,9 @@ class WordRegression(OnWords):
             },
         )
 
-    def collate(self, rows: Layout, setting: Setting, draw: Draw = NO_CHANCE) -> Batch:
-        """Lay examples out in rows, with the number of each word at its first piece."""
-        batch = collate_texts(rows, setting)
-        values = [example.token_values or [] for row in rows for example in row]
+    def with_targets(self, batch: Batch, examples: Sequence[Example], setting: Setting) -> Batch:
+        """Give a batch the number of each word at its first piece."""
+        values = [example.token_values or [] for example in examples]
         return replace(batch, token_values=over_tokens(batch, values, fill=math.nan))
 
     def counts(self, batch: Batch) -> dict[str, float]:
