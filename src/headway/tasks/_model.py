@@ -171,10 +171,7 @@ class Model:
     def _task_with(self, settings: Mapping[str, Any]) -> Task:
         if not settings:
             return self.task
-        current = {
-            field.name: getattr(self.task, field.name)
-            for field in dataclasses.fields(self.task)  # pyright: ignore[reportArgumentType]
-        }
+        current = dataclasses.asdict(self.task)  # pyright: ignore[reportArgumentType]
         try:
             return make_task(self.task_name, {**current, **settings})
         except ConfigError as error:

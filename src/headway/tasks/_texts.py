@@ -184,21 +184,20 @@ def encode_texts(rows: Rows, setting: Setting, *, max_tokens: int, keep: str) ->
     examples, full = [], np.empty(len(rows), np.int64)
     for index, first in enumerate(firsts):
         second = seconds.get(index)
-        full[index] = len(first) + 2
-        if second is None and keep == "windows" and len(first) > longest - 2:
-            examples.append(_windows(index, first, longest - 2, tokenizer))
+        specials = 2 if second is None else 2 + len(tokenizer.between)
+        room = longest - specials
+        full[index] = len(first) + len(second or ()) + specials
+        if second is not None:
+            one, two = share_room(len(first), len(second), room)
+            kept = _shorten(first, one, keep), _shorten(second, two, keep)
+            examples.append(make_example(index, *kept, tokenizer=tokenizer))
+        elif keep == "windows" and len(first) > room:
+            examples.append(_windows(index, first, room, tokenizer))
             # Each window has two tokens of its own.
-            full[index] = len(first) + 2 * -(-len(first) // (longest - 2))
-            continue
-        if second is None:
-            kept = _shorten(first, longest - 2, keep)
-            examples.append(Example(index, [tokenizer.start_id, *kept, tokenizer.end_id]))
-            continue
-        specials = len(tokenizer.between) + 2
-        full[index] += len(second) + specials - 2
-        one, two = share_room(len(first), len(second), longest - specials)
-        kept = _shorten(first, one, keep), _shorten(second, two, keep)
-        examples.append(pair_example(index, *kept, tokenizer))
+            full[index] = len(first) + 2 * -(-len(first) // room)
+        else:
+            kept = _shorten(first, room, keep)
+            examples.append(make_example(index, kept, tokenizer=tokenizer))
     limit = max([longest, *(len(example.input_ids) for example in examples if example.parts)])
     return describe_examples("text", examples, tokenizer, limit=limit, full=full)
 
@@ -243,9 +242,14 @@ def count_unknown(texts: Sequence[list[int]], tokenizer: Tokenizer) -> int:
     return 0 if unknown is None else sum(ids.count(unknown) for ids in texts)
 
 
-def pair_example(index: int, first: list[int], second: list[int], tokenizer: Tokenizer) -> Example:
-    """Lay two texts out as one example, with the tokens that this family puts between them."""
-    head = [tokenizer.start_id, *first, *tokenizer.between]
+def make_example(
+    index: int, first: list[int], second: list[int] | None = None, *, tokenizer: Tokenizer
+) -> Example:
+    """Lay a text out as an example, or two with the tokens that this family puts between them."""
+    head = [tokenizer.start_id, *first]
+    if second is None:
+        return Example(index, [*head, tokenizer.end_id])
+    head += tokenizer.between
     ids = [*head, *second, tokenizer.end_id]
     return Example(index, ids, second=len(head) if tokenizer.tells_segments else None)
 
@@ -262,23 +266,14 @@ def _windows(index: int, ids: list[int], room: int, tokenizer: Tokenizer) -> Exa
         # From all over the text; what lies between them counts as cut.
         step = (count - 1) / (_MOST_WINDOWS - 1)
         places = [places[round(number * step)] for number in range(_MOST_WINDOWS)]
-    parts = tuple(
-        Example(index, [tokenizer.start_id, *ids[start:end], tokenizer.end_id])
-        for start, end in places
-    )
+    parts = tuple(make_example(index, ids[start:end], tokenizer=tokenizer) for start, end in places)
     return Example(index, [token for part in parts for token in part.input_ids], parts=parts)
 
 
 def share_room(first: int, second: int, room: int) -> tuple[int, int]:
     """Share room out between two texts: the longer one gives way first."""
-    if first + second <= room:
-        return first, second
-    half = room // 2
-    if first <= half:
-        return first, room - first
-    if second <= half:
-        return room - second, second
-    return room - half, half
+    kept = min(second, max(room // 2, room - first))
+    return min(first, room - kept), kept
 
 
 def _shorten(ids: list[int], room: int, keep: str) -> list[int]:

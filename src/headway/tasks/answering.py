@@ -23,7 +23,7 @@ from torch import Tensor
 
 from headway.data.batch import Batch, Example
 from headway.layers.losses import IGNORE, Loss, pair_log_probs
-from headway.layers.pooling import members_of
+from headway.layers.pooling import first_places, members_of
 from headway.metrics.answers import answer_statistics
 from headway.metrics.intervals import Statistics
 from headway.tasks._passages import Passage, PassageWindow, cut_passages, read_passages
@@ -174,7 +174,7 @@ class Answering(OnEncoder):
             Answering" (arXiv 2008.12804), section 2, where p(start, end) is a softmax over pairs.
         """
         scores = self._scores(body, head, batch)  # (N, T, 2)
-        spans, starts = document_labels(batch), _first_columns(batch)
+        spans, starts = document_labels(batch), _first_columns(batch.source.documents)
         if self.loss == "joint":
             kept = self._is_short(spans).nonzero().squeeze(1)
             scores, starts, spans = (x.index_select(0, kept) for x in (scores, starts, spans))
@@ -340,8 +340,6 @@ def _f1_of_rows(said: Sequence[str], wanted: Sequence[Sequence[str]]) -> np.ndar
     return answer_statistics(said, wanted)[0].rows[:, 0]
 
 
-def _first_columns(batch: Batch) -> Tensor:
-    """Give the column of each document's first token, (N) int64."""
-    members = members_of(batch.source.documents)
-    exists = members.any(-1).flatten().nonzero().squeeze(1)
-    return members.int().argmax(-1).flatten().index_select(0, exists)
+def _first_columns(documents: Tensor) -> Tensor:
+    """Give the column of each document's first token, (N,) int64."""
+    return first_places(documents) % documents.shape[1]

@@ -53,8 +53,8 @@ from headway.tasks._task import (
 )
 from headway.tasks._texts import (
     collate_texts,
+    make_example,
     over_tokens,
-    pair_example,
     start_head,
     token_labels,
     where_asked,
@@ -211,7 +211,13 @@ class MaskedLm(Task):
 
     def collate(self, rows: Layout, setting: Setting, draw: Draw = NO_CHANCE) -> Batch:
         """Lay examples out in rows and hide some of their tokens."""
-        masking = self._masking(setting.tokenizer)
+        tokenizer = setting.tokenizer
+        masking = Masking(
+            ratio=self.mask_ratio,
+            mask_id=tokenizer.mask_id,
+            is_special=tokenizer.is_special,
+            continues=tokenizer.continues_word if self.whole_words else None,
+        )
         epoch = draw.epoch if self.masking == "dynamic" else 0
         masked, labels = [], []
         for row in rows:
@@ -231,14 +237,6 @@ class MaskedLm(Task):
         if self.pair != "none":
             classes = torch.tensor([example.label or 0 for row in rows for example in row])
         return replace(batch, labels=targets, document_labels=classes)
-
-    def _masking(self, tokenizer: Tokenizer) -> Masking:
-        return Masking(
-            ratio=self.mask_ratio,
-            mask_id=tokenizer.mask_id,
-            is_special=tokenizer.is_special,
-            continues=tokenizer.continues_word if self.whole_words else None,
-        )
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Count the hidden tokens, and the pairs."""
@@ -337,6 +335,6 @@ class _Examples(Sequence[Example]):
         first, last, other, other_last = self.plan.ranges[index].tolist()
         a, b = (self.store.ids[x:y].tolist() for x, y in ((first, last), (other, other_last)))
         if other == other_last:
-            return Example(int(index), [self.tokenizer.start_id, *a, self.tokenizer.end_id])
-        example = pair_example(int(index), a, b, self.tokenizer)
+            return make_example(int(index), a, tokenizer=self.tokenizer)
+        example = make_example(int(index), a, b, tokenizer=self.tokenizer)
         return replace(example, label=int(self.plan.labels[index]))

@@ -29,8 +29,8 @@ from headway.tasks._task import Body, Encoded, Head, Record, Rows, Setting
 from headway.tasks._texts import (
     describe_examples,
     encode_bare,
+    make_example,
     over_tokens,
-    pair_example,
     share_room,
     start_head,
     token_labels,
@@ -84,14 +84,17 @@ class Spans(GivesClasses):
         for index in range(len(rows)):
             found = [marked for side in sides if (marked := side[index]) is not None]
             sizes = [len(marked.ids) for marked in found]
-            room = [longest - 2]
+            room = (longest - 2,)
             if len(found) == 2:
-                room = [*share_room(*sizes, longest - 2 - len(tokenizer.between))]
+                room = share_room(*sizes, longest - 2 - len(tokenizer.between))
             kept = [m.around_marks(size) for m, size in zip(found, room, strict=True)]
             cut.append([len(marked.ids) for marked in kept] != sizes)
-            marks = [mark for marked in kept for mark in marked.marks]
+            marks = [0, *kept[0].marks]
+            for marked in kept[1:]:
+                marks += [*[0] * len(tokenizer.between), *marked.marks]
             lost += any(not any(m >> n & 1 for m in marks) for n in range(self.num_spans))
-            examples.append(_join(index, kept, tokenizer))
+            example = make_example(index, *(marked.ids for marked in kept), tokenizer=tokenizer)
+            examples.append(replace(example, token_labels=[*marks, 0]))
         return describe_examples(
             "text",
             examples,
@@ -185,13 +188,3 @@ def _encode_side(rows: Rows, side: str, tokenizer: Tokenizer) -> list[_Marked | 
                     marks[spot] |= 1 << number
         found[place] = _Marked(item.ids, marks)
     return found
-
-
-def _join(index: int, found: Sequence[_Marked], tokenizer: Tokenizer) -> Example:
-    first = found[0]
-    if len(found) == 1:
-        ids = [tokenizer.start_id, *first.ids, tokenizer.end_id]
-        return Example(index, ids, token_labels=[0, *first.marks, 0])
-    example = pair_example(index, first.ids, found[1].ids, tokenizer)
-    between = [0] * len(tokenizer.between)
-    return replace(example, token_labels=[0, *first.marks, *between, *found[1].marks, 0])
