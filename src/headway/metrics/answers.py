@@ -48,9 +48,6 @@ def answer_statistics(
         (said, [text for text in wanted if normalize_answer(text)] or [""])
         for said, wanted in zip(predictions, references, strict=True)
     ]
-    exact = [
-        max(float(normalize_answer(said) == normalize_answer(text)) for text in wanted)
-        for said, wanted in pairs
-    ]
+    exact = [normalize_answer(said) in map(normalize_answer, wanted) for said, wanted in pairs]
     f1 = [max(answer_f1(said, text) for text in wanted) for said, wanted in pairs]
     return [mean_statistics("answer_f1", f1), mean_statistics("exact_match", exact)]

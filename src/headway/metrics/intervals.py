@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headway.errors import ConfigError, DataError, join_problems
+from headway.errors import DataError, join_problems
 
-# Share of the draws inside the interval of a difference.
-PAIRED_LEVEL = 0.95
+# Share of the draws inside an interval.
+LEVEL = 0.95
 # Row numbers drawn at a time: bounds the memory of a bootstrap to a few tens of megabytes.
 CHUNK_DRAWS = 1_000_000
 # Scores that differ by less than this share of their size are ties, not evidence.
@@ -131,25 +131,17 @@ def mean_interval(values: Sequence[float]) -> MeanInterval:
     return MeanInterval(mean=mean, deviation=deviation, low=mean - reach, high=mean + reach)
 
 
-def bootstrap(
-    statistics: Statistics, *, samples: int = 1000, seed: int = 0, level: float = 0.95
-) -> Interval:
-    """Score many draws of rows with replacement and keep the middle ones.
+def bootstrap(statistics: Statistics, *, samples: int = 1000, seed: int = 0) -> Interval:
+    """Score many draws of rows with replacement and keep the middle 95 per cent.
 
     Args:
         samples: Number of draws; 1000 is customary.
-        level: Share of the draws inside the interval, between 0 and 1.
-    Raises:
-        ConfigError: if samples or level make no sense.
-        DataError: if there are no rows.
     Paper: Koehn 2004 (percentile bootstrap).
     Differs: sacreBLEU reports the mean of the draws and half the width of this interval; here the
         two ends are given, which need not lie symmetrically around the score.
     """
-    _check_settings(samples, level)
-    _check_rows(statistics)
     sums = _draw_sums(statistics.rows, samples, seed)
-    low, high = _middle(_score_all(statistics, sums), level)
+    low, high = _middle(_score_all(statistics, sums))
     return Interval(low=low, high=high)
 
 
@@ -164,7 +156,6 @@ def paired_bootstrap(
     Args:
         second: The other system, on the same rows in the same order.
     Raises:
-        ConfigError: if samples makes no sense.
         DataError: if the two are not the same metric over the same number of rows.
     Paper: Koehn 2004; Riezler and Maxwell 2005 for the shift to 0.
     Differs: sacreBLEU's --paired-bs takes |d_i| first and subtracts the mean then, and counts
@@ -173,7 +164,6 @@ def paired_bootstrap(
         Signed differences with ties counted keep to 5 per cent and agree with the interval; a
         clear difference has twice sacreBLEU's p-value or a little more.
     """
-    _check_settings(samples, PAIRED_LEVEL)
     _check_pair(first, second)
     sums = _draw_sums(np.hstack([first.rows, second.rows]), samples, seed)
     width = first.rows.shape[1]
@@ -184,7 +174,7 @@ def paired_bootstrap(
     # "Not smaller" rather than "larger or equal", so that a nan is never significant.
     chance = differences - differences.mean()
     smaller = int(np.sum(np.abs(chance) < abs(difference) - slack))
-    low, high = _middle(differences, PAIRED_LEVEL)
+    low, high = _middle(differences)
     return PairedTest(
         name=first.name,
         first=score_first,
@@ -221,35 +211,13 @@ def _score_all(statistics: Statistics, sums: np.ndarray) -> np.ndarray:
     return np.array([statistics.score(row) for row in sums], dtype=np.float64)
 
 
-def _middle(values: np.ndarray, level: float) -> tuple[float, float]:
-    """Find the two ends between which this share of the values lies."""
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+def _middle(values: np.ndarray) -> tuple[float, float]:
+    """Find the two ends between which 95 per cent of the values lie."""
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 
-def _check_settings(samples: int, level: float) -> None:
-    problems = []
-    if samples < 1:
-        problems.append(f"samples is {samples}, but at least 1 is needed")
-    if not 0 < level < 1:
-        problems.append(f"level is {level}, but must lie between 0 and 1, such as 0.95")
-    if problems:
-        raise ConfigError(join_problems(problems), hint="Use 1000 samples and a level of 0.95")
-
-
-def _check_rows(*statistics: Statistics) -> None:
-    problems = [
-        f"the statistics of {one.name} have shape {one.rows.shape}, but (rows, numbers) with at "
-        "least one row is needed"
-        for one in statistics
-        if one.rows.ndim != 2 or not len(one.rows)
-    ]
-    if problems:
-        raise DataError(join_problems(problems))
-
-
 def _check_pair(first: Statistics, second: Statistics) -> None:
-    _check_rows(first, second)
     problems = []
     if (first.name, first.signature) != (second.name, second.signature):
         problems.append(

@@ -17,7 +17,7 @@ from headway.metrics.classes import ClassScore, class_scores, compare_classes
 from headway.metrics.intervals import Statistics
 from headway.tasks._labels import label_names, order_labels
 from headway.tasks._task import Answer, Answers, Baseline, Body, Head, Record, Rows, Setting
-from headway.tasks._texts import OnTexts, class_answers, document_labels
+from headway.tasks._texts import OnTexts, class_answers, needed
 
 # Classes that a message names.
 _MOST_SHOWN = 8
@@ -65,16 +65,17 @@ class GivesClasses(OnTexts):
     def counts(self, batch: Batch) -> dict[str, float]:
         """Count the rows, by weight; with several classes a row, the decisions."""
         if self.multi_label:
-            return {"class": float(document_labels(batch).numel())}
-        return {"class": float(_weights(batch).sum())}
+            return {"class": float(needed(batch.document_labels).numel())}
+        return {"class": float(needed(batch.document_weights).sum())}
 
     def losses(self, body: Body, head: Head, batch: Batch) -> tuple[Loss, ...]:
         """Sum the cross-entropy of the classes, in nats."""
-        logits, labels = self.logits(body, head, batch), document_labels(batch)
+        logits, labels = self.logits(body, head, batch), needed(batch.document_labels)
         if self.multi_label:
             total = F.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
         else:
-            total = (F.cross_entropy(logits, labels, reduction="none") * _weights(batch)).sum()
+            weights = needed(batch.document_weights)
+            total = (F.cross_entropy(logits, labels, reduction="none") * weights).sum()
         return (Loss(name="class", total=total, count=self.counts(batch)["class"]),)
 
     def answers(self, logits: Tensor, rows: Rows, setting: Setting) -> list[Answer]:
@@ -122,10 +123,3 @@ class GivesClasses(OnTexts):
         said = said if self.multi_label else [[name] for name in said]
         names = order_labels(name for side in (wanted, said) for row in side for name in row)
         return said, wanted, names
-
-
-def _weights(batch: Batch) -> Tensor:
-    """Give what each document of a batch counts, (N) float."""
-    if batch.document_weights is None:
-        raise TypeError("this loss needs weights of documents")
-    return batch.document_weights

@@ -52,14 +52,15 @@ def load(
     more += [f"{path}: {note}; no result depends on it" for note in notes]
     if task is None:
         task, task_name = own.task, own.task_name
-    if task is None and _fitting_task(found) is None and found.body.kind == "encoder":
-        # Its hidden states are of use all the same.
-        more = [
-            f"{path} was opened without its head of kind {found.kind}: no task here has one yet"
-        ]
-        found = folder.read_model(path, kind="body")
     if task is None:
         fitting = _fitting_task(found)
+        if fitting is None and found.body.kind == "encoder":
+            # Its hidden states are of use all the same.
+            more = [
+                f"{path} was opened without its head of kind {found.kind}: no task here has one yet"
+            ]
+            found = folder.read_model(path, kind="body")
+            fitting = _fitting_task(found)
         if fitting is None:
             raise ConfigError(
                 f"Headway has no task yet that works with a {found.key} with a head of kind "

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from headway.tasks._task import Rows
 from headway.tasks._texts import encode_bare
+from headway.text.align import pieces_of_spans
 from headway.text.tokenizer import Tokenizer
 
 
@@ -35,9 +36,7 @@ class Passage:
 
     def pieces_of(self, start: int, end: int) -> tuple[int, int] | None:
         """Find the first and last piece of a stretch of characters; None if there is none."""
-        inside = [
-            place for place, (a, b) in enumerate(self.offsets) if a < end and b > start and b > a
-        ]
+        (inside,) = pieces_of_spans([(start, end)], self.offsets)
         return (inside[0], inside[-1]) if inside else None
 
 

@@ -38,11 +38,22 @@ def at_least(task: Any, bounds: Mapping[str, int]) -> list[str]:
     ]
 
 
-def rate_problems(dropout: float) -> list[str]:
-    """Say what is wrong with a rate of dropout."""
-    return [] if 0 <= dropout < 1 else [f"dropout is {dropout}, but must be from 0 to below 1"]
+def must_be(task: Any, name: str, bounds: str, *, is_right: bool) -> list[str]:
+    """Say of a setting what it must be, unless it is: "from 0 to below 1"."""
+    return [] if is_right else [f"{name} is {getattr(task, name)}, but must be {bounds}"]
+
+
+def within(task: Any, name: str, low: float, high: float, shown: str = "") -> list[str]:
+    """Say what is wrong with a setting that has two bounds; `shown` says what the upper one is."""
+    is_right = low <= getattr(task, name) <= high
+    return must_be(task, name, f"from {low} to {shown or high}", is_right=is_right)
+
+
+def rate_problems(task: Any, name: str = "dropout") -> list[str]:
+    """Say what is wrong with a rate."""
+    return must_be(task, name, "from 0 to below 1", is_right=0 <= getattr(task, name) < 1)
 
 
 def length_problems(task: Any) -> list[str]:
     """Say what is wrong with `dropout` and `max_tokens`, which most tasks on encoders have."""
-    return rate_problems(task.dropout) + at_least(task, {"max_tokens": 8})
+    return rate_problems(task) + at_least(task, {"max_tokens": 8})

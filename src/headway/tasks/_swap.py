@@ -58,13 +58,10 @@ class Terms:
 
         Spans go on marking the words that they marked.
         """
-        swapped: dict[str, Any] = {}
-        for key in _TEXTS:
-            if isinstance(row.get(key), str):
-                swapped[key] = self.swap(row[key])
-        for key in _LISTS:
-            if isinstance(row.get(key), list):
-                swapped[key] = [self.swap(text) for text in row[key]]
+        texts = [key for key in _TEXTS if isinstance(row.get(key), str)]
+        lists = [key for key in _LISTS if isinstance(row.get(key), list)]
+        swapped: dict[str, Any] = {key: self.swap(row[key]) for key in texts}
+        swapped |= {key: [self.swap(text) for text in row[key]] for key in lists}
         changed = {key: value for key, value in swapped.items() if value != row[key]}
         if not changed:
             return None

@@ -43,6 +43,7 @@ _BATCH_ROWS = 256
 _MOST_WINDOWS = 32
 
 _Head = TypeVar("_Head", bound=LinearHead)
+_Part = TypeVar("_Part")
 KEEPS = ("head", "head-tail", "windows")
 # Name -> what makes the function, or the module, that makes one vector of each document.
 _POOLINGS: Mapping[str, Callable[[int], Callable]] = MappingProxyType(
@@ -57,6 +58,12 @@ _POOLINGS: Mapping[str, Callable[[int], Callable]] = MappingProxyType(
 
 class OnEncoder(Task):
     """What tasks on encoders share: how examples become batches."""
+
+    max_tokens: int
+
+    def longest(self, setting: Setting) -> int:
+        """Give the length of the longest example, special tokens included."""
+        return min(self.max_tokens, setting.max_tokens)
 
     def with_targets(self, batch: Batch, examples: Sequence[Example], setting: Setting) -> Batch:
         """Give a batch what is to be learned of its examples."""
@@ -130,7 +137,6 @@ class OnPooledTexts(OnTexts):
 
     pooling: str
     dropout: float
-    max_tokens: int
     keep: str
 
     columns: ClassVar[tuple[str, ...]] = ("text", "label")
@@ -328,18 +334,11 @@ def mean_of_groups(logits: Tensor, batch: Batch) -> Tensor:
     return sums / counts[:, None]
 
 
-def document_labels(batch: Batch) -> Tensor:
-    """Give what the documents of a batch are labelled with."""
-    if batch.document_labels is None:
-        raise TypeError("this loss needs labels of documents")
-    return batch.document_labels
-
-
-def token_labels(batch: Batch) -> Tensor:
-    """Give what the tokens of a batch are labelled with, (B, T) int64."""
-    if batch.labels is None:
-        raise TypeError("this loss needs labels of tokens")
-    return batch.labels
+def needed(part: _Part | None) -> _Part:
+    """Give a part of a batch that a loss cannot do without."""
+    if part is None:
+        raise TypeError("this loss needs targets that its batch does not have")
+    return part
 
 
 def over_tokens(batch: Batch, values: Sequence[ArrayLike], *, fill: float) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from headway.data.batch import Example
-from headway.tasks._settings import length_problems
+from headway.tasks._settings import length_problems, within
 from headway.tasks._task import Answer, Body, Head, OnProgress, Rows, Setting
 from headway.tasks._texts import OnEncoder, batches_of, encode_bare
 from headway.text.align import pieces_of_spans, word_spans
@@ -22,7 +22,6 @@ from headway.text.tokenizer import Tokenizer
 class OnWords(OnEncoder):
     """What tasks share that say something of each word; long sentences are read in windows."""
 
-    max_tokens: int
     overlap_tokens: int
     dropout: float
 
@@ -38,20 +37,13 @@ class OnWords(OnEncoder):
 
     def check(self) -> list[str]:
         """Return every problem of the settings."""
+        most = self.max_tokens // 2
         problems = length_problems(self)
-        if not 0 <= self.overlap_tokens <= self.max_tokens // 2:
-            problems.append(
-                f"overlap_tokens is {self.overlap_tokens}, but must be from 0 to half of max_tokens"
-            )
-        return problems
+        return problems + within(self, "overlap_tokens", 0, most, "half of max_tokens")
 
     def texts(self, rows: Rows) -> list[str]:
         """Give the texts that a tokenizer is trained on."""
         return [" ".join(row["words"]) for row in rows]
-
-    def longest(self, setting: Setting) -> int:
-        """Give the length of a window, special tokens included."""
-        return min(self.max_tokens, setting.max_tokens)
 
     def windows(self, sentences: Sequence[Sentence], setting: Setting) -> list[Window]:
         """Cut sentences into what is read at once."""

@@ -43,10 +43,9 @@ from headway.tasks._texts import (
     OnEncoder,
     batches_of,
     describe_examples,
-    document_labels,
     make_token_head,
+    needed,
     over_tokens,
-    token_labels,
 )
 
 # Spans of each window beyond those asked for: several windows may say the same.
@@ -90,7 +89,7 @@ class Answering(OnEncoder):
         """Return every problem of the settings."""
         least = {"max_tokens": 16, "stride_tokens": 1, "max_answer_tokens": 1, "num_best": 1}
         problems = at_least(self, least) + one_of(self, {"loss": _LOSSES})
-        return problems + rate_problems(self.dropout)
+        return problems + rate_problems(self)
 
     def check_row(self, row: Record, labels: Sequence[str] | None) -> str | None:
         """Say what is wrong with a row's answers; None if nothing is."""
@@ -128,24 +127,21 @@ class Answering(OnEncoder):
                 lost += 1
                 continue
             examples += [_example(len(examples) + i, w, span) for i, w in enumerate(some)]
-        room = self._longest(setting) // 2
+        room = self.longest(setting) // 2
         return describe_examples(
             "context",
             examples,
             setting.tokenizer,
-            limit=self._longest(setting),
+            limit=self.longest(setting),
             notes={
                 "rows left out, as no window holds an answer of theirs whole": lost,
                 "questions cut at half of a window": sum(len(p.question) > room for p in passages),
             },
         )
 
-    def _longest(self, setting: Setting) -> int:
-        return min(self.max_tokens, setting.max_tokens)
-
     def _windows(self, passages: Sequence[Passage], setting: Setting):
         return cut_passages(
-            passages, setting.tokenizer, longest=self._longest(setting), stride=self.stride_tokens
+            passages, setting.tokenizer, longest=self.longest(setting), stride=self.stride_tokens
         )
 
     def with_targets(self, batch: Batch, examples: Sequence[Example], setting: Setting) -> Batch:
@@ -158,8 +154,8 @@ class Answering(OnEncoder):
     def counts(self, batch: Batch) -> dict[str, float]:
         """Count the windows, once for where they begin and once for where they end."""
         if self.loss == "joint":
-            return {"pair": float(self._is_short(document_labels(batch)).sum())}
-        count = float(len(document_labels(batch)))
+            return {"pair": float(self._is_short(needed(batch.document_labels)).sum())}
+        count = float(len(needed(batch.document_labels)))
         return {"start": count, "end": count}
 
     def _is_short(self, spans: Tensor) -> Tensor:
@@ -174,7 +170,7 @@ class Answering(OnEncoder):
             Answering" (arXiv 2008.12804), section 2, where p(start, end) is a softmax over pairs.
         """
         scores = self._scores(body, head, batch)  # (N, T, 2)
-        spans, starts = document_labels(batch), _first_columns(batch.source.documents)
+        spans, starts = needed(batch.document_labels), _first_columns(batch.source.documents)
         if self.loss == "joint":
             kept = self._is_short(spans).nonzero().squeeze(1)
             scores, starts, spans = (x.index_select(0, kept) for x in (scores, starts, spans))
@@ -192,7 +188,7 @@ class Answering(OnEncoder):
     def _scores(self, body: Body, head: Head, batch: Batch) -> Tensor:
         """Score every token of each window's row, -inf where it may not answer."""
         members = members_of(batch.source.documents)  # (B, N, T)
-        allowed = members & (token_labels(batch) != IGNORE)[:, None]
+        allowed = members & (needed(batch.labels) != IGNORE)[:, None]
         logits = head(body.encode(batch.source).hidden).float()[:, None]  # (B, 1, T, 2)
         masked = logits.masked_fill(~allowed[..., None], -torch.inf)
         exists = members.any(-1).flatten().nonzero().squeeze(1)
@@ -229,7 +225,7 @@ class Answering(OnEncoder):
                     (score, window.first + start, window.first + end)
                     for score, start, end in self._best_spans(span)
                 ]
-        room = self._longest(setting) // 2
+        room = self.longest(setting) // 2
         return [
             self._answer(passage, spans, empty)
             | ({"cut": ["question"]} if len(passage.question) > room else {})

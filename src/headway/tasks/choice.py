@@ -27,13 +27,7 @@ from headway.metrics.classes import accuracy_statistics
 from headway.metrics.intervals import Statistics
 from headway.tasks._settings import length_problems
 from headway.tasks._task import Answer, Answers, Body, Encoded, Head, Record, Rows, Setting
-from headway.tasks._texts import (
-    OnTexts,
-    describe_examples,
-    document_labels,
-    encode_texts,
-    make_pooled_head,
-)
+from headway.tasks._texts import OnTexts, describe_examples, encode_texts, make_pooled_head, needed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,20 +96,18 @@ class Choice(OnTexts):
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Count the questions."""
-        return {"choice": float(len(document_labels(batch)))}
+        return {"choice": float(len(needed(batch.document_labels)))}
 
     def losses(self, body: Body, head: Head, batch: Batch) -> tuple[Loss, ...]:
         """Sum the cross-entropy of the right choice among its neighbors, in nats."""
-        labels = document_labels(batch)
+        labels = needed(batch.document_labels)
         total = F.cross_entropy(self.logits(body, head, batch), labels, reduction="sum")
         return (Loss(name="choice", total=total, count=float(len(labels))),)
 
     def logits(self, body: Body, head: Head, batch: Batch) -> Tensor:
         """Score the choices of each question, (N, C) float32, -inf where it has fewer."""
         found = head(body, body.encode(batch.source)).float()[:, 0]
-        groups = batch.groups
-        if groups is None:
-            raise TypeError("a batch of choices knows which of them belong together")
+        groups = needed(batch.groups)
         counts = groups.bincount()
         first = counts.cumsum(0) - counts
         places = torch.arange(len(groups), device=groups.device) - first.index_select(0, groups)

@@ -22,6 +22,7 @@ import torch
 
 from headway.data.batch import Batch, Example
 from headway.tasks._classes import GivesClasses
+from headway.tasks._settings import must_be
 from headway.tasks._task import Body, Head, Setting
 from headway.tasks._texts import OnPooledTexts, make_pooled_head
 
@@ -79,10 +80,8 @@ class Classification(GivesClasses, OnPooledTexts):
 
     def check(self) -> list[str]:
         """Return every problem of the settings."""
-        problems = super().check()
-        if not 0 < self.threshold < 1:
-            problems.append(f"threshold is {self.threshold}, but must be between 0 and 1")
-        return problems
+        fits = 0 < self.threshold < 1
+        return super().check() + must_be(self, "threshold", "between 0 and 1", is_right=fits)
 
     def with_targets(self, batch: Batch, examples: Sequence[Example], setting: Setting) -> Batch:
         """Give a batch the class, or classes, of each example."""

@@ -35,7 +35,7 @@ from headway.layers.heads import LinearHead
 from headway.layers.losses import IGNORE, Loss, count_correct, linear_cross_entropy
 from headway.metrics.intervals import Statistics
 from headway.tasks._filling import fill_masks, tell_pairs
-from headway.tasks._settings import at_least, one_of
+from headway.tasks._settings import at_least, must_be, one_of
 from headway.tasks._task import (
     NO_CHANCE,
     Answer,
@@ -54,9 +54,9 @@ from headway.tasks._task import (
 from headway.tasks._texts import (
     collate_texts,
     make_example,
+    needed,
     over_tokens,
     start_head,
-    token_labels,
     where_asked,
 )
 from headway.text.tokenizer import Tokenizer
@@ -128,16 +128,13 @@ class MaskedLm(Task):
 
     def check(self) -> list[str]:
         """Return every problem of the settings."""
-        problems = []
-        if not 0 < self.mask_ratio < 1:
-            problems.append(f"mask_ratio is {self.mask_ratio}, but must be between 0 and 1")
+        is_share = 0 < self.mask_ratio < 1
+        problems = must_be(self, "mask_ratio", "between 0 and 1", is_right=is_share)
         problems += one_of(self, {"masking": _MASKINGS, "pair": PAIRS})
         problems += at_least(self, {"max_tokens": 8})
-        if self.short_tokens and not 8 <= self.short_tokens <= self.max_tokens:
-            problems.append(
-                f"short_tokens is {self.short_tokens}, but must be 0, or from 8 to max_tokens, "
-                f"{self.max_tokens}"
-            )
+        bounds = f"0, or from 8 to max_tokens, {self.max_tokens}"
+        fits = not self.short_tokens or 8 <= self.short_tokens <= self.max_tokens
+        problems += must_be(self, "short_tokens", bounds, is_right=fits)
         return problems + at_least(self, {"short_epochs": 1, "num_best": 1})
 
     def encode(self, rows: Rows, setting: Setting) -> Encoded:
@@ -240,7 +237,7 @@ class MaskedLm(Task):
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Count the hidden tokens, and the pairs."""
-        counts = {"masked_lm": float((token_labels(batch) != IGNORE).sum())}
+        counts = {"masked_lm": float((needed(batch.labels) != IGNORE).sum())}
         if batch.document_labels is not None:
             counts["pair"] = float(len(batch.document_labels))
         return counts
@@ -250,7 +247,7 @@ class MaskedLm(Task):
         if body.masked_lm is None:
             raise RequestError("this model has no masked-LM head, and so no loss of masked words")
         memory = body.encode(batch.source)
-        labels = token_labels(batch)
+        labels = needed(batch.labels)
         asked, wanted = where_asked(memory.hidden, labels, labels != IGNORE)
         hidden, output = body.masked_lm.prepare(asked), body.masked_lm.output
         result = linear_cross_entropy(hidden, output.weight, output.bias, wanted)

@@ -26,7 +26,7 @@ from headway.metrics.classes import compare_numbers
 from headway.metrics.intervals import Statistics
 from headway.tasks._labels import read_number
 from headway.tasks._task import Answer, Answers, Body, Head, Record, Rows, Setting
-from headway.tasks._texts import OnPooledTexts, document_labels, make_pooled_head
+from headway.tasks._texts import OnPooledTexts, make_pooled_head, needed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,11 +91,11 @@ class Regression(OnPooledTexts):
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Count the texts."""
-        return {"squared_error": float(len(document_labels(batch)))}
+        return {"squared_error": float(len(needed(batch.document_labels)))}
 
     def losses(self, body: Body, head: Head, batch: Batch) -> tuple[Loss, ...]:
         """Sum the squared errors."""
-        values, labels = self.logits(body, head, batch)[:, 0], document_labels(batch)
+        values, labels = self.logits(body, head, batch)[:, 0], needed(batch.document_labels)
         total = (values - labels).square().sum()
         return (Loss(name="squared_error", total=total, count=float(len(labels))),)
 

@@ -24,17 +24,18 @@ from torch import Tensor
 from headway.data.batch import Batch, Example
 from headway.layers.heads import SpanHead
 from headway.tasks._classes import GivesClasses
-from headway.tasks._settings import length_problems
+from headway.tasks._settings import length_problems, within
 from headway.tasks._task import Body, Encoded, Head, Record, Rows, Setting
 from headway.tasks._texts import (
     describe_examples,
     encode_bare,
     make_example,
+    needed,
     over_tokens,
     share_room,
     start_head,
-    token_labels,
 )
+from headway.text.align import pieces_of_spans
 from headway.text.tokenizer import Tokenizer
 
 _SIDES = ("text", "text_pair")
@@ -66,10 +67,7 @@ class Spans(GivesClasses):
 
     def check(self) -> list[str]:
         """Return every problem of the settings."""
-        problems = length_problems(self)
-        if not 1 <= self.num_spans <= 8:
-            problems.append(f"num_spans is {self.num_spans}, but must be from 1 to 8")
-        return problems
+        return length_problems(self) + within(self, "num_spans", 1, 8)
 
     def check_row(self, row: Record, labels: Sequence[str] | None) -> str | None:
         """Say what is wrong with a row's spans or its label; None if nothing is."""
@@ -78,7 +76,7 @@ class Spans(GivesClasses):
     def read(self, rows: Rows, setting: Setting) -> Encoded:
         """Turn marked texts into examples, those that are too long cut around their spans."""
         tokenizer = setting.tokenizer
-        longest = min(self.max_tokens, setting.max_tokens)
+        longest = self.longest(setting)
         sides = [_encode_side(rows, side, tokenizer) for side in _SIDES]
         examples, cut, lost = [], [], 0
         for index in range(len(rows)):
@@ -114,7 +112,7 @@ class Spans(GivesClasses):
 
     def logits(self, body: Body, head: Head, batch: Batch) -> Tensor:
         """Score the classes of every row, (N, Y) float32."""
-        return head(body.encode(batch.source), token_labels(batch)).float()
+        return head(body.encode(batch.source), needed(batch.labels)).float()
 
     def check_request(self, row: Record) -> str | None:
         """Say what is wrong with a row's spans; None if nothing is."""
@@ -183,8 +181,7 @@ def _encode_side(rows: Rows, side: str, tokenizer: Tokenizer) -> list[_Marked | 
         for number, span in enumerate(rows[place]["spans"]):
             if span.get("text", "text") != side:
                 continue
-            for spot, (start, end) in enumerate(item.offsets):
-                if start < span["end"] and end > span["start"] and end > start:
-                    marks[spot] |= 1 << number
+            for spot in pieces_of_spans([(span["start"], span["end"])], item.offsets)[0]:
+                marks[spot] |= 1 << number
         found[place] = _Marked(item.ids, marks)
     return found

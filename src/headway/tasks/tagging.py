@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, ClassVar
 
 import torch.nn.functional as F
@@ -34,8 +35,8 @@ from headway.tasks._task import Answer, Answers, Body, Encoded, Head, Record, Ro
 from headway.tasks._texts import (
     describe_examples,
     make_token_head,
+    needed,
     over_tokens,
-    token_labels,
     where_asked,
 )
 from headway.tasks._words import OnWords, Sentence, are_words, count_unseen, read_sentences
@@ -152,11 +153,11 @@ class Tagging(OnWords):
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Count the pieces that carry a tag."""
-        return {"tag": float((token_labels(batch) != IGNORE).sum())}
+        return {"tag": float((needed(batch.labels) != IGNORE).sum())}
 
     def losses(self, body: Body, head: Head, batch: Batch) -> tuple[Loss, ...]:
         """Sum the cross-entropy of the tags, in nats."""
-        labels = token_labels(batch)
+        labels = needed(batch.labels)
         hidden, wanted = where_asked(body.encode(batch.source).hidden, labels, labels != IGNORE)
         total = F.cross_entropy(head(hidden).float(), wanted, reduction="sum")
         return (Loss(name="tag", total=total, count=float(len(wanted))),)
@@ -194,13 +195,11 @@ class Tagging(OnWords):
     def statistics(self, predictions: Answers, rows: Rows) -> list[Statistics]:
         """Compare spans as conlleval does, and tags word by word."""
         said, wanted = _both_sides(predictions, rows)
-        pairs = [
-            (a, b)
-            for answer, row, spans in zip(predictions, rows, wanted, strict=True)
-            for a, b in zip(answer["prediction"], write_tags(spans, len(row["tags"])), strict=True)
-        ]
-        accuracy = accuracy_statistics(*(list(side) for side in zip(*pairs, strict=True)))
-        accuracy = by_group(accuracy, [len(row["tags"]) for row in rows])
+        sizes = [len(row["tags"]) for row in rows]
+        tags = [write_tags(spans, size) for spans, size in zip(wanted, sizes, strict=True)]
+        told = chain.from_iterable(answer["prediction"] for answer in predictions)
+        accuracy = accuracy_statistics(list(told), list(chain.from_iterable(tags)))
+        accuracy = by_group(accuracy, sizes)
         return [*span_statistics(said, wanted), replace(accuracy, name="token_accuracy")]
 
     def class_scores(self, predictions: Answers, rows: Rows) -> list[ClassScore]:

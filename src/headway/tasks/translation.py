@@ -30,7 +30,7 @@ from headway.layers.side import Side
 from headway.metrics.generated import bleu_statistics, chrf_statistics, exact_match_statistics
 from headway.metrics.intervals import Statistics
 from headway.tasks._parallel import answer_batches
-from headway.tasks._settings import at_least
+from headway.tasks._settings import at_least, rate_problems, within
 from headway.tasks._task import (
     NO_CHANCE,
     Answer,
@@ -46,7 +46,7 @@ from headway.tasks._task import (
     Setting,
     Task,
 )
-from headway.tasks._texts import count_unknown, token_labels, where_asked
+from headway.tasks._texts import count_unknown, needed, where_asked
 
 # Cells of a batch in prediction; beams multiply them.
 _BATCH_TOKENS = 4096
@@ -92,35 +92,16 @@ class Translation(Task):
 
     def check(self) -> list[str]:
         """Return every problem of the settings."""
-        problems = []
-        if not 0 <= self.label_smoothing < 1:
-            problems.append(
-                f"label_smoothing is {self.label_smoothing}, but must be from 0 to below 1"
-            )
         names = ("max_source_tokens", "max_target_tokens", "num_beams", "batch_rows")
-        problems += at_least(self, dict.fromkeys(names, 1))
+        problems = rate_problems(self, "label_smoothing") + at_least(self, dict.fromkeys(names, 1))
         if self.num_beams > _MOST_BEAMS:
             problems.append(f"num_beams is {self.num_beams}, but at most {_MOST_BEAMS} can be kept")
-        if not 0 <= self.min_tokens <= self.max_target_tokens:
-            problems.append(
-                f"min_tokens is {self.min_tokens}, but must be from 0 to max_target_tokens "
-                f"({self.max_target_tokens})"
-            )
-        if not 0 <= self.max_length_ratio <= _LARGEST_RATIO:
-            problems.append(
-                f"max_length_ratio is {self.max_length_ratio}, but must be from 0 to "
-                f"{_LARGEST_RATIO}"
-            )
-        if not abs(self.length_penalty) <= _LARGEST_PENALTY:
-            problems.append(
-                f"length_penalty is {self.length_penalty}, but must be from {-_LARGEST_PENALTY} to "
-                f"{_LARGEST_PENALTY}"
-            )
-        if not 1 <= self.num_best <= max(1, self.num_beams):
-            problems.append(
-                f"num_best is {self.num_best}, but must be from 1 to num_beams ({self.num_beams})"
-            )
-        return problems
+        tokens, ratio, penalty = self.max_target_tokens, _LARGEST_RATIO, _LARGEST_PENALTY
+        problems += within(self, "min_tokens", 0, tokens, f"max_target_tokens ({tokens})")
+        problems += within(self, "max_length_ratio", 0, ratio)
+        problems += within(self, "length_penalty", -penalty, penalty)
+        beams = self.num_beams
+        return problems + within(self, "num_best", 1, max(1, beams), f"num_beams ({beams})")
 
     def texts(self, rows: Rows) -> list[str]:
         """Give both sides: the vocabulary is joint."""
@@ -159,14 +140,12 @@ class Translation(Task):
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Count the target tokens."""
-        return {"loss": float((token_labels(batch) != IGNORE).sum())}
+        return {"loss": float((needed(batch.labels) != IGNORE).sum())}
 
     def losses(self, body: Body, head: Head, batch: Batch) -> tuple[Loss, ...]:
         """Sum the cross-entropy of the target tokens, in nats."""
-        if batch.target is None:
-            raise TypeError("a translation loss needs targets")
-        labels = token_labels(batch)
-        decoded = body.decode(batch.target, body.encode(batch.source))
+        labels = needed(batch.labels)
+        decoded = body.decode(needed(batch.target), body.encode(batch.source))
         hidden, wanted = where_asked(decoded, labels, labels != IGNORE)
         result = linear_cross_entropy(
             hidden,

@@ -26,7 +26,13 @@ from headway.metrics.classes import by_group, compare_numbers
 from headway.metrics.intervals import Statistics
 from headway.tasks._labels import read_number
 from headway.tasks._task import Answer, Answers, Body, Encoded, Head, Record, Rows, Setting
-from headway.tasks._texts import describe_examples, make_token_head, over_tokens, where_asked
+from headway.tasks._texts import (
+    describe_examples,
+    make_token_head,
+    needed,
+    over_tokens,
+    where_asked,
+)
 from headway.tasks._words import OnWords, Sentence, are_words, count_unseen, read_sentences
 
 
@@ -99,11 +105,11 @@ class WordRegression(OnWords):
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Count the words."""
-        return {"squared_error": float(_values(batch).isfinite().sum())}
+        return {"squared_error": float(needed(batch.token_values).isfinite().sum())}
 
     def losses(self, body: Body, head: Head, batch: Batch) -> tuple[Loss, ...]:
         """Sum the squared errors."""
-        values = _values(batch)
+        values = needed(batch.token_values)
         hidden, wanted = where_asked(body.encode(batch.source).hidden, values, values.isfinite())
         total = (head(hidden).float()[:, 0] - wanted).square().sum()
         return (Loss(name="squared_error", total=total, count=float(len(wanted))),)
@@ -136,10 +142,3 @@ class WordRegression(OnWords):
             [names[i % 3], names[i // 3 % 3], names[(i + 1) % 3]][: 2 + i % 2] for i in range(48)
         ]
         return [{"words": row, "values": [values[word] for word in row]} for row in rows]
-
-
-def _values(batch: Batch) -> Tensor:
-    """Give the number of each token, (B, T) float, nan where nothing is asked."""
-    if batch.token_values is None:
-        raise TypeError("this loss needs numbers of tokens")
-    return batch.token_values
