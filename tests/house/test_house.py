@@ -22,7 +22,7 @@ LONGEST_FILE = 420
 LONGEST_FUNCTION = 75
 LARGEST_LIBRARY = 15_000
 # What it is while it is over that: to be lowered with whatever is removed, never raised.
-LARGEST_SO_FAR = 15_696
+LARGEST_SO_FAR = 15_493
 NO_CODE = {
     tokenize.COMMENT,
     tokenize.NL,

@@ -91,13 +91,13 @@ def class_statistics(
     """
 
     def score(sums: np.ndarray) -> float:
-        right, said, wanted = sums.reshape(3, -1)
+        counts = sums.reshape(3, -1)
         if average == "micro":
-            right, said, wanted = right.sum(keepdims=True), said.sum(), wanted.sum()
-        occurs = np.atleast_1d(said + wanted) > 0
-        if not occurs.any():
+            counts = counts.sum(1, keepdims=True)
+        occurring = counts[:, counts[1] + counts[2] > 0]
+        if not occurring.size:
             return 0.0
-        part, whole = (np.atleast_1d(x)[occurs] for x in _SHARES[kind](right, said, wanted))
+        part, whole = _SHARES[kind](*occurring)
         shares = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
         return 100.0 * float(shares.mean())
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from headway.data.batch import Example
 from headway.errors import RequestError, nearest
+from headway.tasks._examples import batches_of, cut_ids
 from headway.tasks._model import Model
 from headway.tasks._task import OnProgress
-from headway.tasks._texts import batches_of
 from headway.text.align import pieces_of_spans, word_spans
 
 POOLS = ("cls", "mean", "max", "tokens")
@@ -73,8 +73,7 @@ def embed(
     # Where tokens stand in the text costs most of the memory, and only words need it.
     pieces = tokenizer.encode_batch(texts) if by_word else []
     encoded = [item.ids for item in pieces] if by_word else tokenizer.encode_ids(texts)
-    # The last token ends every text.
-    ids = [item if len(item) <= longest else [*item[: longest - 1], item[-1]] for item in encoded]
+    ids = [cut_ids(item, longest) for item in encoded]
     examples = [Example(index, item) for index, item in enumerate(ids)]
     found: list[Embedded | None] = [None] * len(texts)
     for places, batch in batches_of(examples, model.setting, model.body, progress):

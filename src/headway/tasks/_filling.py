@@ -9,8 +9,9 @@ from torch import Tensor
 
 from headway.data.batch import Example
 from headway.errors import RequestError
+from headway.tasks._examples import batches_of, encode_texts
 from headway.tasks._task import Answer, Body, Head, Rows, Setting
-from headway.tasks._texts import batches_of, class_answers, encode_texts
+from headway.tasks._texts import class_answers
 from headway.text.specials import ROLES
 from headway.text.tokenizer import Tokenizer
 
@@ -18,15 +19,12 @@ from headway.text.tokenizer import Tokenizer
 _Placed = list[tuple[int, Answer]]
 
 
-def fill_masks(
-    body: Body, rows: Rows, places: Sequence[int], setting: Setting, *, num_best: int
-) -> Iterator[_Placed]:
-    """Fill the masks of some rows batch by batch.
+def fill_masks(body: Body, rows: Rows, setting: Setting, *, num_best: int) -> Iterator[_Placed]:
+    """Fill the masks of rows batch by batch.
 
     Args:
         body: Encoder with a masked-LM head.
         rows: With "text".
-        places: Which of them.
         setting: Tokenizer and limits.
         num_best: Tokens given for each mask.
     Yields:
@@ -34,12 +32,12 @@ def fill_masks(
     Raises:
         RequestError: if the body has no such head.
     """
-    if places and body.masked_lm is None:
+    if rows and body.masked_lm is None:
         raise RequestError("this model has no masked-LM head to fill masks with")
     tokenizer = setting.tokenizer
     own = tokenizer.name_of("mask")
     mask_id = tokenizer.find(own)
-    texts = [_with_mask(rows[place]["text"], own) for place in places]
+    texts = [_with_mask(row["text"], own) for row in rows]
     whole = tokenizer.encode_batch(texts, special=True)
     encoded = [item.cut(setting.max_tokens) for item in whole]
     examples = [Example(index, item.ids) for index, item in enumerate(encoded)]
@@ -55,7 +53,7 @@ def fill_masks(
             answer = _answer(texts[index], offsets, best)
             if encoded[index] is not whole[index]:
                 answer["cut"] = ["source"]
-            answered.append((places[index], answer))
+            answered.append((index, answer))
         yield answered
 
 
@@ -67,21 +65,14 @@ def _with_mask(text: str, own: str) -> str:
 
 
 def tell_pairs(
-    body: Body,
-    head: Head,
-    rows: Rows,
-    places: Sequence[int],
-    setting: Setting,
-    *,
-    names: tuple[str, str] | None,
+    body: Body, head: Head, rows: Rows, setting: Setting, *, names: tuple[str, str] | None
 ) -> Iterator[_Placed]:
-    """Tell the pairs of some rows apart, batch by batch.
+    """Tell the pairs of rows apart, batch by batch.
 
     Args:
         body: Encoder with a pooler.
         head: Scores the two classes.
         rows: With "text" and "text_pair".
-        places: Which of them.
         setting: Tokenizer and limits.
         names: Of the two classes, the true one first; None where the model knows no pairs.
     Yields:
@@ -89,12 +80,11 @@ def tell_pairs(
     Raises:
         RequestError: if there is no such head.
     """
-    if not places:
+    if not rows:
         return
     if head is None or names is None:
         raise RequestError("this model has no head that tells pairs of texts apart")
-    asked = [rows[place] for place in places]
-    encoded = encode_texts(asked, setting, max_tokens=setting.max_tokens, keep="head")
+    encoded = encode_texts(rows, setting, max_tokens=setting.max_tokens, keep="head")
     for chosen, batch in batches_of(encoded.examples, setting, body):
         with torch.inference_mode():
             memory = body.encode(batch.source)
@@ -103,7 +93,7 @@ def tell_pairs(
         for index, answer in zip(chosen, class_answers(logits.softmax(-1), names), strict=True):
             if encoded.cut[index]:
                 answer["cut"] = ["source"]
-            answered.append((places[index], answer))
+            answered.append((index, answer))
         yield answered
 
 

@@ -91,10 +91,8 @@ def load(
 
 def _result_names(found: folder.Loaded) -> tuple[str, ...]:
     """Name the results of a published head; where the folder does not, as others do."""
-    weight = found.head.get("output.weight")
-    if found.kind not in ("sequence", "token") or weight is None:
-        return found.labels
-    if len(found.labels) == len(weight):
+    weight = found.head.get("output.weight") if found.kind in ("sequence", "token") else None
+    if weight is None or len(found.labels) == len(weight):
         return found.labels
     return tuple(f"LABEL_{number}" for number in range(len(weight)))
 

@@ -58,18 +58,6 @@ def make_task(name: str, settings: Mapping[str, Any], *, where: str = "") -> Tas
     return task
 
 
-def _has(record: Any, column: str) -> bool:
-    """Say whether a record has something in a column."""
-    return isinstance(record, Mapping) and record.get(column) is not None
-
-
-def _texts_in(record: Any, column: str) -> list[str] | None:
-    """Give the text, or the list of words, in a column; None if there is neither."""
-    value = record.get(column) if isinstance(record, Mapping) else None
-    values: list[Any] = value if isinstance(value, list) and column in _LISTS else [value]
-    return values if values and all(isinstance(text, str) for text in values) else None
-
-
 class Model:
     """Text in, answers out: everything that is saved, loaded and served together.
 
@@ -141,12 +129,14 @@ class Model:
             RequestError: for a record without the columns needed, or an unknown setting.
         """
         for number, record in enumerate(records, 1):
-            given = [name for name in self.task.optional if _has(record, name)]
-            for column in (*self.task.inputs, *given):
-                if column in _NO_TEXTS and _has(record, column):
+            for column in (*self.task.inputs, *self.task.optional):
+                value = record.get(column) if isinstance(record, Mapping) else None
+                if value is None and column in self.task.optional:
                     continue
-                texts = _texts_in(record, column)
-                if texts is None:
+                if value is not None and column in _NO_TEXTS:
+                    continue
+                texts: Any = value if column in _LISTS and isinstance(value, list) else [value]
+                if not texts or not all(isinstance(text, str) for text in texts):
                     raise RequestError(
                         f"record {number} has no text {column!r}",
                         hint=f"give {', '.join(self.task.inputs)}",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from headway.tasks._examples import encode_bare
 from headway.tasks._task import Rows
-from headway.tasks._texts import encode_bare
 from headway.text.align import pieces_of_spans
 from headway.text.tokenizer import Tokenizer
 

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from headway.data.batch import Example
+from headway.tasks._examples import batches_of, encode_bare
 from headway.tasks._settings import length_problems, within
 from headway.tasks._task import Answer, Body, Head, OnProgress, Rows, Setting
-from headway.tasks._texts import OnEncoder, batches_of, encode_bare
+from headway.tasks._texts import OnEncoder
 from headway.text.align import pieces_of_spans, word_spans
 from headway.text.tokenizer import Tokenizer
 
@@ -47,12 +48,8 @@ class OnWords(OnEncoder):
 
     def windows(self, sentences: Sequence[Sentence], setting: Setting) -> list[Window]:
         """Cut sentences into what is read at once."""
-        return cut_windows(
-            sentences,
-            setting.tokenizer,
-            longest=self.longest(setting),
-            overlap=self.overlap_tokens,
-        )
+        tokenizer, longest = setting.tokenizer, self.longest(setting)
+        return cut_windows(sentences, tokenizer, longest=longest, overlap=self.overlap_tokens)
 
     def predict(
         self, body: Body, head: Head, rows: Rows, setting: Setting, progress: OnProgress = None
@@ -226,12 +223,19 @@ def _next_start(sentence: Sentence, start: int, room: int, overlap: int) -> int:
     return min(max(start + 1, end - overlap), cut if cut > start else end)
 
 
+def seen_words(sentences: Sequence[Sentence], windows: Sequence[Window]) -> list[set[int]]:
+    """Give the words of each sentence that a window holds whole."""
+    seen: list[set[int]] = [set() for _ in sentences]
+    for window in windows:
+        seen[window.sentence].update(window.words)
+    return seen
+
+
 def count_unseen(sentences: Sequence[Sentence], windows: Sequence[Window]) -> int:
     """Count the words with pieces that no window holds whole."""
-    seen = {(window.sentence, word) for window in windows for word in window.words}
     return sum(
-        bool(pieces) and (number, word) not in seen
-        for number, sentence in enumerate(sentences)
+        bool(pieces) and word not in words
+        for sentence, words in zip(sentences, seen_words(sentences, windows), strict=True)
         for word, pieces in enumerate(sentence.pieces)
     )
 

@@ -26,6 +26,7 @@ from headway.layers.losses import IGNORE, Loss, pair_log_probs
 from headway.layers.pooling import first_places, members_of
 from headway.metrics.answers import answer_statistics
 from headway.metrics.intervals import Statistics
+from headway.tasks._examples import batches_of, describe_examples
 from headway.tasks._passages import Passage, PassageWindow, cut_passages, read_passages
 from headway.tasks._settings import at_least, one_of, rate_problems
 from headway.tasks._task import (
@@ -39,14 +40,7 @@ from headway.tasks._task import (
     Rows,
     Setting,
 )
-from headway.tasks._texts import (
-    OnEncoder,
-    batches_of,
-    describe_examples,
-    make_token_head,
-    needed,
-    over_tokens,
-)
+from headway.tasks._texts import OnEncoder, make_token_head, needed
 
 # Spans of each window beyond those asked for: several windows may say the same.
 _SPARE = 4
@@ -145,11 +139,9 @@ class Answering(OnEncoder):
         )
 
     def with_targets(self, batch: Batch, examples: Sequence[Example], setting: Setting) -> Batch:
-        """Give a batch the tokens that may answer and those that do."""
-        allowed = [example.token_labels or [] for example in examples]
+        """Give a batch the tokens that answer, beside those that may."""
         spans = torch.tensor([example.classes for example in examples])
-        labels = over_tokens(batch, allowed, fill=IGNORE)
-        return replace(batch, labels=labels, document_labels=spans)
+        return replace(batch, document_labels=spans)
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Count the windows, once for where they begin and once for where they end."""
@@ -319,15 +311,10 @@ def _example(place: int, window: PassageWindow, span: tuple[int, int] | None) ->
     start = end = 0
     if span is not None and window.holds(span):
         start, end = (window.offset + piece - window.first for piece in span)
-    allowed = np.full(len(window.ids), IGNORE)
-    allowed[0] = 1
-    allowed[window.offset : window.offset + window.stop - window.first] = 1
+    question, passage = window.offset - 1, window.stop - window.first
+    allowed = [1, *[IGNORE] * question, *[1] * passage, IGNORE]
     return Example(
-        place,
-        window.ids,
-        second=window.second,
-        classes=(start, end),
-        token_labels=allowed.tolist(),
+        place, window.ids, second=window.second, classes=(start, end), token_labels=allowed
     )
 
 

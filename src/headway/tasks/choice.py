@@ -25,9 +25,10 @@ from headway.data.batch import Batch, Example
 from headway.layers.losses import Loss
 from headway.metrics.classes import accuracy_statistics
 from headway.metrics.intervals import Statistics
+from headway.tasks._examples import describe_examples, encode_texts
 from headway.tasks._settings import length_problems
 from headway.tasks._task import Answer, Answers, Body, Encoded, Head, Record, Rows, Setting
-from headway.tasks._texts import OnTexts, describe_examples, encode_texts, make_pooled_head, needed
+from headway.tasks._texts import OnTexts, make_pooled_head, needed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ class Choice(OnTexts):
 
     def check_row(self, row: Record, labels: Sequence[str] | None) -> str | None:
         """Say what is wrong with a row's choices or its label; None if nothing is."""
-        if problem := _problem_of_choices(row["choices"]):
+        if problem := self.check_request(row):
             return problem
         try:
             _place(row)
@@ -131,7 +132,10 @@ class Choice(OnTexts):
 
     def check_request(self, row: Record) -> str | None:
         """Say what is wrong with a row that is to be answered; None if nothing is."""
-        return _problem_of_choices(row["choices"])
+        choices = row["choices"]
+        if not isinstance(choices, list) or not all(isinstance(c, str) for c in choices):
+            return "choices must be a list of texts"
+        return None if len(choices) > 1 else "there must be two choices or more"
 
     def statistics(self, predictions: Answers, rows: Rows) -> list[Statistics]:
         """Count how often the right one was chosen."""
@@ -147,13 +151,6 @@ class Choice(OnTexts):
             choices = [words[i % 3], "white", words[(i + 1) % 3]][: 2 + i % 2]
             rows.append({"text": f"{words[i % 3]} one", "choices": choices, "label": "white"})
         return rows
-
-
-def _problem_of_choices(choices: Any) -> str | None:
-    """Say what is wrong with a row's choices; None if nothing is."""
-    if not isinstance(choices, list) or not all(isinstance(c, str) for c in choices):
-        return "choices must be a list of texts"
-    return None if len(choices) > 1 else "there must be two choices or more"
 
 
 def _place(row: Record) -> int:

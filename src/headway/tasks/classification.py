@@ -26,9 +26,6 @@ from headway.tasks._settings import must_be
 from headway.tasks._task import Body, Head, Setting
 from headway.tasks._texts import OnPooledTexts, make_pooled_head
 
-_RATIOS = ("precision", "recall")
-_SHARES = tuple(f"macro_{name}" for name in _RATIOS)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Classification(GivesClasses, OnPooledTexts):
@@ -52,8 +49,9 @@ class Classification(GivesClasses, OnPooledTexts):
     def metrics(self) -> tuple[str, ...]:
         """Names of the scores, the one that chooses the best model first."""
         if self.multi_label:
-            return ("micro_f1", "macro_f1", *_SHARES, *(f"micro_{name}" for name in _RATIOS))
-        return ("accuracy", "macro_f1", "matthews", *_SHARES)
+            macro, micro = ("macro_precision", "macro_recall"), ("micro_precision", "micro_recall")
+            return ("micro_f1", "macro_f1", *macro, *micro)
+        return ("accuracy", "macro_f1", "matthews", "macro_precision", "macro_recall")
 
     @property
     def may_be_blank(self) -> tuple[str, ...]:

@@ -18,11 +18,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 
 from headway.data.batch import Batch, Example
@@ -34,6 +32,7 @@ from headway.errors import ConfigError, DataError, RequestError
 from headway.layers.heads import LinearHead
 from headway.layers.losses import IGNORE, Loss, count_correct, linear_cross_entropy
 from headway.metrics.intervals import Statistics
+from headway.tasks._examples import collate_texts, make_example, over_tokens
 from headway.tasks._filling import fill_masks, tell_pairs
 from headway.tasks._settings import at_least, must_be, one_of
 from headway.tasks._task import (
@@ -51,14 +50,7 @@ from headway.tasks._task import (
     Setting,
     Task,
 )
-from headway.tasks._texts import (
-    collate_texts,
-    make_example,
-    needed,
-    over_tokens,
-    start_head,
-    where_asked,
-)
+from headway.tasks._texts import needed, start_head, where_asked
 from headway.text.tokenizer import Tokenizer
 
 _TOKENS_AT_ONCE = 1 << 20
@@ -230,10 +222,7 @@ class MaskedLm(Task):
             masked.append(hidden)
         batch = collate_texts(masked, setting)
         targets = over_tokens(batch, labels, fill=IGNORE)
-        classes = None
-        if self.pair != "none":
-            classes = torch.tensor([example.label or 0 for row in rows for example in row])
-        return replace(batch, labels=targets, document_labels=classes)
+        return replace(batch, labels=targets)
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Count the hidden tokens, and the pairs."""
@@ -286,17 +275,18 @@ class MaskedLm(Task):
         pairs = [index for index, row in enumerate(rows) if row.get("text_pair") is not None]
         texts = [index for index, row in enumerate(rows) if row.get("text_pair") is None]
         answers: list[Answer] = [{} for _ in rows]
-        found = chain(
-            fill_masks(body, rows, texts, setting, num_best=self.num_best),
-            tell_pairs(body, head, rows, pairs, setting, names=_PAIR_NAMES.get(self.pair)),
-        )
+        asked_texts, asked_pairs = ([rows[i] for i in places] for places in (texts, pairs))
+        names = _PAIR_NAMES.get(self.pair)
+        filled = fill_masks(body, asked_texts, setting, num_best=self.num_best)
+        told = tell_pairs(body, head, asked_pairs, setting, names=names)
         done = 0
-        for batch in found:
-            for place, answer in batch:
-                answers[place] = answer
-            done += len(batch)
-            if progress is not None:
-                progress(Progress(done=done, total=len(rows)))
+        for places, batches in ((texts, filled), (pairs, told)):
+            for batch in batches:
+                for index, answer in batch:
+                    answers[places[index]] = answer
+                done += len(batch)
+                if progress is not None:
+                    progress(Progress(done=done, total=len(rows)))
         return answers
 
     def statistics(self, predictions: Answers, rows: Rows) -> list[Statistics]:

@@ -75,11 +75,15 @@ class Regression(OnPooledTexts):
             value = read_number(row.get("label"))
         except ValueError as error:
             return str(error)
-        if (self.low is not None and value < self.low) or (
-            self.high is not None and value > self.high
-        ):
+        low, high = self._range
+        if not low <= value <= high:
             return f"label is {value:g}, which is outside of task.low and task.high"
         return None
+
+    @property
+    def _range(self) -> tuple[float, float]:
+        low = -math.inf if self.low is None else self.low
+        return low, math.inf if self.high is None else self.high
 
     def target(self, example: Example, row: Record, setting: Setting) -> Example:
         """Give an example its number."""
@@ -105,9 +109,7 @@ class Regression(OnPooledTexts):
         Returns:
             answers: For each record "prediction".
         """
-        low = -math.inf if self.low is None else self.low
-        high = math.inf if self.high is None else self.high
-        values = logits[:, 0].clamp(low, high).tolist()
+        values = logits[:, 0].clamp(*self._range).tolist()
         return [{"prediction": round(value, 6)} for value in values]
 
     def statistics(self, predictions: Answers, rows: Rows) -> list[Statistics]:

@@ -21,20 +21,13 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from headway.data.batch import Batch, Example
+from headway.data.batch import Batch
 from headway.layers.heads import SpanHead
 from headway.tasks._classes import GivesClasses
+from headway.tasks._examples import describe_examples, encode_bare, make_example, share_room
 from headway.tasks._settings import length_problems, within
 from headway.tasks._task import Body, Encoded, Head, Record, Rows, Setting
-from headway.tasks._texts import (
-    describe_examples,
-    encode_bare,
-    make_example,
-    needed,
-    over_tokens,
-    share_room,
-    start_head,
-)
+from headway.tasks._texts import needed, start_head
 from headway.text.align import pieces_of_spans
 from headway.text.tokenizer import Tokenizer
 
@@ -105,13 +98,8 @@ class Spans(GivesClasses):
             },
         )
 
-    def with_targets(self, batch: Batch, examples: Sequence[Example], setting: Setting) -> Batch:
-        """Give a batch its classes; bit n of a token's label says that it is in span n."""
-        marks = over_tokens(batch, [example.token_labels or [] for example in examples], fill=0)
-        return replace(super().with_targets(batch, examples, setting), labels=marks)
-
     def logits(self, body: Body, head: Head, batch: Batch) -> Tensor:
-        """Score the classes of every row, (N, Y) float32."""
+        """Score the classes of every row; bit n of a token's label says that it is in span n."""
         return head(body.encode(batch.source), needed(batch.labels)).float()
 
     def check_request(self, row: Record) -> str | None:

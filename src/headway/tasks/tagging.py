@@ -30,16 +30,18 @@ from headway.metrics.classes import (
     span_statistics,
 )
 from headway.metrics.intervals import Statistics
+from headway.tasks._examples import describe_examples
 from headway.tasks._settings import one_of
 from headway.tasks._task import Answer, Answers, Body, Encoded, Head, Record, Rows, Setting
-from headway.tasks._texts import (
-    describe_examples,
-    make_token_head,
-    needed,
-    over_tokens,
-    where_asked,
+from headway.tasks._texts import make_token_head, needed, where_asked
+from headway.tasks._words import (
+    OnWords,
+    Sentence,
+    are_words,
+    count_unseen,
+    read_sentences,
+    seen_words,
 )
-from headway.tasks._words import OnWords, Sentence, are_words, count_unseen, read_sentences
 from headway.text.tags import (
     OUTSIDE,
     SCHEMES,
@@ -118,9 +120,7 @@ class Tagging(OnWords):
         sentences = read_sentences(rows, setting.tokenizer)
         windows = self.windows(sentences, setting)
         number = _numbers(setting.labels)
-        seen = [set() for _ in sentences]
-        for window in windows:
-            seen[window.sentence].update(window.words)
+        seen = seen_words(sentences, windows)
         repaired, lost, wanted = 0, 0, []
         for row, sentence, words in zip(rows, sentences, seen, strict=True):
             spans, count = read_spans(row.get("tags", []))
@@ -145,11 +145,6 @@ class Tagging(OnWords):
                 "words longer than a window, never learned": count_unseen(sentences, windows),
             },
         )
-
-    def with_targets(self, batch: Batch, examples: Sequence[Example], setting: Setting) -> Batch:
-        """Give a batch the tag of each piece that carries one."""
-        labels = [example.token_labels or [] for example in examples]
-        return replace(batch, labels=over_tokens(batch, labels, fill=IGNORE))
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Count the pieces that carry a tag."""

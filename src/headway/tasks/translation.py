@@ -29,6 +29,7 @@ from headway.layers.losses import IGNORE, Loss, linear_cross_entropy
 from headway.layers.side import Side
 from headway.metrics.generated import bleu_statistics, chrf_statistics, exact_match_statistics
 from headway.metrics.intervals import Statistics
+from headway.tasks._examples import count_unknown, cut_ids
 from headway.tasks._parallel import answer_batches
 from headway.tasks._settings import at_least, rate_problems, within
 from headway.tasks._task import (
@@ -46,7 +47,7 @@ from headway.tasks._task import (
     Setting,
     Task,
 )
-from headway.tasks._texts import count_unknown, needed, where_asked
+from headway.tasks._texts import needed, where_asked
 
 # Cells of a batch in prediction; beams multiply them.
 _BATCH_TOKENS = 4096
@@ -119,7 +120,7 @@ class Translation(Task):
             encoded = setting.tokenizer.encode_ids([row[column] for row in rows])
             full[column] = np.array([len(item) for item in encoded])
             unknown[column] = count_unknown(encoded, setting.tokenizer)
-            ids[column] = [_cut(item, limits[column]) for item in encoded]
+            ids[column] = [cut_ids(item, limits[column]) for item in encoded]
         examples = [
             Example(index, ids["source"][index], ids["target"][index] if "target" in ids else None)
             for index in range(len(rows))
@@ -182,9 +183,7 @@ class Translation(Task):
         is_cut = encoded.full_lengths["source"] > encoded.limits["source"]
         done = len(rows) - len(asked)
         batch_rows = min(self.batch_rows, _BATCH_BEAMS // self.num_beams)
-        batches = list(
-            inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=batch_rows)
-        )
+        batches = inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=batch_rows)
 
         def search(batch: np.ndarray) -> list[list[Hypothesis]]:
             return self.search(body, [examples[i].input_ids for i in batch], setting)
@@ -293,8 +292,3 @@ class Translation(Task):
             {"source": " ".join(row), "target": " ".join(pairs[word] for word in row)}
             for row in chosen
         ]
-
-
-def _cut(ids: list[int], limit: int) -> list[int]:
-    # The last token is </s>, and a cut text keeps it.
-    return ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,15 +24,10 @@ from headway.data.batch import Batch, Example
 from headway.layers.losses import Loss
 from headway.metrics.classes import by_group, compare_numbers
 from headway.metrics.intervals import Statistics
+from headway.tasks._examples import describe_examples
 from headway.tasks._labels import read_number
 from headway.tasks._task import Answer, Answers, Body, Encoded, Head, Record, Rows, Setting
-from headway.tasks._texts import (
-    describe_examples,
-    make_token_head,
-    needed,
-    over_tokens,
-    where_asked,
-)
+from headway.tasks._texts import make_token_head, needed, where_asked
 from headway.tasks._words import OnWords, Sentence, are_words, count_unseen, read_sentences
 
 
@@ -97,11 +92,6 @@ class WordRegression(OnWords):
                 "words longer than a window, never learned": count_unseen(sentences, windows),
             },
         )
-
-    def with_targets(self, batch: Batch, examples: Sequence[Example], setting: Setting) -> Batch:
-        """Give a batch the number of each word at its first piece."""
-        values = [example.token_values or [] for example in examples]
-        return replace(batch, token_values=over_tokens(batch, values, fill=math.nan))
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Count the words."""
