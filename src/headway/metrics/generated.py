@@ -91,10 +91,7 @@ def exact_match_statistics(
 
 
 def _sacrebleu_statistics(
-    name: str,
-    metric: Metric,
-    predictions: Sequence[str],
-    references: Sequence[Sequence[str]],
+    name: str, metric: Metric, predictions: Sequence[str], references: Sequence[Sequence[str]]
 ) -> Statistics:
     """Let sacreBLEU boil each row down to counts.
 

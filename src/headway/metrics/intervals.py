@@ -141,8 +141,7 @@ def bootstrap(statistics: Statistics, *, samples: int = 1000, seed: int = 0) -> 
         two ends are given, which need not lie symmetrically around the score.
     """
     sums = _draw_sums(statistics.rows, samples, seed)
-    low, high = _middle(_score_all(statistics, sums))
-    return Interval(low=low, high=high)
+    return _middle(_score_all(statistics, sums))
 
 
 def paired_bootstrap(
@@ -174,14 +173,14 @@ def paired_bootstrap(
     # "Not smaller" rather than "larger or equal", so that a nan is never significant.
     chance = differences - differences.mean()
     smaller = int(np.sum(np.abs(chance) < abs(difference) - slack))
-    low, high = _middle(differences)
+    interval = _middle(differences)
     return PairedTest(
         name=first.name,
         first=score_first,
         second=score_second,
         difference=difference,
-        low=low,
-        high=high,
+        low=interval.low,
+        high=interval.high,
         p_value=(samples - smaller + 1) / (samples + 1),
     )
 
@@ -211,10 +210,10 @@ def _score_all(statistics: Statistics, sums: np.ndarray) -> np.ndarray:
     return np.array([statistics.score(row) for row in sums], dtype=np.float64)
 
 
-def _middle(values: np.ndarray) -> tuple[float, float]:
+def _middle(values: np.ndarray) -> Interval:
     """Find the two ends between which 95 per cent of the values lie."""
     low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
+    return Interval(low=float(low), high=float(high))
 
 
 def _check_pair(first: Statistics, second: Statistics) -> None:
