@@ -143,14 +143,15 @@ def compare_decoding(options: argparse.Namespace, files: Files, batch_rows: int)
 def _score_answers(data: Path, answers: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """Say the BLEU of each side, and how often it says the same as our single precision."""
     from _data import read_pairs
-    from headway.metrics.generated import bleu
+    from headway.metrics.generated import bleu_statistics
 
     exact = answers["Headway fp32"]
     references = [[row["target"]] for row in read_pairs(data, "test_2016_flickr")[: len(exact)]]
     notes = {}
     for name, found in answers.items():
         same = sum(a == b for a, b in zip(found, exact, strict=True)) / len(exact)
-        notes[name] = f"BLEU {bleu(found, references).value:.2f}, {same:.1%} as Headway fp32"
+        bleu = bleu_statistics(found, references).value()
+        notes[name] = f"BLEU {bleu:.2f}, {same:.1%} as Headway fp32"
     return notes
 
 

@@ -67,7 +67,7 @@ def run(options: Options) -> int:
         raise FileError(f"there is no folder {options.predictions.parent} for --predictions")
     from headway.cli import _records
     from headway.metrics.intervals import bootstrap
-    from headway.tasks._task import TellsClasses, blanks_of
+    from headway.tasks._task import TellsClasses
 
     terms = None if options.swap is None else _read_terms(options.swap)
     scorer = _records.open_model(options.model)
@@ -80,7 +80,7 @@ def run(options: Options) -> int:
         optional=scorer.task.optional,
         names=options.columns,
         skip_bad=options.skip_bad,
-        may_be_blank=blanks_of(scorer.task),
+        may_be_blank=scorer.task.may_be_blank,
         problem=lambda row: scorer.task.check_row(row, scorer.labels),
     )
     if other is not None:
@@ -167,7 +167,6 @@ def _evaluate_corpus(scorer, options: Options) -> int:
     """Score a model on running text, exactly as training does."""
     from headway.cli import _records
     from headway.data.store import open_store
-    from headway.tasks._task import keeps_lines_of
     from headway.train.evaluate import evaluate
 
     refused = {
@@ -182,8 +181,7 @@ def _evaluate_corpus(scorer, options: Options) -> int:
         raise ConfigError(
             f"{' and '.join(given)} cannot be used here: this model is scored on running text"
         )
-    keeps_lines = keeps_lines_of(scorer.task)
-    store = open_store(options.data, scorer.tokenizer, keeps_lines=keeps_lines)
+    store = open_store(options.data, scorer.tokenizer, keeps_lines=scorer.task.keeps_lines)
     examples = scorer.task.encode_corpus(store, scorer.setting)
     result = evaluate(scorer, [], examples=examples, predicting=False)
     values = {"scores": result.scores, "intervals": {}, "rows": len(examples.examples)}

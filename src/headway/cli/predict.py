@@ -50,7 +50,6 @@ class Options:
 def run(options: Options) -> int:
     """Predict and print, part by part."""
     from headway.cli import _records
-    from headway.tasks._task import ChecksRequests
 
     # A gradient needs the weights as they were trained.
     precision = "fp32" if options.explain else options.precision
@@ -62,7 +61,7 @@ def run(options: Options) -> int:
         names=options.columns,
         skip_bad=options.skip_bad,
         keep_blank=True,
-        problem=model.task.check_request if isinstance(model.task, ChecksRequests) else None,
+        problem=model.task.check_request,
     )
     settings: dict[str, Any] = {}
     for name in ("num_beams", "num_best"):

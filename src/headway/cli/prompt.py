@@ -11,6 +11,7 @@ of the prompt and --draws draws of examples: the mean, the lowest and the highes
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -118,9 +119,7 @@ def _compare(model: Any, prompt: Any, rows: list, examples: list, options: Optio
     from headway.cli import _records
     from headway.tasks._prompting import draw_examples
 
-    most = max(
-        sum(str(row[prompt.target]) == name for row in rows) for name in _answers(rows, prompt)
-    )
+    most = max(Counter(str(row[prompt.target]) for row in rows).values())
     found = []
     for shots in options.shots:
         shares = []

@@ -7,10 +7,7 @@ import string
 from collections import Counter
 from collections.abc import Sequence
 
-import numpy as np
-
-from headway.errors import DataError
-from headway.metrics.intervals import Statistics
+from headway.metrics.intervals import Statistics, check_sides, mean_statistics
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _MARKS = str.maketrans("", "", string.punctuation)
@@ -44,28 +41,13 @@ def answer_statistics(
         DataError: if predictions and references differ in number, or are empty.
     Paper: Rajpurkar et al. 2016 (arXiv 1606.05250), section 6.1, and the official script.
     """
-    if len(predictions) != len(references):
-        raise DataError(
-            f"there are {len(predictions)} predictions, but {len(references)} references"
-        )
-    if not references:
-        raise DataError("there is no row to score")
+    check_sides(predictions, references)
     # As the official script of version 2.0: what is nothing once normalized is no right answer,
     # unless there is no other.
     pairs = [
         (said, [text for text in wanted if normalize_answer(text)] or [""])
         for said, wanted in zip(predictions, references, strict=True)
     ]
-    exact = [
-        max(float(normalize_answer(said) == normalize_answer(text)) for text in wanted)
-        for said, wanted in pairs
-    ]
+    exact = [normalize_answer(said) in map(normalize_answer, wanted) for said, wanted in pairs]
     f1 = [max(answer_f1(said, text) for text in wanted) for said, wanted in pairs]
-    return [
-        Statistics(
-            name=name,
-            rows=np.stack([np.array(values), np.ones(len(values))], axis=1),
-            score=lambda sums: 100.0 * float(sums[0] / sums[1]),
-        )
-        for name, values in (("answer_f1", f1), ("exact_match", exact))
-    ]
+    return [mean_statistics("answer_f1", f1), mean_statistics("exact_match", exact)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 BAG_OF_WORDS = "TF-IDF, logistic regression"
 
 
@@ -25,7 +27,6 @@ def predict_several(
     texts: Sequence[str], labels: Sequence[Sequence[str]], asked: Sequence[str]
 ) -> list[list[str]]:
     """Likewise where a text has any number of classes, each decided alone."""
-    import numpy as np
     from sklearn.preprocessing import MultiLabelBinarizer
 
     binarizer = MultiLabelBinarizer()

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
 
-from headway.errors import DataError
-from headway.metrics.intervals import Statistics
+from headway.metrics.intervals import Statistics, check_sides, mean_statistics
 
 
 @dataclass(frozen=True)
@@ -44,21 +44,17 @@ class Span(Hashable, Protocol):
         ...
 
 
-def accuracy_statistics(predictions: Sequence[str], references: Sequence[str]) -> Statistics:
-    """Mark the rows whose class was told.
+def accuracy_statistics(predictions: Sequence, references: Sequence) -> Statistics:
+    """Mark the rows whose class, or classes, were told.
 
     Returns:
         statistics: rows are (rows, 2) float: 1 for a hit, else 0; and 1 to count the row.
     Raises:
         DataError: if predictions and references differ in number, or are empty.
     """
-    _check(predictions, references)
-    hits = [(a == b, 1) for a, b in zip(predictions, references, strict=True)]
-    return Statistics(
-        name="accuracy",
-        rows=np.array(hits, dtype=np.float64),
-        score=lambda sums: 100.0 * float(sums[0] / sums[1]),
-    )
+    check_sides(predictions, references)
+    hits = [a == b for a, b in zip(predictions, references, strict=True)]
+    return mean_statistics("accuracy", hits)
 
 
 # What a share is of, out of the decisions for a class that are right, said and wanted.
@@ -93,7 +89,27 @@ def class_statistics(
     Raises:
         DataError: if predictions and references differ in number, or are empty.
     """
-    _check(predictions, references)
+
+    def score(sums: np.ndarray) -> float:
+        counts = sums.reshape(3, -1)
+        if average == "micro":
+            counts = counts.sum(1, keepdims=True)
+        occurring = counts[:, counts[1] + counts[2] > 0]
+        if not occurring.size:
+            return 0.0
+        part, whole = _SHARES[kind](*occurring)
+        shares = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+        return 100.0 * float(shares.mean())
+
+    rows = _count_classes(predictions, references, names)
+    return Statistics(name=f"{average}_{kind}", rows=rows, score=score)
+
+
+def _count_classes(
+    predictions: Sequence[Sequence[str]], references: Sequence[Sequence[str]], names: Sequence[str]
+) -> np.ndarray:
+    """Mark for each row which classes were found, said and wanted, (rows, 3 * classes) float."""
+    check_sides(predictions, references)
     number = {name: place for place, name in enumerate(names)}
     rows = np.zeros((len(references), 3, len(names)))
     for row, (said, wanted) in enumerate(zip(predictions, references, strict=True)):
@@ -102,48 +118,64 @@ def class_statistics(
         for name in wanted:
             rows[row, 2, number[name]] = 1
     rows[:, 0] = rows[:, 1] * rows[:, 2]
-
-    def score(sums: np.ndarray) -> float:
-        right, said, wanted = sums.reshape(3, -1)
-        if average == "micro":
-            right, said, wanted = right.sum(keepdims=True), said.sum(), wanted.sum()
-        occurs = np.atleast_1d(said + wanted) > 0
-        if not occurs.any():
-            return 0.0
-        part, whole = (np.atleast_1d(x)[occurs] for x in _SHARES[kind](right, said, wanted))
-        shares = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
-        return 100.0 * float(shares.mean())
-
-    return Statistics(name=f"{average}_{kind}", rows=rows.reshape(len(rows), -1), score=score)
+    return rows.reshape(len(rows), -1)
 
 
 def matthews_statistics(
-    predictions: Sequence[str], references: Sequence[str], names: Sequence[str]
+    predictions: Sequence[Sequence[str]], references: Sequence[Sequence[str]], names: Sequence[str]
 ) -> Statistics:
     """Count what Matthews' correlation of any number of classes is made of.
 
+    Args:
+        predictions: The class of each row, in a list.
+        references: Likewise.
+        names: Of the classes.
     Returns:
-        statistics: rows are (rows, 2 + 2 * classes) float: a hit, the row, predicted, wanted.
+        statistics: rows are (rows, 3 * classes) float: right, predicted, wanted.
     Raises:
         DataError: if predictions and references differ in number, or are empty.
     Paper: Gorodkin 2004, "Comparing two K-category assignments by a K-category correlation
         coefficient".
     """
-    _check(predictions, references)
-    number = {name: place for place, name in enumerate(names)}
-    count = len(names)
-    rows = np.zeros((len(references), 2 + 2 * count))
-    for row, (said, wanted) in enumerate(zip(predictions, references, strict=True)):
-        rows[row, :2] = said == wanted, 1
-        rows[row, 2 + number[said]] = 1
-        rows[row, 2 + count + number[wanted]] = 1
 
     def score(sums: np.ndarray) -> float:
-        (right, total), said, wanted = sums[:2], sums[2 : 2 + count], sums[2 + count :]
+        right, said, wanted = sums.reshape(3, -1)
+        total = said.sum()
         spread = (total**2 - (said**2).sum()) * (total**2 - (wanted**2).sum())
-        return 100.0 * float((right * total - said @ wanted) / np.sqrt(spread)) if spread else 0.0
+        shared = right.sum() * total - said @ wanted
+        return 100.0 * float(shared / np.sqrt(spread)) if spread else 0.0
 
+    rows = _count_classes(predictions, references, names)
     return Statistics(name="matthews", rows=rows, score=score)
+
+
+def compare_classes(
+    predictions: Sequence[Sequence[str]],
+    references: Sequence[Sequence[str]],
+    names: Sequence[str],
+    scores: Sequence[str],
+) -> list[Statistics]:
+    """Compute the scores of classes that are asked for by name.
+
+    Args:
+        predictions: Classes of each row; one, or any number where rows have several.
+        references: Likewise.
+        names: Of the classes.
+        scores: "accuracy" and "matthews", of one class a row; or an average and what it is of,
+            such as "macro_f1" or "micro_recall".
+    Raises:
+        DataError: if predictions and references differ in number, or are empty.
+    """
+
+    def compute(score: str) -> Statistics:
+        if score == "accuracy":
+            return accuracy_statistics(predictions, references)
+        if score == "matthews":
+            return matthews_statistics(predictions, references, names)
+        average, _, kind = score.partition("_")
+        return class_statistics(predictions, references, names, average=average, kind=kind)
+
+    return [compute(score) for score in scores]
 
 
 def correlation_statistics(
@@ -159,7 +191,7 @@ def correlation_statistics(
     Raises:
         DataError: if predictions and references differ in number, or are empty.
     """
-    _check(predictions, references)
+    check_sides(predictions, references)
     x, y = np.asarray(predictions, np.float64), np.asarray(references, np.float64)
     if kind == "spearman":
         x, y = _ranks(x), _ranks(y)
@@ -185,13 +217,21 @@ def squared_error_statistics(
     Raises:
         DataError: if predictions and references differ in number, or are empty.
     """
-    _check(predictions, references)
+    check_sides(predictions, references)
     errors = np.asarray(predictions, np.float64) - np.asarray(references, np.float64)
-    return Statistics(
-        name="squared_error",
-        rows=np.stack([errors**2, np.ones_like(errors)], axis=1),
-        score=lambda sums: float(sums[0] / sums[1]),
-    )
+    return mean_statistics("squared_error", errors**2, scale=1.0)
+
+
+def compare_numbers(
+    predictions: Sequence[float], references: Sequence[float], kinds: Sequence[str]
+) -> list[Statistics]:
+    """Compute correlations of some kinds, and the squared error.
+
+    Raises:
+        DataError: if predictions and references differ in number, or are empty.
+    """
+    found = [correlation_statistics(predictions, references, kind=kind) for kind in kinds]
+    return [*found, squared_error_statistics(predictions, references)]
 
 
 def span_statistics(
@@ -208,21 +248,22 @@ def span_statistics(
         DataError: if predictions and references differ in number, or are empty.
     Paper: Tjong Kim Sang and De Meulder 2003, as conlleval computes them.
     """
-    _check(predictions, references)
+    check_sides(predictions, references)
     counts = [
         (len(set(said) & set(wanted)), len(set(said)), len(set(wanted)))
         for said, wanted in zip(predictions, references, strict=True)
     ]
     rows = np.array(counts, dtype=np.float64)
-
-    def share(part: float, whole: float) -> float:
-        return 100.0 * float(part / whole) if whole else 0.0
-
     return [
-        Statistics(name="entity_f1", rows=rows, score=lambda s: share(2 * s[0], s[1] + s[2])),
-        Statistics(name="entity_precision", rows=rows, score=lambda s: share(s[0], s[1])),
-        Statistics(name="entity_recall", rows=rows, score=lambda s: share(s[0], s[2])),
+        Statistics(name=f"entity_{kind}", rows=rows, score=partial(_percent, kind))
+        for kind in _SHARES
     ]
+
+
+def _percent(kind: str, counts: np.ndarray) -> float:
+    """Give a share of what was right, said and wanted, in per cent; 0 where it is undefined."""
+    part, whole = _SHARES[kind](*counts)
+    return 100.0 * float(part / whole) if whole else 0.0
 
 
 def span_scores(
@@ -263,11 +304,9 @@ def class_scores(
     """Score every class apart; what is undefined is 0."""
     sums = class_statistics(predictions, references, names, average="macro").rows.sum(0)
     scores = []
-    for name, right, said, wanted in zip(names, *sums.reshape(3, -1), strict=True):
-        precision = 100.0 * float(right / said) if said else 0.0
-        recall = 100.0 * float(right / wanted) if wanted else 0.0
-        f1 = 200.0 * float(right / (said + wanted)) if said + wanted else 0.0
-        scores.append(ClassScore(name, precision, recall, f1, int(wanted)))
+    for name, counts in zip(names, sums.reshape(3, -1).T, strict=True):
+        shares = {kind: _percent(kind, counts) for kind in _SHARES}
+        scores.append(ClassScore(name, **shares, support=int(counts[2])))
     return scores
 
 
@@ -291,12 +330,3 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = counts.cumsum()
     return (last - (counts - 1) / 2)[inverse]
-
-
-def _check(predictions: Sequence, references: Sequence) -> None:
-    if len(predictions) != len(references):
-        raise DataError(
-            f"there are {len(predictions)} predictions, but {len(references)} references"
-        )
-    if not len(references):
-        raise DataError("there is no row to score")

@@ -1,4 +1,4 @@
-"""How sure we are of a score: bootstrap intervals, and tests of one system against another.
+"""How sure we are of a score: bootstrap intervals, and a test of one system against another.
 
 A corpus score such as BLEU is no mean over rows, so its spread is found by drawing rows again and
 again and scoring each draw. That is fast because a metric first boils every row down to a few
@@ -10,15 +10,15 @@ numbers (`Statistics`): the score of any draw is a function of their sum.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from headway.errors import ConfigError, DataError, join_problems
+from headway.errors import DataError, join_problems
 
-# Share of the draws inside the interval of a difference.
-PAIRED_LEVEL = 0.95
+# Share of the draws inside an interval.
+LEVEL = 0.95
 # Row numbers drawn at a time: bounds the memory of a bootstrap to a few tens of megabytes.
 CHUNK_DRAWS = 1_000_000
 # Scores that differ by less than this share of their size are ties, not evidence.
@@ -43,16 +43,42 @@ class Statistics:
         return self.score(self.rows.sum(axis=0))
 
 
+def mean_statistics(
+    name: str, values: Sequence[float] | np.ndarray, *, scale: float = 100.0
+) -> Statistics:
+    """Make a score of numbers, one for each row: their mean, times a scale.
+
+    Returns:
+        statistics: rows are (rows, 2) float: the number, and 1 to count the row.
+    """
+    numbers = np.asarray(values, np.float64)
+    return Statistics(
+        name=name,
+        rows=np.stack([numbers, np.ones_like(numbers)], axis=1),
+        score=lambda sums: scale * float(sums[0] / sums[1]),
+    )
+
+
+def check_sides(predictions: Sequence, references: Sequence) -> None:
+    """Find out whether predictions and references can be compared.
+
+    Raises:
+        DataError: if they differ in number, or are empty.
+    """
+    if len(predictions) != len(references):
+        raise DataError(
+            f"there are {len(predictions)} predictions, but {len(references)} references"
+        )
+    if not len(references):
+        raise DataError("there is no row to score")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Interval:
     """Where the score would lie for other test rows of the same kind."""
 
     low: float
     high: float
-    level: float
-    """Share of the draws between low and high, such as 0.95."""
-    samples: int
-    """Number of draws."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +99,6 @@ class PairedTest:
     """Upper end of the 95 per cent bootstrap interval of the difference."""
     p_value: float
     """Two-sided: how often chance alone gives a difference at least this large, in (0, 1]."""
-    samples: int
-    """Number of draws."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,26 +131,17 @@ def mean_interval(values: Sequence[float]) -> MeanInterval:
     return MeanInterval(mean=mean, deviation=deviation, low=mean - reach, high=mean + reach)
 
 
-def bootstrap(
-    statistics: Statistics, *, samples: int = 1000, seed: int = 0, level: float = 0.95
-) -> Interval:
-    """Score many draws of rows with replacement and keep the middle ones.
+def bootstrap(statistics: Statistics, *, samples: int = 1000, seed: int = 0) -> Interval:
+    """Score many draws of rows with replacement and keep the middle 95 per cent.
 
     Args:
         samples: Number of draws; 1000 is customary.
-        level: Share of the draws inside the interval, between 0 and 1.
-    Raises:
-        ConfigError: if samples or level make no sense.
-        DataError: if there are no rows.
     Paper: Koehn 2004 (percentile bootstrap).
     Differs: sacreBLEU reports the mean of the draws and half the width of this interval; here the
         two ends are given, which need not lie symmetrically around the score.
     """
-    _check_settings(samples, level)
-    _check_rows(statistics)
     sums = _draw_sums(statistics.rows, samples, seed)
-    low, high = _middle(_score_all(statistics, sums), level)
-    return Interval(low=low, high=high, level=level, samples=samples)
+    return _middle(_score_all(statistics, sums))
 
 
 def paired_bootstrap(
@@ -140,7 +155,6 @@ def paired_bootstrap(
     Args:
         second: The other system, on the same rows in the same order.
     Raises:
-        ConfigError: if samples makes no sense.
         DataError: if the two are not the same metric over the same number of rows.
     Paper: Koehn 2004; Riezler and Maxwell 2005 for the shift to 0.
     Differs: sacreBLEU's --paired-bs takes |d_i| first and subtracts the mean then, and counts
@@ -149,78 +163,26 @@ def paired_bootstrap(
         Signed differences with ties counted keep to 5 per cent and agree with the interval; a
         clear difference has twice sacreBLEU's p-value or a little more.
     """
-    _check_settings(samples, PAIRED_LEVEL)
     _check_pair(first, second)
-    differences = _bootstrap_differences(first, second, samples, seed)
-    return _paired_test(
-        first, second, chance=differences - differences.mean(), differences=differences
-    )
-
-
-def paired_permutation(
-    first: Statistics, second: Statistics, *, samples: int = 10_000, seed: int = 0
-) -> PairedTest:
-    """Test two systems by exchanging their outputs at random, row by row.
-
-    If the systems were alike, it would not matter which of the two an output came from:
-    p = (1 + #{|d_i| >= |difference|}) / (1 + samples)
-
-    The interval of the difference comes from a bootstrap of as many draws.
-
-    Args:
-        second: The other system, on the same rows in the same order.
-    Raises:
-        ConfigError: if samples makes no sense.
-        DataError: if the two are not the same metric over the same number of rows.
-    Paper: Riezler and Maxwell 2005 (approximate randomization).
-    Differs: sacreBLEU's --paired-ar counts only strictly larger differences, so that a system
-        differs significantly from itself; ties count here, as an exact test needs.
-    """
-    _check_settings(samples, PAIRED_LEVEL)
-    _check_pair(first, second)
-    total_first, total_second = first.rows.sum(axis=0), second.rows.sum(axis=0)
-    # Exchanging a row moves its gap from one total to the other.
-    gaps = first.rows - second.rows
-    moved = np.concatenate([swaps @ gaps for swaps in _swaps(len(gaps), samples, seed)])
-    chance = _score_all(first, total_first - moved) - _score_all(second, total_second + moved)
-    differences = _bootstrap_differences(first, second, samples, seed)
-    return _paired_test(first, second, chance=chance, differences=differences)
-
-
-def _paired_test(
-    first: Statistics, second: Statistics, *, chance: np.ndarray, differences: np.ndarray
-) -> PairedTest:
-    """Compare the difference with those that chance gives.
-
-    Args:
-        chance: (samples,) float. Differences of draws under the null hypothesis.
-        differences: (samples,) float. Differences of bootstrap draws, for the interval.
-    """
+    sums = _draw_sums(np.hstack([first.rows, second.rows]), samples, seed)
+    width = first.rows.shape[1]
+    differences = _score_all(first, sums[:, :width]) - _score_all(second, sums[:, width:])
     score_first, score_second = first.value(), second.value()
     difference = score_first - score_second
     slack = TIE_RATIO * max(abs(score_first), abs(score_second))
     # "Not smaller" rather than "larger or equal", so that a nan is never significant.
+    chance = differences - differences.mean()
     smaller = int(np.sum(np.abs(chance) < abs(difference) - slack))
-    low, high = _middle(differences, PAIRED_LEVEL)
+    interval = _middle(differences)
     return PairedTest(
         name=first.name,
         first=score_first,
         second=score_second,
         difference=difference,
-        low=low,
-        high=high,
-        p_value=(len(chance) - smaller + 1) / (len(chance) + 1),
-        samples=len(chance),
+        low=interval.low,
+        high=interval.high,
+        p_value=(samples - smaller + 1) / (samples + 1),
     )
-
-
-def _bootstrap_differences(
-    first: Statistics, second: Statistics, samples: int, seed: int
-) -> np.ndarray:
-    """Score first - second on the same draws of rows for both."""
-    sums = _draw_sums(np.hstack([first.rows, second.rows]), samples, seed)
-    width = first.rows.shape[1]
-    return _score_all(first, sums[:, :width]) - _score_all(second, sums[:, width:])
 
 
 def _draw_sums(rows: np.ndarray, samples: int, seed: int) -> np.ndarray:
@@ -230,9 +192,11 @@ def _draw_sums(rows: np.ndarray, samples: int, seed: int) -> np.ndarray:
         sums: (samples, k) float.
     """
     count = len(rows)
+    at_once = max(1, CHUNK_DRAWS // count)
     random = np.random.default_rng(seed)
     sums = []
-    for size in _chunks(count, samples):
+    for start in range(0, samples, at_once):
+        size = min(at_once, samples - start)
         drawn = random.integers(count, size=(size, count))
         # How often each row was drawn, all draws in one count: draw i owns the numbers from
         # i * count on.
@@ -242,53 +206,17 @@ def _draw_sums(rows: np.ndarray, samples: int, seed: int) -> np.ndarray:
     return np.concatenate(sums)
 
 
-def _swaps(count: int, samples: int, seed: int) -> Iterator[np.ndarray]:
-    """Toss a coin for each row of each draw, as 0.0 or 1.0."""
-    random = np.random.default_rng(seed)
-    for size in _chunks(count, samples):
-        yield random.integers(2, size=(size, count), dtype=np.int8).astype(np.float64)
-
-
-def _chunks(count: int, samples: int) -> Iterator[int]:
-    """Split the draws into chunks of bounded memory."""
-    size = max(1, CHUNK_DRAWS // count)
-    for start in range(0, samples, size):
-        yield min(size, samples - start)
-
-
 def _score_all(statistics: Statistics, sums: np.ndarray) -> np.ndarray:
     return np.array([statistics.score(row) for row in sums], dtype=np.float64)
 
 
-def _middle(values: np.ndarray, level: float) -> tuple[float, float]:
-    """Find the two ends between which this share of the values lies."""
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
-def _check_settings(samples: int, level: float) -> None:
-    problems = []
-    if samples < 1:
-        problems.append(f"samples is {samples}, but at least 1 is needed")
-    if not 0 < level < 1:
-        problems.append(f"level is {level}, but must lie between 0 and 1, such as 0.95")
-    if problems:
-        raise ConfigError(join_problems(problems), hint="Use 1000 samples and a level of 0.95")
-
-
-def _check_rows(*statistics: Statistics) -> None:
-    problems = [
-        f"the statistics of {one.name} have shape {one.rows.shape}, but (rows, numbers) with at "
-        "least one row is needed"
-        for one in statistics
-        if one.rows.ndim != 2 or not len(one.rows)
-    ]
-    if problems:
-        raise DataError(join_problems(problems))
+def _middle(values: np.ndarray) -> Interval:
+    """Find the two ends between which 95 per cent of the values lie."""
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(low=float(low), high=float(high))
 
 
 def _check_pair(first: Statistics, second: Statistics) -> None:
-    _check_rows(first, second)
     problems = []
     if (first.name, first.signature) != (second.name, second.signature):
         problems.append(

@@ -9,16 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from headway.data.order import inference_batches
+from headway.data.batch import Example
 from headway.errors import RequestError, nearest
-from headway.layers.side import Side
-from headway.memory import keep_freed_memory
+from headway.tasks._examples import batches_of, cut_ids
 from headway.tasks._model import Model
-from headway.tasks._task import Progress
+from headway.tasks._task import OnProgress
 from headway.text.align import pieces_of_spans, word_spans
-
-_BATCH_TOKENS = 8192
-_BATCH_ROWS = 256
 
 POOLS = ("cls", "mean", "max", "tokens")
 LAYERS = ("first", "last", "second-to-last", "sum-all", "sum-last-4", "concat-last-4")
@@ -46,7 +42,7 @@ def embed(
     *,
     layers: str = "last",
     pool: str = "mean",
-    progress: Callable[[Progress], None] | None = None,
+    progress: OnProgress = None,
 ) -> list[Embedded]:
     """Turn texts into vectors; a text's vector does not depend on its neighbours.
 
@@ -71,35 +67,27 @@ def embed(
             f"a {model.architecture} gives its last layer only", hint="--layers last"
         )
     choose = _chooser(layers, model.body.config.num_hidden_layers)
-    keep_freed_memory()
     model.stop_training()
     tokenizer, by_word = model.tokenizer, pool == "tokens"
     longest = model.setting.max_tokens
     # Where tokens stand in the text costs most of the memory, and only words need it.
     pieces = tokenizer.encode_batch(texts) if by_word else []
     encoded = [item.ids for item in pieces] if by_word else tokenizer.encode_ids(texts)
-    # The last token ends every text.
-    ids = [item if len(item) <= longest else [*item[: longest - 1], item[-1]] for item in encoded]
+    ids = [cut_ids(item, longest) for item in encoded]
+    examples = [Example(index, item) for index, item in enumerate(ids)]
     found: list[Embedded | None] = [None] * len(texts)
-    device = next(model.body.parameters()).device
-    lengths = [len(item) for item in ids]
-    done = 0
-    for batch in inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=_BATCH_ROWS):
-        side = Side.padded([ids[i] for i in batch], pad_id=tokenizer.pad_id).to(device)
+    for places, batch in batches_of(examples, model.setting, model.body, progress):
         with torch.inference_mode():
-            hidden = choose(model.body.hidden_states(side)).float().cpu()
-        for row, index in zip(hidden, batch, strict=True):
+            hidden = choose(model.body.hidden_states(batch.source)).float().cpu()
+        for row, index in zip(hidden, places, strict=True):
             words: list[str] = []
             if by_word:
                 offsets = pieces[index].cut(longest).offsets
-                words, vectors = _words(texts[int(index)], offsets, row)
+                words, vectors = _words(texts[index], offsets, row)
             else:
-                vectors = _pool(row[: lengths[index]], pool)
+                vectors = _pool(row[: len(ids[index])], pool)
             is_cut = len(encoded[index]) > longest
             found[index] = Embedded(vectors=vectors, words=words, is_cut=is_cut)
-        done += len(batch)
-        if progress is not None:
-            progress(Progress(done=done, total=len(texts)))
     return [item for item in found if item is not None]
 
 

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from headway.data.batch import Batch, Example
+from headway.data.batch import Example
 from headway.errors import RequestError
-from headway.tasks._task import Body, Head, Record, Setting
-from headway.tasks._texts import batches_of, device_of, encode_texts, score_texts, was_cut
+from headway.tasks._examples import batches_of, encode_texts
+from headway.tasks._task import Answer, Body, Head, Rows, Setting
+from headway.tasks._texts import class_answers
 from headway.text.specials import ROLES
 from headway.text.tokenizer import Tokenizer
 
+# Answers of a batch, each with the place of its row.
+_Placed = list[tuple[int, Answer]]
 
-def fill_masks(
-    body: Body, rows: Sequence[Record], places: Sequence[int], setting: Setting, *, num_best: int
-) -> Iterator[list[tuple[int, dict[str, Any]]]]:
-    """Fill the masks of some rows batch by batch.
+
+def fill_masks(body: Body, rows: Rows, setting: Setting, *, num_best: int) -> Iterator[_Placed]:
+    """Fill the masks of rows batch by batch.
 
     Args:
         body: Encoder with a masked-LM head.
         rows: With "text".
-        places: Which of them.
         setting: Tokenizer and limits.
         num_best: Tokens given for each mask.
     Yields:
@@ -32,16 +32,16 @@ def fill_masks(
     Raises:
         RequestError: if the body has no such head.
     """
-    if places and body.masked_lm is None:
+    if rows and body.masked_lm is None:
         raise RequestError("this model has no masked-LM head to fill masks with")
     tokenizer = setting.tokenizer
     own = tokenizer.name_of("mask")
     mask_id = tokenizer.find(own)
-    texts = [_with_mask(rows[place]["text"], own) for place in places]
+    texts = [_with_mask(row["text"], own) for row in rows]
     whole = tokenizer.encode_batch(texts, special=True)
     encoded = [item.cut(setting.max_tokens) for item in whole]
     examples = [Example(index, item.ids) for index, item in enumerate(encoded)]
-    for chosen, batch in batches_of(examples, setting, device_of(body)):
+    for chosen, batch in batches_of(examples, setting, body):
         with torch.inference_mode():
             hidden = body.encode(batch.source).hidden
         answered = []
@@ -53,7 +53,7 @@ def fill_masks(
             answer = _answer(texts[index], offsets, best)
             if encoded[index] is not whole[index]:
                 answer["cut"] = ["source"]
-            answered.append((places[index], answer))
+            answered.append((index, answer))
         yield answered
 
 
@@ -65,21 +65,14 @@ def _with_mask(text: str, own: str) -> str:
 
 
 def tell_pairs(
-    body: Body,
-    head: Head,
-    rows: Sequence[Record],
-    places: Sequence[int],
-    setting: Setting,
-    *,
-    names: tuple[str, str] | None,
-) -> Iterator[list[tuple[int, dict[str, Any]]]]:
-    """Tell the pairs of some rows apart, batch by batch.
+    body: Body, head: Head, rows: Rows, setting: Setting, *, names: tuple[str, str] | None
+) -> Iterator[_Placed]:
+    """Tell the pairs of rows apart, batch by batch.
 
     Args:
         body: Encoder with a pooler.
         head: Scores the two classes.
         rows: With "text" and "text_pair".
-        places: Which of them.
         setting: Tokenizer and limits.
         names: Of the two classes, the true one first; None where the model knows no pairs.
     Yields:
@@ -87,33 +80,24 @@ def tell_pairs(
     Raises:
         RequestError: if there is no such head.
     """
-    if places and (head is None or names is None):
+    if not rows:
+        return
+    if head is None or names is None:
         raise RequestError("this model has no head that tells pairs of texts apart")
-    asked = [rows[place] for place in places]
-    encoded = encode_texts(asked, setting, max_tokens=setting.max_tokens, keep="head")
-    cut = was_cut(encoded)
-
-    def score(batch: Batch) -> Tensor:
-        memory = body.encode(batch.source)
-        return head(body.pooler(memory.hidden, memory.documents))
-
-    for scored in score_texts(encoded, score, setting, device_of(body)):
+    encoded = encode_texts(rows, setting, max_tokens=setting.max_tokens, keep="head")
+    for chosen, batch in batches_of(encoded.examples, setting, body):
+        with torch.inference_mode():
+            memory = body.encode(batch.source)
+            logits = head(body.pooler(memory.hidden, memory.documents)).float().cpu()
         answered = []
-        for index, probs in zip(scored.places, scored.logits.softmax(-1).tolist(), strict=True):
-            named = dict(zip(names or (), (round(p, 6) for p in probs), strict=True))
-            answer: dict[str, Any] = {
-                "prediction": max(named, key=named.__getitem__),
-                "probabilities": named,
-            }
-            if cut[index]:
+        for index, answer in zip(chosen, class_answers(logits.softmax(-1), names), strict=True):
+            if encoded.cut[index]:
                 answer["cut"] = ["source"]
-            answered.append((places[index], answer))
+            answered.append((index, answer))
         yield answered
 
 
-def _fill(
-    body: Body, hidden: Tensor, tokenizer: Tokenizer, num_best: int
-) -> list[list[dict[str, Any]]]:
+def _fill(body: Body, hidden: Tensor, tokenizer: Tokenizer, num_best: int) -> list[list[Answer]]:
     """Give the best tokens for each mask."""
     if not len(hidden):
         return []
@@ -129,7 +113,7 @@ def _fill(
     ]
 
 
-def _answer(text: str, offsets: Sequence[tuple[int, int]], found: list) -> dict[str, Any]:
+def _answer(text: str, offsets: Sequence[tuple[int, int]], found: list) -> Answer:
     """Put the best token in the place of each mask."""
     filled, last = "", 0
     for (start, end), best in zip(offsets, found, strict=True):

@@ -12,7 +12,7 @@ from headway.errors import ConfigError, FileError
 from headway.files import folder, vocabulary
 from headway.files.manifest import read_json
 from headway.tasks._model import FORMAT, Model, make_task
-from headway.tasks._task import Body, ChecksLabels, Head, Task
+from headway.tasks._task import Body, Head, Task
 from headway.text.legacy import read_tokenizer
 from headway.text.tokenizer import Tokenizer
 
@@ -52,14 +52,15 @@ def load(
     more += [f"{path}: {note}; no result depends on it" for note in notes]
     if task is None:
         task, task_name = own.task, own.task_name
-    if task is None and _fitting_task(found) is None and found.body.kind == "encoder":
-        # Its hidden states are of use all the same.
-        more = [
-            f"{path} was opened without its head of kind {found.kind}: no task here has one yet"
-        ]
-        found = folder.read_model(path, kind="body")
     if task is None:
         fitting = _fitting_task(found)
+        if fitting is None and found.body.kind == "encoder":
+            # Its hidden states are of use all the same.
+            more = [
+                f"{path} was opened without its head of kind {found.kind}: no task here has one yet"
+            ]
+            found = folder.read_model(path, kind="body")
+            fitting = _fitting_task(found)
         if fitting is None:
             raise ConfigError(
                 f"Headway has no task yet that works with a {found.key} with a head of kind "
@@ -67,7 +68,7 @@ def load(
             )
         task_name, task = fitting
     saved = _result_names(found) if own.task is None else own.labels
-    if isinstance(task, ChecksLabels) and (problem := task.check_labels(labels or saved)):
+    if problem := task.check_labels(labels or saved):
         raise ConfigError(problem, where=str(path))
     head, is_loaded = _make_head(found, task, labels, saved)
     if found.head and not is_loaded:
@@ -90,10 +91,8 @@ def load(
 
 def _result_names(found: folder.Loaded) -> tuple[str, ...]:
     """Name the results of a published head; where the folder does not, as others do."""
-    weight = found.head.get("output.weight")
-    if found.kind not in ("sequence", "token") or weight is None:
-        return found.labels
-    if len(found.labels) == len(weight):
+    weight = found.head.get("output.weight") if found.kind in ("sequence", "token") else None
+    if weight is None or len(found.labels) == len(weight):
         return found.labels
     return tuple(f"LABEL_{number}" for number in range(len(weight)))
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,7 +20,7 @@ from headway.files.manifest import write_folder, write_json
 from headway.layers.packed import has_fast_bf16, pack, pack_head
 from headway.memory import keep_freed_memory
 from headway.recipe import convert_settings
-from headway.tasks._task import Body, ChecksRequests, Head, Progress, Record, Setting, Task
+from headway.tasks._task import Answer, Body, Head, OnProgress, Rows, Setting, Task
 from headway.tasks._writing import TextStream, Writes, prompt_ids, score_texts
 from headway.text.tokenizer import Tokenizer
 
@@ -57,18 +58,6 @@ def make_task(name: str, settings: Mapping[str, Any], *, where: str = "") -> Tas
     if problems := task.check():
         raise ConfigError("task: " + "; ".join(problems), where=where)
     return task
-
-
-def _has(record: Any, column: str) -> bool:
-    """Say whether a record has something in a column."""
-    return isinstance(record, Mapping) and record.get(column) is not None
-
-
-def _texts_in(record: Any, column: str) -> list[str] | None:
-    """Give the text, or the list of words, in a column; None if there is neither."""
-    value = record.get(column) if isinstance(record, Mapping) else None
-    values: list[Any] = value if isinstance(value, list) and column in _LISTS else [value]
-    return values if values and all(isinstance(text, str) for text in values) else None
 
 
 class Model:
@@ -130,12 +119,8 @@ class Model:
         return "bf16" if is_half else "fp32"
 
     def predict(
-        self,
-        records: Sequence[Record],
-        *,
-        progress: Callable[[Progress], None] | None = None,
-        **settings: Any,
-    ) -> list[dict[str, Any]]:
+        self, records: Rows, *, progress: OnProgress = None, **settings: Any
+    ) -> list[Answer]:
         """Answer records, in order; an answer never depends on its neighbours.
 
         Args:
@@ -146,22 +131,22 @@ class Model:
             RequestError: for a record without the columns needed, or an unknown setting.
         """
         for number, record in enumerate(records, 1):
-            given = [name for name in self.task.optional if _has(record, name)]
-            for column in (*self.task.inputs, *given):
-                if column in _NO_TEXTS and _has(record, column):
+            for column in (*self.task.inputs, *self.task.optional):
+                value = record.get(column) if isinstance(record, Mapping) else None
+                if value is None and column in self.task.optional:
                     continue
-                texts = _texts_in(record, column)
-                if texts is None:
+                if value is not None and column in _NO_TEXTS:
+                    continue
+                texts: Any = value if column in _LISTS and isinstance(value, list) else [value]
+                if not texts or not all(isinstance(text, str) for text in texts):
                     raise RequestError(
                         f"record {number} has no text {column!r}",
                         hint=f"give {', '.join(self.task.inputs)}",
                     )
                 if damage := next(filter(None, map(find_damage, texts)), None):
                     raise RequestError(f"{column} of record {number} is {damage}")
-            if isinstance(self.task, ChecksRequests):
-                problem = self.task.check_request(record)
-                if problem is not None:
-                    raise RequestError(f"record {number}: {problem}")
+            if problem := self.task.check_request(record):
+                raise RequestError(f"record {number}: {problem}")
         if not records:
             return []
         keep_freed_memory()
@@ -178,10 +163,7 @@ class Model:
     def _task_with(self, settings: Mapping[str, Any]) -> Task:
         if not settings:
             return self.task
-        current = {
-            field.name: getattr(self.task, field.name)
-            for field in dataclasses.fields(self.task)  # pyright: ignore[reportArgumentType]
-        }
+        current = dataclasses.asdict(self.task)  # pyright: ignore[reportArgumentType]
         try:
             return make_task(self.task_name, {**current, **settings})
         except ConfigError as error:
@@ -294,19 +276,10 @@ class Model:
                 f"{precision} again",
                 hint="load it anew",
             )
-        return Model(
-            pack(self.body),
-            self.tokenizer,
-            self.task,
-            task_name=self.task_name,
-            architecture=self.architecture,
-            head=None if self.head is None else pack_head(self.head),
-            labels=self.labels,
-            summary=self.summary,
-            kind=self.kind,
-            notes=self.notes,
-            carried=self.carried,
-        )
+        packed = copy.copy(self)
+        packed.body = pack(self.body)
+        packed.head = None if self.head is None else pack_head(self.head)
+        return packed
 
     def save(self, model_dir: str | Path) -> None:
         """Write the model folder, whole or not at all; one that holds a model is replaced.

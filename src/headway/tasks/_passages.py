@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from headway.tasks._task import Record
+from headway.tasks._examples import encode_bare
+from headway.tasks._task import Rows
+from headway.text.align import pieces_of_spans
 from headway.text.tokenizer import Tokenizer
 
 
@@ -34,9 +36,7 @@ class Passage:
 
     def pieces_of(self, start: int, end: int) -> tuple[int, int] | None:
         """Find the first and last piece of a stretch of characters; None if there is none."""
-        inside = [
-            place for place, (a, b) in enumerate(self.offsets) if a < end and b > start and b > a
-        ]
+        (inside,) = pieces_of_spans([(start, end)], self.offsets)
         return (inside[0], inside[-1]) if inside else None
 
 
@@ -65,7 +65,7 @@ class PassageWindow:
         return self.first <= span[0] and span[1] < self.stop
 
 
-def read_passages(rows: Sequence[Record], tokenizer: Tokenizer) -> list[Passage]:
+def read_passages(rows: Rows, tokenizer: Tokenizer) -> list[Passage]:
     """Cut questions and passages into pieces.
 
     Args:
@@ -76,14 +76,11 @@ def read_passages(rows: Sequence[Record], tokenizer: Tokenizer) -> list[Passage]
     contexts = [row["context"] for row in rows]
     # Many questions share a passage.
     unique = list(dict.fromkeys(contexts))
-    encoded = dict(zip(unique, tokenizer.encode_batch(unique), strict=True))
-    passages = []
-    for question, context in zip(questions, contexts, strict=True):
-        item = encoded[context]
-        kept = [place for place, token in enumerate(item.ids) if not tokenizer.is_special[token]]
-        ids, offsets = [item.ids[i] for i in kept], [item.offsets[i] for i in kept]
-        passages.append(Passage(context, question, ids, offsets))
-    return passages
+    encoded = dict(zip(unique, encode_bare(unique, tokenizer), strict=True))
+    return [
+        Passage(context, question, encoded[context].ids, encoded[context].offsets)
+        for question, context in zip(questions, contexts, strict=True)
+    ]
 
 
 def cut_passages(

@@ -12,10 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from headway.errors import DataError
-from headway.metrics.intervals import Statistics
+from headway.metrics.intervals import Statistics, mean_statistics
 from headway.tasks._task import Record
 
 _TEXTS = ("text", "text_pair", "source", "question", "context")
@@ -60,13 +58,10 @@ class Terms:
 
         Spans go on marking the words that they marked.
         """
-        swapped: dict[str, Any] = {}
-        for key in _TEXTS:
-            if isinstance(row.get(key), str):
-                swapped[key] = self.swap(row[key])
-        for key in _LISTS:
-            if isinstance(row.get(key), list):
-                swapped[key] = [self.swap(text) for text in row[key]]
+        texts = [key for key in _TEXTS if isinstance(row.get(key), str)]
+        lists = [key for key in _LISTS if isinstance(row.get(key), list)]
+        swapped: dict[str, Any] = {key: self.swap(row[key]) for key in texts}
+        swapped |= {key: [self.swap(text) for text in row[key]] for key in lists}
         changed = {key: value for key, value in swapped.items() if value != row[key]}
         if not changed:
             return None
@@ -143,23 +138,24 @@ def compare_answers(
             class its probability (in per cent), with the second group's terms less that with the
             first's.
     """
-    changed = [_said(a) != _said(b) for a, b in zip(before, after, strict=True)]
-    moved = [_distance(a, b) for a, b in zip(before, after, strict=True)]
-    known = [value for value in moved if value is not None]
-    found = [] if isinstance(before[0]["prediction"], float) else [_mean("changed", changed, 100.0)]
-    if len(known) == len(moved):
-        scale = 1.0 if isinstance(before[0]["prediction"], float) else 100.0
-        found.append(_mean("moved", known, scale))
-    kept = [(a, b, way) for a, b, way in zip(before, after, directions, strict=False) if way]
-    if kept and isinstance(before[0]["prediction"], float):
+    pairs = list(zip(before, after, strict=True))
+    is_number = isinstance(before[0]["prediction"], float)
+    found = []
+    if not is_number:
+        found.append(mean_statistics("changed", [_said(a) != _said(b) for a, b in pairs]))
+    known = [value for a, b in pairs if (value := _distance(a, b)) is not None]
+    if len(known) == len(pairs):
+        found.append(mean_statistics("moved", known, scale=1.0 if is_number else 100.0))
+    kept = [(a, b, way) for (a, b), way in zip(pairs, directions, strict=False) if way]
+    if kept and is_number:
         shifts = [way * (b["prediction"] - a["prediction"]) for a, b, way in kept]
-        found.append(_mean("shift", shifts, 1.0))
+        found.append(mean_statistics("shift", shifts, scale=1.0))
     elif kept and isinstance(before[0].get("probabilities"), Mapping):
         for name in before[0]["probabilities"]:
             shifts = [
                 way * (b["probabilities"][name] - a["probabilities"][name]) for a, b, way in kept
             ]
-            found.append(_mean(f"shift of {name}", shifts, 100.0))
+            found.append(mean_statistics(f"shift of {name}", shifts))
     return found
 
 
@@ -177,12 +173,3 @@ def _distance(one: Mapping[str, Any], other: Mapping[str, Any]) -> float | None:
     if not isinstance(probs, Mapping) or not isinstance(name, str):
         return None
     return abs(probs[name] - other["probabilities"][name])
-
-
-def _mean(name: str, values: Sequence[float], scale: float) -> Statistics:
-    numbers = np.asarray(values, np.float64)
-    return Statistics(
-        name=name,
-        rows=np.stack([numbers, np.ones_like(numbers)], axis=1),
-        score=lambda sums: scale * float(sums[0] / sums[1]),
-    )

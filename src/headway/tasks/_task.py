@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -16,6 +17,12 @@ from headway.metrics.intervals import Statistics
 from headway.text.tokenizer import Tokenizer
 
 Record = Mapping[str, Any]
+Rows = Sequence[Record]
+# What a task says of a record: "prediction", and what it has to add.
+Answer = dict[str, Any]
+Answers = Sequence[Mapping[str, Any]]
+# The examples of each row of a batch.
+Layout = Sequence[Sequence[Example]]
 # A body is a torch module with `config`, `kind` and what its kind promises (an encoder-decoder:
 # encode, decode, output, logits, start, step). torch types a module's attributes too loosely to
 # say so; the contract tests do.
@@ -34,6 +41,7 @@ class Encoded:
         limits: Side -> longest length that is used.
         unknown: Side -> tokens that the vocabulary does not cover.
         notes: What else was lost or mended -> how often.
+        cut: (N,) bool. Of which examples something was left out, where that is told in answers.
         plan: Gives the examples of another epoch, where each has its own.
         epoch: Which one these are of.
         alike_from: First epoch from which on all have about as many tokens in as many examples.
@@ -46,6 +54,7 @@ class Encoded:
     limits: Mapping[str, int]
     unknown: Mapping[str, int]
     notes: Mapping[str, int] = field(default_factory=dict)
+    cut: Sequence[bool] | np.ndarray = ()
     plan: Callable[[int], Encoded] | None = None
     epoch: int = 0
     alike_from: int = 0
@@ -84,7 +93,12 @@ class Setting:
 
     tokenizer: Tokenizer
     max_tokens: int
-    labels: tuple[str, ...] = field(default=())
+    labels: tuple[str, ...] = ()
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """Number the classes: name -> place among the logits."""
+        return {name: place for place, name in enumerate(self.labels)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +109,11 @@ class Progress:
     total: int
 
 
+OnProgress = Callable[[Progress], None] | None
+
+
 class Task(Protocol):
-    """A task of any kind: pretraining objective or downstream.
+    """A task of any kind, pretraining objective or downstream, with what most of them say alike.
 
     Class attributes:
         columns: Columns of a record that training needs; `inputs` are what prediction needs, and
@@ -104,24 +121,25 @@ class Task(Protocol):
         bodies: Kinds of body that fit.
         heads: Kinds of head that it works with, keys of the model files' HEADS.
         reads_corpus: Trains on running text instead of records.
+        keeps_lines: Reads running text as it stands, the ends of its lines too.
+        weighs_classes: Its loss counts each example by its weight, one class each.
+        head: Kind of head that it trains with its settings, one of `heads`.
+        metrics: Names of the scores, the one that chooses the best model first.
+        may_be_blank: Columns in which nothing is something, such as no class among several.
     """
 
     columns: ClassVar[tuple[str, ...]]
     inputs: ClassVar[tuple[str, ...]]
-    optional: ClassVar[tuple[str, ...]]
-    bodies: ClassVar[tuple[str, ...]]
+    optional: ClassVar[tuple[str, ...]] = ()
+    bodies: ClassVar[tuple[str, ...]] = ("encoder",)
     heads: ClassVar[tuple[str, ...]]
-    reads_corpus: ClassVar[bool]
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Names of the scores, the one that chooses the best model first."""
-        ...
-
-    @property
-    def head(self) -> str:
-        """Kind of head that it trains with these settings, one of `heads`."""
-        ...
+    reads_corpus: ClassVar[bool] = False
+    keeps_lines: ClassVar[bool] = False
+    weighs_classes: ClassVar[bool] = False
+    # These may be properties, where they depend on the settings.
+    head: str
+    metrics: tuple[str, ...]
+    may_be_blank: tuple[str, ...] = ()
 
     def check(self) -> list[str]:
         """Return every problem of the settings."""
@@ -134,21 +152,22 @@ class Task(Protocol):
         """Give the settings with which it works with a published head, one of `heads`.
 
         None where a folder with that head, so many results and this `problem_type` is another
-        task's.
+        task's: a head of our own on a body is nobody's else.
         """
-        ...
+        return None if kind == "body" else {}
 
     def make_head(self, body: Body, labels: Sequence[str]) -> Head:
         """Build the network of its own on top of a body; None where it has none."""
-        ...
+        return None
 
-    def texts(self, rows: Sequence[Record]) -> list[str]:
-        """Give the texts that a tokenizer is trained on."""
-        ...
+    def texts(self, rows: Rows) -> list[str]:
+        """Give the texts that a tokenizer is trained on: all that it reads."""
+        columns = (*self.inputs, *self.optional)
+        return [row[name] for row in rows for name in columns if isinstance(row.get(name), str)]
 
-    def find_labels(self, rows: Sequence[Record]) -> tuple[str, ...]:
+    def find_labels(self, rows: Rows) -> tuple[str, ...]:
         """List the classes that the training rows have; () where there are none."""
-        ...
+        return ()
 
     def check_row(self, row: Record, labels: Sequence[str] | None) -> str | None:
         """Say what is wrong with a row that has its columns; None if nothing is.
@@ -157,9 +176,17 @@ class Task(Protocol):
             row: For training or scoring.
             labels: The classes there are; None while they are still to be found.
         """
-        ...
+        return None
 
-    def encode(self, rows: Sequence[Record], setting: Setting) -> Encoded:
+    def check_request(self, row: Record) -> str | None:
+        """Say what is wrong with a row that is to be answered; None if nothing is."""
+        return None
+
+    def check_labels(self, labels: Sequence[str]) -> str | None:
+        """Say what is wrong with the names that a folder gives its classes; None if nothing is."""
+        return None
+
+    def encode(self, rows: Rows, setting: Setting) -> Encoded:
         """Turn records into examples."""
         ...
 
@@ -167,11 +194,9 @@ class Task(Protocol):
         self, store: Store, setting: Setting, *, seed: int = 0, is_training: bool = False
     ) -> Encoded:
         """Cut running text into examples; asked of tasks that read a corpus."""
-        ...
+        raise TypeError("this task reads no corpus")
 
-    def collate(
-        self, rows: Sequence[Sequence[Example]], setting: Setting, draw: Draw = NO_CHANCE
-    ) -> Batch:
+    def collate(self, rows: Layout, setting: Setting, draw: Draw = NO_CHANCE) -> Batch:
         """Lay examples out in rows; `draw` decides what is left to chance."""
         ...
 
@@ -184,23 +209,16 @@ class Task(Protocol):
         ...
 
     def predict(
-        self,
-        body: Body,
-        head: Head,
-        rows: Sequence[Record],
-        setting: Setting,
-        progress: Callable[[Progress], None] | None = None,
-    ) -> list[dict[str, Any]]:
+        self, body: Body, head: Head, rows: Rows, setting: Setting, progress: OnProgress = None
+    ) -> list[Answer]:
         """Answer records; each answer has at least "prediction"."""
         ...
 
     def generation(self, setting: Setting) -> dict[str, Any] | None:
         """Say how `transformers` should decode this model; None where nothing is decoded."""
-        ...
+        return None
 
-    def statistics(
-        self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]
-    ) -> list[Statistics]:
+    def statistics(self, predictions: Answers, rows: Rows) -> list[Statistics]:
         """Compare answers with records: what each score is computed from, row by row."""
         ...
 
@@ -214,81 +232,19 @@ class Task(Protocol):
 
 
 @runtime_checkable
-class ChecksRequests(Protocol):
-    """A task whose records can be wrong in more ways than having no text."""
-
-    def check_request(self, row: Record) -> str | None:
-        """Say what is wrong with a row that is to be answered; None if nothing is."""
-        ...
-
-
-@runtime_checkable
-class ChecksLabels(Protocol):
-    """A task that cannot work with any names of classes."""
-
-    def check_labels(self, labels: Sequence[str]) -> str | None:
-        """Say what is wrong with the names that a folder gives its classes; None if nothing is."""
-        ...
-
-
-@runtime_checkable
 class Tunable(Protocol):
     """A task with a setting that is best chosen on data that was not learned from."""
 
-    def tuned(self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]) -> Task:
+    def tuned(self, predictions: Answers, rows: Rows) -> Task:
         """Give the task with the setting that would have made these answers best."""
         ...
-
-
-@runtime_checkable
-class AllowsBlanks(Protocol):
-    """A task with columns in which nothing is something, such as no class among several."""
-
-    @property
-    def may_be_blank(self) -> tuple[str, ...]:
-        """Name those columns."""
-        ...
-
-
-def blanks_of(task: Task) -> tuple[str, ...]:
-    """Name the columns of a task that may hold an empty text."""
-    return task.may_be_blank if isinstance(task, AllowsBlanks) else ()
-
-
-@runtime_checkable
-class KeepsLines(Protocol):
-    """A task that reads running text as it stands, the ends of its lines too.
-
-    Class attributes:
-        keeps_lines: True.
-    """
-
-    keeps_lines: ClassVar[bool]
-
-
-def keeps_lines_of(task: Task) -> bool:
-    """Say whether a task reads the ends of lines."""
-    return isinstance(task, KeepsLines)
-
-
-@runtime_checkable
-class WeighsClasses(Protocol):
-    """A task whose loss counts each example by its weight, one class each.
-
-    Class attributes:
-        weighs_classes: True.
-    """
-
-    weighs_classes: ClassVar[bool]
 
 
 @runtime_checkable
 class TellsClasses(Protocol):
     """A task whose answers can be scored class by class."""
 
-    def class_scores(
-        self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]
-    ) -> list[ClassScore]:
+    def class_scores(self, predictions: Answers, rows: Rows) -> list[ClassScore]:
         """Score every class apart; kinds of spans count as classes."""
         ...
 
@@ -297,7 +253,7 @@ class TellsClasses(Protocol):
 class HasBaseline(Protocol):
     """A task that knows a simple method which a network should beat."""
 
-    def baseline(self, train: Sequence[Record], rows: Sequence[Record]) -> Baseline:
+    def baseline(self, train: Rows, rows: Rows) -> Baseline:
         """Learn from some rows without a network, and answer others."""
         ...
 
@@ -312,4 +268,4 @@ class Baseline:
     """
 
     name: str
-    predictions: list[dict[str, Any]]
+    predictions: list[Answer]

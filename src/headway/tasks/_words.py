@@ -6,11 +6,72 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
-from headway.tasks._task import Record
+import torch
+from torch import Tensor
+
+from headway.data.batch import Example
+from headway.tasks._examples import batches_of, encode_bare
+from headway.tasks._settings import length_problems, within
+from headway.tasks._task import Answer, Body, Head, OnProgress, Rows, Setting
+from headway.tasks._texts import OnEncoder
 from headway.text.align import pieces_of_spans, word_spans
 from headway.text.tokenizer import Tokenizer
+
+
+class OnWords(OnEncoder):
+    """What tasks share that say something of each word; long sentences are read in windows."""
+
+    overlap_tokens: int
+    dropout: float
+
+    inputs: ClassVar[tuple[str, ...]] = ("words",)
+
+    def results(self, logits: Tensor) -> Tensor:
+        """Give the result of each token: (B, T, Y) float32 -> (B, T)."""
+        raise NotImplementedError
+
+    def answer(self, sentence: Sentence, results: Sequence[Any], setting: Setting) -> Answer:
+        """Say what the results of a sentence's words mean; None stands for a word not read."""
+        raise NotImplementedError
+
+    def check(self) -> list[str]:
+        """Return every problem of the settings."""
+        most = self.max_tokens // 2
+        problems = length_problems(self)
+        return problems + within(self, "overlap_tokens", 0, most, "half of max_tokens")
+
+    def texts(self, rows: Rows) -> list[str]:
+        """Give the texts that a tokenizer is trained on."""
+        return [" ".join(row["words"]) for row in rows]
+
+    def windows(self, sentences: Sequence[Sentence], setting: Setting) -> list[Window]:
+        """Cut sentences into what is read at once."""
+        tokenizer, longest = setting.tokenizer, self.longest(setting)
+        return cut_windows(sentences, tokenizer, longest=longest, overlap=self.overlap_tokens)
+
+    def predict(
+        self, body: Body, head: Head, rows: Rows, setting: Setting, progress: OnProgress = None
+    ) -> list[Answer]:
+        """Answer sentences; a text given in place of words is cut into them, marks on their own."""
+        sentences = read_sentences(rows, setting.tokenizer)
+        windows = self.windows(sentences, setting)
+        found: list[list[Any]] = [[None] * len(sentence.words) for sentence in sentences]
+        examples = [Example(place, window.ids) for place, window in enumerate(windows)]
+        for chosen, batch in batches_of(examples, setting, body, progress):
+            with torch.inference_mode():
+                logits = head(body.encode(batch.source).hidden).float()
+                results = self.results(logits).cpu().numpy()
+            for place, row in zip(chosen, results, strict=True):
+                window = windows[place]
+                for word, pieces in sentences[window.sentence].pieces_in(window):
+                    if pieces and word in window.counted:
+                        found[window.sentence][word] = row[pieces[0]]
+        return [
+            self.answer(sentence, said, setting)
+            for sentence, said in zip(sentences, found, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -55,6 +116,23 @@ class Sentence:
         for word in window.words:
             yield word, [piece + shift for piece in self.pieces[word]]
 
+    def over_pieces(
+        self, window: Window, values: Sequence[Any], *, fill: float, all_pieces: bool = False
+    ) -> list[Any]:
+        """Give the tokens of a window what is learned of their words.
+
+        Args:
+            window: Of this sentence.
+            values: Of each word.
+            fill: What the other tokens have.
+            all_pieces: All pieces of a word have its value; else the first alone.
+        """
+        found = [fill] * len(window.ids)
+        for word, pieces in self.pieces_in(window):
+            for piece in pieces if all_pieces else pieces[:1]:
+                found[piece] = values[word]
+        return found
+
 
 @dataclass(frozen=True)
 class Window:
@@ -75,7 +153,7 @@ class Window:
     counted: range
 
 
-def read_sentences(rows: Sequence[Record], tokenizer: Tokenizer) -> list[Sentence]:
+def read_sentences(rows: Rows, tokenizer: Tokenizer) -> list[Sentence]:
     """Cut rows into words and pieces.
 
     Args:
@@ -95,14 +173,10 @@ def read_sentences(rows: Sequence[Record], tokenizer: Tokenizer) -> list[Sentenc
             start = ends[-1][1] + 1 if ends else 0
             ends.append((start, start + len(word)))
         words.append(ends)
-    sentences = []
-    for text, spans, item in zip(texts, words, tokenizer.encode_batch(texts), strict=True):
-        # Special tokens stand for no characters.
-        kept = [place for place, token in enumerate(item.ids) if not tokenizer.is_special[token]]
-        offsets = [item.offsets[place] for place in kept]
-        ids = [item.ids[place] for place in kept]
-        sentences.append(Sentence(text, spans, ids, pieces_of_spans(spans, offsets)))
-    return sentences
+    return [
+        Sentence(text, spans, item.ids, pieces_of_spans(spans, item.offsets))
+        for text, spans, item in zip(texts, words, encode_bare(texts, tokenizer), strict=True)
+    ]
 
 
 def are_words(value: Any) -> bool:
@@ -149,12 +223,19 @@ def _next_start(sentence: Sentence, start: int, room: int, overlap: int) -> int:
     return min(max(start + 1, end - overlap), cut if cut > start else end)
 
 
+def seen_words(sentences: Sequence[Sentence], windows: Sequence[Window]) -> list[set[int]]:
+    """Give the words of each sentence that a window holds whole."""
+    seen: list[set[int]] = [set() for _ in sentences]
+    for window in windows:
+        seen[window.sentence].update(window.words)
+    return seen
+
+
 def count_unseen(sentences: Sequence[Sentence], windows: Sequence[Window]) -> int:
     """Count the words with pieces that no window holds whole."""
-    seen = {(window.sentence, word) for window in windows for word in window.words}
     return sum(
-        bool(pieces) and (number, word) not in seen
-        for number, sentence in enumerate(sentences)
+        bool(pieces) and word not in words
+        for sentence, words in zip(sentences, seen_words(sentences, windows), strict=True)
         for word, pieces in enumerate(sentence.pieces)
     )
 

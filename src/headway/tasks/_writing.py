@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import chain
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -17,84 +16,35 @@ from headway.decode.sample import SampleOptions, Sampler
 from headway.errors import RequestError
 from headway.layers.losses import IGNORE, Loss, count_correct, linear_cross_entropy
 from headway.layers.side import Side
-from headway.tasks._task import NO_CHANCE, Body, Draw, Head, Record, Setting
-from headway.tasks._texts import token_labels
+from headway.metrics.intervals import Statistics
+from headway.tasks._examples import collate_texts
+from headway.tasks._settings import at_least, within
+from headway.tasks._task import (
+    NO_CHANCE,
+    Answers,
+    Body,
+    Draw,
+    Head,
+    Layout,
+    Rows,
+    Setting,
+    Task,
+)
+from headway.tasks._texts import needed, where_asked
 from headway.text.tokenizer import Tokenizer
 
 # Where nobody says how long a continuation may become.
 _USUAL_TOKENS = 200
 _BATCH_ROWS = 16
 _BATCH_TOKENS = 8192
+_MOST_BEAMS = 256
 # Bytes of a character that may still come.
 _PART = "\ufffd"
 
 
-class WritesText:
-    """What tasks on decoders are and do, unless they say otherwise."""
-
-    columns: ClassVar[tuple[str, ...]] = ("text",)
-    inputs: ClassVar[tuple[str, ...]] = ("text",)
-    optional: ClassVar[tuple[str, ...]] = ()
-    bodies: ClassVar[tuple[str, ...]] = ("decoder",)
-    heads: ClassVar[tuple[str, ...]] = ("causal_lm",)
-    reads_corpus: ClassVar[bool] = False
-
-    @property
-    def head(self) -> str:
-        """The output layer, which lies with the body."""
-        return "causal_lm"
-
-    def make_head(self, body: Body, labels: Sequence[str]) -> Head:
-        """Build nothing: the output layer lives in the body."""
-        return None
-
-    def find_labels(self, rows: Sequence[Record]) -> tuple[str, ...]:
-        """There are no classes."""
-        return ()
-
-    def collate(
-        self, rows: Sequence[Sequence[Example]], setting: Setting, draw: Draw = NO_CHANCE
-    ) -> Batch:
-        """Lay examples out in rows, each token labelled with the one that follows."""
-        batch = lay_out(rows, pad_id=setting.tokenizer.pad_id, start_id=0)
-        labels = torch.full_like(batch.source.ids, IGNORE)
-        found = [example.token_labels or [] for row in rows for example in row]
-        labels[batch.source.documents > 0] = torch.tensor(list(chain.from_iterable(found)))
-        return replace(batch, labels=labels)
-
-    def counts(self, batch: Batch) -> dict[str, float]:
-        """Count the tokens that are to be said."""
-        return {"causal_lm": float((token_labels(batch) != IGNORE).sum())}
-
-    def losses(self, body: Body, head: Head, batch: Batch) -> tuple[Loss, ...]:
-        """Sum the cross-entropy of the next tokens, in nats."""
-        hidden = body.encode(batch.source).hidden.flatten(0, 1)
-        labels = token_labels(batch).flatten()
-        places = (labels != IGNORE).nonzero().squeeze(1)
-        if len(places) < len(labels):
-            hidden, labels = hidden.index_select(0, places), labels.index_select(0, places)
-        # The logits of all tokens are never there at once.
-        result = linear_cross_entropy(hidden, body.output.weight, None, labels)
-        correct = None
-        if not body.training:
-            correct = count_correct(hidden, body.output.weight, None, labels)
-        return (
-            Loss(name="causal_lm", total=result.total, count=float(len(places)), correct=correct),
-        )
-
-    def generation(self, setting: Setting) -> dict[str, Any] | None:
-        """Say which tokens begin and end a text."""
-        tokenizer = setting.tokenizer
-        return {
-            "bos_token_id": tokenizer.start_id,
-            "eos_token_id": tokenizer.end_id,
-            "pad_token_id": tokenizer.pad_id,
-        }
-
-
 @dataclass(frozen=True, kw_only=True)
-class Writes:
-    """How a task goes on with a text: the settings of decoding."""
+class Writes(Task):
+    """What tasks on decoders are and do, unless they say otherwise; the settings of decoding."""
 
     max_new_tokens: int = 0
     """Tokens of a continuation, at most; 0: 200, or as many as the model has room for."""
@@ -115,18 +65,53 @@ class Writes:
     sampling_seed: int = 0
     """What is drawn depends on it, and on nothing else."""
 
-    def decoding_problems(self) -> list[str]:
-        """Return every problem of these settings."""
+    columns: ClassVar[tuple[str, ...]] = ("text",)
+    inputs: ClassVar[tuple[str, ...]] = ("text",)
+    bodies: ClassVar[tuple[str, ...]] = ("decoder",)
+    heads: ClassVar[tuple[str, ...]] = ("causal_lm",)
+    head: ClassVar[str] = "causal_lm"
+
+    def check(self) -> list[str]:
+        """Return every problem of the settings of decoding."""
         problems = SampleOptions.problems(self)  # pyright: ignore[reportArgumentType]
-        if self.max_new_tokens < 0:
-            problems.append(f"max_new_tokens is {self.max_new_tokens}, but must be from 0 up")
-        if not 1 <= self.num_beams <= 256:
-            problems.append(f"num_beams is {self.num_beams}, but must be from 1 to 256")
+        problems += at_least(self, {"max_new_tokens": 0, "sampling_seed": 0})
+        problems += within(self, "num_beams", 1, _MOST_BEAMS)
         if any(not text for text in self.stop):
             problems.append("stop has an empty text, at which everything would end")
-        if not 0 <= self.sampling_seed < 2**63:
-            problems.append(f"sampling_seed is {self.sampling_seed}, but must be from 0 up")
         return problems
+
+    def collate(self, rows: Layout, setting: Setting, draw: Draw = NO_CHANCE) -> Batch:
+        """Lay examples out in rows, each token labelled with the one that follows."""
+        return collate_texts(rows, setting)
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        """Count the tokens that are to be said."""
+        return {"causal_lm": float((needed(batch.labels) != IGNORE).sum())}
+
+    def losses(self, body: Body, head: Head, batch: Batch) -> tuple[Loss, ...]:
+        """Sum the cross-entropy of the next tokens, in nats."""
+        labels = needed(batch.labels)
+        hidden, wanted = where_asked(body.encode(batch.source).hidden, labels, labels != IGNORE)
+        # The logits of all tokens are never there at once.
+        result = linear_cross_entropy(hidden, body.output.weight, None, wanted)
+        correct = None
+        if not body.training:
+            correct = count_correct(hidden, body.output.weight, None, wanted)
+        count = float(len(wanted))
+        return (Loss(name="causal_lm", total=result.total, count=count, correct=correct),)
+
+    def generation(self, setting: Setting) -> dict[str, Any]:
+        """Say which tokens begin and end a text."""
+        tokenizer = setting.tokenizer
+        return {
+            "bos_token_id": tokenizer.start_id,
+            "eos_token_id": tokenizer.end_id,
+            "pad_token_id": tokenizer.pad_id,
+        }
+
+    def statistics(self, predictions: Answers, rows: Rows) -> list[Statistics]:
+        """There are many good continuations: the scores come with the losses."""
+        return []
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ Example:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -22,23 +22,25 @@ from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
 from headway.data.batch import Batch, Example
-from headway.errors import nearest
 from headway.layers.losses import IGNORE, Loss, pair_log_probs
-from headway.layers.pooling import members_of
+from headway.layers.pooling import first_places, members_of
 from headway.metrics.answers import answer_statistics
 from headway.metrics.intervals import Statistics
+from headway.tasks._examples import batches_of, describe_examples
 from headway.tasks._passages import Passage, PassageWindow, cut_passages, read_passages
-from headway.tasks._task import NO_CHANCE, Body, Draw, Encoded, Head, Progress, Record, Setting
-from headway.tasks._texts import (
-    OnEncoder,
-    batches_of,
-    collate_texts,
-    describe_examples,
-    device_of,
-    document_labels,
-    make_token_head,
-    token_labels,
+from headway.tasks._settings import at_least, one_of, rate_problems
+from headway.tasks._task import (
+    Answer,
+    Answers,
+    Body,
+    Encoded,
+    Head,
+    OnProgress,
+    Record,
+    Rows,
+    Setting,
 )
+from headway.tasks._texts import OnEncoder, make_token_head, needed
 
 # Spans of each window beyond those asked for: several windows may say the same.
 _SPARE = 4
@@ -79,21 +81,9 @@ class Answering(OnEncoder):
 
     def check(self) -> list[str]:
         """Return every problem of the settings."""
-        problems = []
         least = {"max_tokens": 16, "stride_tokens": 1, "max_answer_tokens": 1, "num_best": 1}
-        for name, bound in least.items():
-            if getattr(self, name) < bound:
-                value = getattr(self, name)
-                problems.append(f"{name} is {value}, but at least {bound} is needed")
-        if self.loss not in _LOSSES:
-            problems.append(f"loss is {self.loss!r}; {nearest(self.loss, _LOSSES)}")
-        if not 0 <= self.dropout < 1:
-            problems.append(f"dropout is {self.dropout}, but must be from 0 to below 1")
-        return problems
-
-    def texts(self, rows: Sequence[Record]) -> list[str]:
-        """Give the texts that a tokenizer is trained on."""
-        return [text for row in rows for text in (row["question"], row["context"])]
+        problems = at_least(self, least) + one_of(self, {"loss": _LOSSES})
+        return problems + rate_problems(self)
 
     def check_row(self, row: Record, labels: Sequence[str] | None) -> str | None:
         """Say what is wrong with a row's answers; None if nothing is."""
@@ -115,7 +105,7 @@ class Answering(OnEncoder):
                 return f"the answer {text!r} is not at character {start} of the context"
         return None
 
-    def encode(self, rows: Sequence[Record], setting: Setting) -> Encoded:
+    def encode(self, rows: Rows, setting: Setting) -> Encoded:
         """Turn records into examples, a window of a passage each."""
         passages = read_passages(rows, setting.tokenizer)
         windows = self._windows(passages, setting)
@@ -131,43 +121,33 @@ class Answering(OnEncoder):
                 lost += 1
                 continue
             examples += [_example(len(examples) + i, w, span) for i, w in enumerate(some)]
-        room = self._longest(setting) // 2
+        room = self.longest(setting) // 2
         return describe_examples(
             "context",
             examples,
             setting.tokenizer,
-            limit=self._longest(setting),
+            limit=self.longest(setting),
             notes={
                 "rows left out, as no window holds an answer of theirs whole": lost,
                 "questions cut at half of a window": sum(len(p.question) > room for p in passages),
             },
         )
 
-    def _longest(self, setting: Setting) -> int:
-        return min(self.max_tokens, setting.max_tokens)
-
     def _windows(self, passages: Sequence[Passage], setting: Setting):
         return cut_passages(
-            passages, setting.tokenizer, longest=self._longest(setting), stride=self.stride_tokens
+            passages, setting.tokenizer, longest=self.longest(setting), stride=self.stride_tokens
         )
 
-    def collate(
-        self, rows: Sequence[Sequence[Example]], setting: Setting, draw: Draw = NO_CHANCE
-    ) -> Batch:
-        """Lay windows out in rows, with the tokens that may answer and those that do."""
-        batch = collate_texts(rows, setting)
-        examples = [example for row in rows for example in row]
-        allowed = torch.full_like(batch.source.ids, IGNORE)
-        flat = [label for example in examples for label in example.token_labels or ()]
-        allowed[batch.source.documents > 0] = torch.tensor(flat)
+    def with_targets(self, batch: Batch, examples: Sequence[Example], setting: Setting) -> Batch:
+        """Give a batch the tokens that answer, beside those that may."""
         spans = torch.tensor([example.classes for example in examples])
-        return replace(batch, labels=allowed, document_labels=spans)
+        return replace(batch, document_labels=spans)
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Count the windows, once for where they begin and once for where they end."""
         if self.loss == "joint":
-            return {"pair": float(self._is_short(document_labels(batch)).sum())}
-        count = float(len(document_labels(batch)))
+            return {"pair": float(self._is_short(needed(batch.document_labels)).sum())}
+        count = float(len(needed(batch.document_labels)))
         return {"start": count, "end": count}
 
     def _is_short(self, spans: Tensor) -> Tensor:
@@ -182,7 +162,7 @@ class Answering(OnEncoder):
             Answering" (arXiv 2008.12804), section 2, where p(start, end) is a softmax over pairs.
         """
         scores = self._scores(body, head, batch)  # (N, T, 2)
-        spans, starts = document_labels(batch), _first_columns(batch)
+        spans, starts = needed(batch.document_labels), _first_columns(batch.source.documents)
         if self.loss == "joint":
             kept = self._is_short(spans).nonzero().squeeze(1)
             scores, starts, spans = (x.index_select(0, kept) for x in (scores, starts, spans))
@@ -200,20 +180,15 @@ class Answering(OnEncoder):
     def _scores(self, body: Body, head: Head, batch: Batch) -> Tensor:
         """Score every token of each window's row, -inf where it may not answer."""
         members = members_of(batch.source.documents)  # (B, N, T)
-        allowed = members & (token_labels(batch) != IGNORE)[:, None]
+        allowed = members & (needed(batch.labels) != IGNORE)[:, None]
         logits = head(body.encode(batch.source).hidden).float()[:, None]  # (B, 1, T, 2)
         masked = logits.masked_fill(~allowed[..., None], -torch.inf)
         exists = members.any(-1).flatten().nonzero().squeeze(1)
         return masked.flatten(0, 1).index_select(0, exists)
 
     def predict(
-        self,
-        body: Body,
-        head: Head,
-        rows: Sequence[Record],
-        setting: Setting,
-        progress: Callable[[Progress], None] | None = None,
-    ) -> list[dict[str, Any]]:
+        self, body: Body, head: Head, rows: Rows, setting: Setting, progress: OnProgress = None
+    ) -> list[Answer]:
         """Answer questions.
 
         Returns:
@@ -230,8 +205,7 @@ class Answering(OnEncoder):
         ]
         found: list[list[tuple[float, int, int]]] = [[] for _ in rows]
         none = [float("inf")] * len(rows)
-        device = device_of(body)
-        for chosen, batch in batches_of(examples, setting, device, progress):
+        for chosen, batch in batches_of(examples, setting, body, progress):
             with torch.inference_mode():
                 logits = head(body.encode(batch.source).hidden).float().cpu().numpy()
             for place, scores in zip(chosen, logits, strict=True):
@@ -243,7 +217,7 @@ class Answering(OnEncoder):
                     (score, window.first + start, window.first + end)
                     for score, start, end in self._best_spans(span)
                 ]
-        room = self._longest(setting) // 2
+        room = self.longest(setting) // 2
         return [
             self._answer(passage, spans, empty)
             | ({"cut": ["question"]} if len(passage.question) > room else {})
@@ -287,7 +261,7 @@ class Answering(OnEncoder):
             answer["n_best"] = ranked[: self.num_best]
         return answer
 
-    def tuned(self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]) -> Answering:
+    def tuned(self, predictions: Answers, rows: Rows) -> Answering:
         """Choose the threshold between an answer and none that gives the highest F1."""
         if not self.no_answer:
             return self
@@ -303,9 +277,7 @@ class Answering(OnEncoder):
         best = allowed[np.argmax(gains[allowed])]
         return replace(self, threshold=float(ranked[best] + ranked[best + 1]) / 2)
 
-    def statistics(
-        self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]
-    ) -> list[Statistics]:
+    def statistics(self, predictions: Answers, rows: Rows) -> list[Statistics]:
         """Compare answers as SQuAD does: F1 of words, exact match."""
         said = [str(answer["prediction"]) for answer in predictions]
         return answer_statistics(said, [[a["text"] for a in row["answers"]] for row in rows])
@@ -339,15 +311,10 @@ def _example(place: int, window: PassageWindow, span: tuple[int, int] | None) ->
     start = end = 0
     if span is not None and window.holds(span):
         start, end = (window.offset + piece - window.first for piece in span)
-    allowed = np.full(len(window.ids), IGNORE)
-    allowed[0] = 1
-    allowed[window.offset : window.offset + window.stop - window.first] = 1
+    question, passage = window.offset - 1, window.stop - window.first
+    allowed = [1, *[IGNORE] * question, *[1] * passage, IGNORE]
     return Example(
-        place,
-        window.ids,
-        second=window.second,
-        classes=(start, end),
-        token_labels=allowed.tolist(),
+        place, window.ids, second=window.second, classes=(start, end), token_labels=allowed
     )
 
 
@@ -356,8 +323,6 @@ def _f1_of_rows(said: Sequence[str], wanted: Sequence[Sequence[str]]) -> np.ndar
     return answer_statistics(said, wanted)[0].rows[:, 0]
 
 
-def _first_columns(batch: Batch) -> Tensor:
-    """Give the column of each document's first token, (N) int64."""
-    members = members_of(batch.source.documents)
-    exists = members.any(-1).flatten().nonzero().squeeze(1)
-    return members.int().argmax(-1).flatten().index_select(0, exists)
+def _first_columns(documents: Tensor) -> Tensor:
+    """Give the column of each document's first token, (N,) int64."""
+    return first_places(documents) % documents.shape[1]

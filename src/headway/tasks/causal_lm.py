@@ -14,10 +14,10 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -25,21 +25,23 @@ from headway.data.batch import Example
 from headway.data.order import generator
 from headway.data.store import Store, store_of_texts
 from headway.errors import DataError
-from headway.metrics.intervals import Statistics
+from headway.tasks._settings import at_least
 from headway.tasks._task import (
+    Answer,
     Body,
     Encoded,
     Head,
+    OnProgress,
     Progress,
-    Record,
+    Rows,
     Setting,
 )
-from headway.tasks._writing import Writes, WritesText, prompt_ids, write
+from headway.tasks._writing import Writes, prompt_ids, write
 from headway.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
-class CausalLm(WritesText, Writes):
+class CausalLm(Writes):
     """Learn p(token | everything before it), and go on with texts."""
 
     max_tokens: int = 256
@@ -48,31 +50,13 @@ class CausalLm(WritesText, Writes):
     reads_corpus: ClassVar[bool] = True
     keeps_lines: ClassVar[bool] = True
 
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Names of the scores, the one that chooses the best model first."""
-        return ("perplexity", "bits_per_byte", "causal_accuracy")
-
-    @staticmethod
-    def settings_of(kind: str, architecture: str, num_labels: int, problem: str) -> dict[str, Any]:
-        """Go on with texts as any published decoder does."""
-        return {}
+    metrics: ClassVar[tuple[str, ...]] = ("perplexity", "bits_per_byte", "causal_accuracy")
 
     def check(self) -> list[str]:
         """Return every problem of the settings."""
-        problems = self.decoding_problems()
-        if self.max_tokens < 2:
-            problems.append(f"max_tokens is {self.max_tokens}, but at least 2 is needed")
-        return problems
+        return super().check() + at_least(self, {"max_tokens": 2})
 
-    def texts(self, rows: Sequence[Record]) -> list[str]:
-        """Give the texts that a tokenizer is trained on."""
-        return [row["text"] for row in rows]
-
-    def check_row(self, row: Record, labels: Sequence[str] | None) -> None:
-        """Any text will do."""
-
-    def encode(self, rows: Sequence[Record], setting: Setting) -> Encoded:
+    def encode(self, rows: Rows, setting: Setting) -> Encoded:
         """Turn records into examples: each text is a document."""
         texts = [row["text"] for row in rows]
         store = store_of_texts(texts, setting.tokenizer, keeps_lines=True)
@@ -117,13 +101,8 @@ class CausalLm(WritesText, Writes):
         )
 
     def predict(
-        self,
-        body: Body,
-        head: Head,
-        rows: Sequence[Record],
-        setting: Setting,
-        progress: Callable[[Progress], None] | None = None,
-    ) -> list[dict[str, Any]]:
+        self, body: Body, head: Head, rows: Rows, setting: Setting, progress: OnProgress = None
+    ) -> list[Answer]:
         """Go on with texts.
 
         Returns:
@@ -133,18 +112,12 @@ class CausalLm(WritesText, Writes):
             RequestError: if a text leaves no room to go on.
         """
         prompts = [prompt_ids(setting.tokenizer, row["text"]) for row in rows]
-        answers: list[dict[str, Any]] = [{} for _ in rows]
+        answers: list[Answer] = [{} for _ in rows]
         for done, (place, written) in enumerate(write(body, prompts, setting, self), 1):
             answers[place] = written.to_answer(setting.tokenizer)
             if progress is not None:
                 progress(Progress(done=done, total=len(rows)))
         return answers
-
-    def statistics(
-        self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]
-    ) -> list[Statistics]:
-        """Continuations have no references: the scores come with the losses."""
-        return []
 
     @staticmethod
     def tiny_rows() -> list[dict[str, str]]:

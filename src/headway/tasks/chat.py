@@ -15,7 +15,7 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, ClassVar
@@ -23,13 +23,21 @@ from typing import Any, ClassVar
 import numpy as np
 
 from headway.data.batch import Example
-from headway.data.store import Store
-from headway.errors import nearest
 from headway.layers.losses import IGNORE
-from headway.metrics.intervals import Statistics
-from headway.tasks._task import Body, Encoded, Head, Progress, Record, Setting
-from headway.tasks._texts import describe_examples
-from headway.tasks._writing import TextStream, Writes, WritesText, write
+from headway.tasks._examples import describe_examples
+from headway.tasks._settings import at_least, one_of
+from headway.tasks._task import (
+    Answer,
+    Body,
+    Encoded,
+    Head,
+    OnProgress,
+    Progress,
+    Record,
+    Rows,
+    Setting,
+)
+from headway.tasks._writing import TextStream, Writes, write
 from headway.text.chat import (
     TEMPLATES,
     Message,
@@ -44,7 +52,7 @@ from headway.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chat(WritesText, Writes):
+class Chat(Writes):
     """Learn p(answer | conversation so far), one token after the other."""
 
     template: str = "plain"
@@ -55,10 +63,7 @@ class Chat(WritesText, Writes):
     columns: ClassVar[tuple[str, ...]] = ("messages",)
     inputs: ClassVar[tuple[str, ...]] = ("messages",)
 
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Names of the scores; all are of the answers alone."""
-        return ("perplexity", "causal_accuracy")
+    metrics: ClassVar[tuple[str, ...]] = ("perplexity", "causal_accuracy")
 
     @staticmethod
     def settings_of(kind: str, architecture: str, num_labels: int, problem: str) -> None:
@@ -66,14 +71,10 @@ class Chat(WritesText, Writes):
 
     def check(self) -> list[str]:
         """Return every problem of the settings."""
-        problems = self.decoding_problems()
-        if self.template not in TEMPLATES:
-            problems.append(f"template is {self.template!r}; {nearest(self.template, TEMPLATES)}")
-        if self.max_tokens < 8:
-            problems.append(f"max_tokens is {self.max_tokens}, but at least 8 is needed")
-        return problems
+        problems = super().check() + one_of(self, {"template": TEMPLATES})
+        return problems + at_least(self, {"max_tokens": 8})
 
-    def texts(self, rows: Sequence[Record]) -> list[str]:
+    def texts(self, rows: Rows) -> list[str]:
         """Give the texts that a tokenizer is trained on."""
         return [message["content"] for row in rows for message in row["messages"]]
 
@@ -87,7 +88,7 @@ class Chat(WritesText, Writes):
         is_whole = isinstance(messages, list) and find_problem(messages, last="assistant") is None
         return None if is_whole else find_problem(messages, last="user")
 
-    def encode(self, rows: Sequence[Record], setting: Setting) -> Encoded:
+    def encode(self, rows: Rows, setting: Setting) -> Encoded:
         """Turn conversations into examples; what the assistant says is what is learned."""
         check_template(self.template, setting.tokenizer)
         longest = min(self.max_tokens, setting.max_tokens)
@@ -103,10 +104,6 @@ class Chat(WritesText, Writes):
         return describe_examples(
             "messages", examples, tokenizer, limit=longest, full=np.array(full)
         )
-
-    def encode_corpus(self, store: Store, setting: Setting, *, seed: int = 0) -> Encoded:
-        """Raise: conversations are records, never running text."""
-        raise TypeError("chat reads no corpus")
 
     def _pieces(
         self, messages: Sequence[Message], tokenizer: Tokenizer
@@ -127,13 +124,8 @@ class Chat(WritesText, Writes):
         return [*chain.from_iterable(ids for ids, _ in kept), *begin]
 
     def predict(
-        self,
-        body: Body,
-        head: Head,
-        rows: Sequence[Record],
-        setting: Setting,
-        progress: Callable[[Progress], None] | None = None,
-    ) -> list[dict[str, Any]]:
+        self, body: Body, head: Head, rows: Rows, setting: Setting, progress: OnProgress = None
+    ) -> list[Answer]:
         """Answer the last message of each conversation.
 
         Returns:
@@ -142,7 +134,7 @@ class Chat(WritesText, Writes):
         """
         check_template(self.template, setting.tokenizer)
         prompts = [self.prompt(row["messages"], setting) for row in rows]
-        answers: list[dict[str, Any]] = [{} for _ in rows]
+        answers: list[Answer] = [{} for _ in rows]
         ends = end_of_turn(self.template, setting.tokenizer)
         found = write(body, prompts, setting, self, more_ends=ends)
         for done, (place, written) in enumerate(found, 1):
@@ -162,12 +154,6 @@ class Chat(WritesText, Writes):
     def jinja(self, tokenizer: Tokenizer) -> str:
         """Write the template as transformers reads it."""
         return to_jinja(self.template, tokenizer)
-
-    def statistics(
-        self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]
-    ) -> list[Statistics]:
-        """There are many good answers: the scores come with the losses."""
-        return []
 
     @staticmethod
     def tiny_rows() -> list[dict[str, Any]]:

@@ -15,37 +15,42 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 
-from headway.data.batch import Batch, Example, lay_out
+from headway.data.batch import Batch, Example
 from headway.data.corrupt import Masking, mask_tokens
 from headway.data.order import generator
 from headway.data.pairs import PAIRS, Plan, plan_pairs, plan_texts
 from headway.data.store import Store, store_of_texts
-from headway.errors import ConfigError, DataError, RequestError, nearest
+from headway.errors import ConfigError, DataError, RequestError
 from headway.layers.heads import LinearHead
 from headway.layers.losses import IGNORE, Loss, count_correct, linear_cross_entropy
 from headway.metrics.intervals import Statistics
+from headway.tasks._examples import collate_texts, make_example, over_tokens
 from headway.tasks._filling import fill_masks, tell_pairs
+from headway.tasks._settings import at_least, must_be, one_of
 from headway.tasks._task import (
     NO_CHANCE,
+    Answer,
+    Answers,
     Body,
     Draw,
     Encoded,
     Head,
+    Layout,
+    OnProgress,
     Progress,
-    Record,
+    Rows,
     Setting,
+    Task,
 )
-from headway.tasks._texts import pair_example, start_head, token_labels
+from headway.tasks._texts import needed, start_head, where_asked
 from headway.text.tokenizer import Tokenizer
 
 _TOKENS_AT_ONCE = 1 << 20
@@ -58,7 +63,7 @@ _PAIR_NAMES: Mapping[str, tuple[str, str]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskedLm:
+class MaskedLm(Task):
     """Learn p(token | everything around it), and optionally whether two texts belong together."""
 
     mask_ratio: float = 0.15
@@ -81,7 +86,6 @@ class MaskedLm:
     columns: ClassVar[tuple[str, ...]] = ("text",)
     inputs: ClassVar[tuple[str, ...]] = ("text",)
     optional: ClassVar[tuple[str, ...]] = ("text_pair",)
-    bodies: ClassVar[tuple[str, ...]] = ("encoder",)
     heads: ClassVar[tuple[str, ...]] = ("masked_lm", "masked_lm_pair", "pair", "body")
     reads_corpus: ClassVar[bool] = True
 
@@ -116,38 +120,16 @@ class MaskedLm:
 
     def check(self) -> list[str]:
         """Return every problem of the settings."""
-        problems = []
-        if not 0 < self.mask_ratio < 1:
-            problems.append(f"mask_ratio is {self.mask_ratio}, but must be between 0 and 1")
-        for name, allowed in (("masking", _MASKINGS), ("pair", PAIRS)):
-            if getattr(self, name) not in allowed:
-                value = getattr(self, name)
-                problems.append(f"{name} is {value!r}; {nearest(value, allowed)}")
-        if self.max_tokens < 8:
-            problems.append(f"max_tokens is {self.max_tokens}, but at least 8 is needed")
-        if self.short_tokens and not 8 <= self.short_tokens <= self.max_tokens:
-            problems.append(
-                f"short_tokens is {self.short_tokens}, but must be 0, or from 8 to max_tokens, "
-                f"{self.max_tokens}"
-            )
-        if self.short_epochs < 1:
-            problems.append(f"short_epochs is {self.short_epochs}, but at least 1 is needed")
-        if self.num_best < 1:
-            problems.append(f"num_best is {self.num_best}, but at least 1 is needed")
-        return problems
+        is_share = 0 < self.mask_ratio < 1
+        problems = must_be(self, "mask_ratio", "between 0 and 1", is_right=is_share)
+        problems += one_of(self, {"masking": _MASKINGS, "pair": PAIRS})
+        problems += at_least(self, {"max_tokens": 8})
+        bounds = f"0, or from 8 to max_tokens, {self.max_tokens}"
+        fits = not self.short_tokens or 8 <= self.short_tokens <= self.max_tokens
+        problems += must_be(self, "short_tokens", bounds, is_right=fits)
+        return problems + at_least(self, {"short_epochs": 1, "num_best": 1})
 
-    def texts(self, rows: Sequence[Record]) -> list[str]:
-        """Give the texts that a tokenizer is trained on."""
-        return [row["text"] for row in rows]
-
-    def find_labels(self, rows: Sequence[Record]) -> tuple[str, ...]:
-        """There are no classes."""
-        return ()
-
-    def check_row(self, row: Record, labels: Sequence[str] | None) -> None:
-        """Any text will do."""
-
-    def encode(self, rows: Sequence[Record], setting: Setting) -> Encoded:
+    def encode(self, rows: Rows, setting: Setting) -> Encoded:
         """Turn records into examples: each text is a document, each of its lines a segment."""
         store = store_of_texts([row["text"] for row in rows], setting.tokenizer)
         return self.encode_corpus(store, setting)
@@ -216,11 +198,15 @@ class MaskedLm:
             alike_from=self.short_epochs if has_short else 0,
         )
 
-    def collate(
-        self, rows: Sequence[Sequence[Example]], setting: Setting, draw: Draw = NO_CHANCE
-    ) -> Batch:
+    def collate(self, rows: Layout, setting: Setting, draw: Draw = NO_CHANCE) -> Batch:
         """Lay examples out in rows and hide some of their tokens."""
-        masking = self._masking(setting.tokenizer)
+        tokenizer = setting.tokenizer
+        masking = Masking(
+            ratio=self.mask_ratio,
+            mask_id=tokenizer.mask_id,
+            is_special=tokenizer.is_special,
+            continues=tokenizer.continues_word if self.whole_words else None,
+        )
         epoch = draw.epoch if self.masking == "dynamic" else 0
         masked, labels = [], []
         for row in rows:
@@ -234,25 +220,13 @@ class MaskedLm:
                 labels.append(wanted)
                 hidden.append(replace(example, input_ids=found.ids.tolist()))
             masked.append(hidden)
-        batch = lay_out(masked, pad_id=setting.tokenizer.pad_id, start_id=0)
-        targets = torch.full_like(batch.source.ids, IGNORE)
-        targets[batch.source.documents > 0] = torch.from_numpy(np.concatenate(labels))
-        classes = None
-        if self.pair != "none":
-            classes = torch.tensor([example.label or 0 for row in rows for example in row])
-        return replace(batch, labels=targets, document_labels=classes)
-
-    def _masking(self, tokenizer: Tokenizer) -> Masking:
-        return Masking(
-            ratio=self.mask_ratio,
-            mask_id=tokenizer.mask_id,
-            is_special=tokenizer.is_special,
-            continues=tokenizer.continues_word if self.whole_words else None,
-        )
+        batch = collate_texts(masked, setting)
+        targets = over_tokens(batch, labels, fill=IGNORE)
+        return replace(batch, labels=targets)
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Count the hidden tokens, and the pairs."""
-        counts = {"masked_lm": float((token_labels(batch) != IGNORE).sum())}
+        counts = {"masked_lm": float((needed(batch.labels) != IGNORE).sum())}
         if batch.document_labels is not None:
             counts["pair"] = float(len(batch.document_labels))
         return counts
@@ -262,16 +236,14 @@ class MaskedLm:
         if body.masked_lm is None:
             raise RequestError("this model has no masked-LM head, and so no loss of masked words")
         memory = body.encode(batch.source)
-        labels = token_labels(batch).flatten()
-        # Logits only where there is something to say.
-        places = (labels != IGNORE).nonzero().squeeze(1)
-        hidden = body.masked_lm.prepare(memory.hidden.flatten(0, 1).index_select(0, places))
-        output, wanted = body.masked_lm.output, labels.index_select(0, places)
+        labels = needed(batch.labels)
+        asked, wanted = where_asked(memory.hidden, labels, labels != IGNORE)
+        hidden, output = body.masked_lm.prepare(asked), body.masked_lm.output
         result = linear_cross_entropy(hidden, output.weight, output.bias, wanted)
         correct = None
         if not body.training:
             correct = count_correct(hidden, output.weight, output.bias, wanted)
-        count = float(len(places))
+        count = float(len(wanted))
         losses = [Loss(name="masked_lm", total=result.total, count=count, correct=correct)]
         if batch.document_labels is not None:
             logits = head(body.pooler(memory.hidden, memory.documents)).float()
@@ -287,13 +259,8 @@ class MaskedLm:
         return tuple(losses)
 
     def predict(
-        self,
-        body: Body,
-        head: Head,
-        rows: Sequence[Record],
-        setting: Setting,
-        progress: Callable[[Progress], None] | None = None,
-    ) -> list[dict[str, Any]]:
+        self, body: Body, head: Head, rows: Rows, setting: Setting, progress: OnProgress = None
+    ) -> list[Answer]:
         """Fill in the masks of texts, and tell pairs of texts apart.
 
         Returns:
@@ -307,31 +274,27 @@ class MaskedLm:
         """
         pairs = [index for index, row in enumerate(rows) if row.get("text_pair") is not None]
         texts = [index for index, row in enumerate(rows) if row.get("text_pair") is None]
-        answers: list[dict[str, Any]] = [{} for _ in rows]
-        found = chain(
-            fill_masks(body, rows, texts, setting, num_best=self.num_best),
-            tell_pairs(body, head, rows, pairs, setting, names=_PAIR_NAMES.get(self.pair)),
-        )
+        answers: list[Answer] = [{} for _ in rows]
+        asked_texts, asked_pairs = ([rows[i] for i in places] for places in (texts, pairs))
+        names = _PAIR_NAMES.get(self.pair)
+        filled = fill_masks(body, asked_texts, setting, num_best=self.num_best)
+        told = tell_pairs(body, head, asked_pairs, setting, names=names)
         done = 0
-        for batch in found:
-            for place, answer in batch:
-                answers[place] = answer
-            done += len(batch)
-            if progress is not None:
-                progress(Progress(done=done, total=len(rows)))
+        for places, batches in ((texts, filled), (pairs, told)):
+            for batch in batches:
+                for index, answer in batch:
+                    answers[places[index]] = answer
+                done += len(batch)
+                if progress is not None:
+                    progress(Progress(done=done, total=len(rows)))
         return answers
 
-    def generation(self, setting: Setting) -> None:
-        """Nothing is decoded."""
-
-    def statistics(
-        self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]
-    ) -> list[Statistics]:
+    def statistics(self, predictions: Answers, rows: Rows) -> list[Statistics]:
         """Answers have no references: the scores come with the losses."""
         return []
 
     @staticmethod
-    def tiny_rows() -> list[dict[str, str]]:
+    def tiny_rows() -> list[dict[str, Any]]:
         """Give documents that are learned in seconds: all words of a line are the same."""
         words = ("red", "blue", "black", "white")
         lines = [" ".join([words[i % 4]] * (6 + i % 5)) for i in range(48)]
@@ -359,6 +322,6 @@ class _Examples(Sequence[Example]):
         first, last, other, other_last = self.plan.ranges[index].tolist()
         a, b = (self.store.ids[x:y].tolist() for x, y in ((first, last), (other, other_last)))
         if other == other_last:
-            return Example(int(index), [self.tokenizer.start_id, *a, self.tokenizer.end_id])
-        example = pair_example(int(index), a, b, self.tokenizer)
+            return make_example(int(index), a, tokenizer=self.tokenizer)
+        example = make_example(int(index), a, b, tokenizer=self.tokenizer)
         return replace(example, label=int(self.plan.labels[index]))

@@ -13,35 +13,24 @@ Example:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
 from headway.data.batch import Batch, Example
 from headway.layers.losses import Loss
-from headway.metrics.classes import correlation_statistics, squared_error_statistics
+from headway.metrics.classes import compare_numbers
 from headway.metrics.intervals import Statistics
 from headway.tasks._labels import read_number
-from headway.tasks._task import NO_CHANCE, Body, Draw, Encoded, Head, Progress, Record, Setting
-from headway.tasks._texts import (
-    OnEncoder,
-    collate_texts,
-    device_of,
-    document_labels,
-    encode_texts,
-    make_pooled_head,
-    mean_of_groups,
-    score_texts,
-    text_problems,
-    texts_of,
-    was_cut,
-)
+from headway.tasks._task import Answer, Answers, Body, Head, Record, Rows, Setting
+from headway.tasks._texts import OnPooledTexts, make_pooled_head, needed
 
 
 @dataclass(frozen=True, kw_only=True)
-class Regression(OnEncoder):
+class Regression(OnPooledTexts):
     """Learn the mean of a number, given a text."""
 
     low: float | None = None
@@ -58,17 +47,8 @@ class Regression(OnEncoder):
     """What stays of a longer text: head; head-tail (its first quarter and its end); or all of it in
     windows, whose results are averaged."""
 
-    columns: ClassVar[tuple[str, ...]] = ("text", "label")
-    inputs: ClassVar[tuple[str, ...]] = ("text",)
-    optional: ClassVar[tuple[str, ...]] = ("text_pair",)
-    heads: ClassVar[tuple[str, ...]] = ("sequence", "body")
     metrics: ClassVar[tuple[str, ...]] = ("spearman", "pearson")
     problem_type: ClassVar[str] = "regression"
-
-    @property
-    def head(self) -> str:
-        """A published head of one result, or one on top of the body alone."""
-        return "sequence" if self.pooling == "published" else "body"
 
     @staticmethod
     def settings_of(
@@ -84,14 +64,10 @@ class Regression(OnEncoder):
 
     def check(self) -> list[str]:
         """Return every problem of the settings."""
-        problems = text_problems(self.pooling, self.dropout, self.max_tokens, self.keep)
+        problems = super().check()
         if self.low is not None and self.high is not None and self.low >= self.high:
             problems.append(f"low is {self.low}, but must be below high, {self.high}")
         return problems
-
-    def texts(self, rows: Sequence[Record]) -> list[str]:
-        """Give the texts that a tokenizer is trained on."""
-        return texts_of(rows)
 
     def check_row(self, row: Record, labels: Sequence[str] | None) -> str | None:
         """Say what is wrong with a row's number; None if nothing is."""
@@ -99,89 +75,48 @@ class Regression(OnEncoder):
             value = read_number(row.get("label"))
         except ValueError as error:
             return str(error)
-        if (self.low is not None and value < self.low) or (
-            self.high is not None and value > self.high
-        ):
+        low, high = self._range
+        if not low <= value <= high:
             return f"label is {value:g}, which is outside of task.low and task.high"
         return None
 
-    def encode(self, rows: Sequence[Record], setting: Setting) -> Encoded:
-        """Turn records into examples."""
-        encoded = encode_texts(rows, setting, max_tokens=self.max_tokens, keep=self.keep)
-        examples = [
-            replace(example, value=read_number(row["label"])) if "label" in row else example
-            for example, row in zip(encoded.examples, rows, strict=True)
-        ]
-        return replace(encoded, examples=examples)
+    @property
+    def _range(self) -> tuple[float, float]:
+        low = -math.inf if self.low is None else self.low
+        return low, math.inf if self.high is None else self.high
 
-    def collate(
-        self, rows: Sequence[Sequence[Example]], setting: Setting, draw: Draw = NO_CHANCE
-    ) -> Batch:
-        """Lay examples out in rows, with their numbers."""
-        values = torch.tensor([example.value for row in rows for example in row])
-        return replace(collate_texts(rows, setting), document_labels=values)
+    def target(self, example: Example, row: Record, setting: Setting) -> Example:
+        """Give an example its number."""
+        return replace(example, value=read_number(row["label"]))
+
+    def with_targets(self, batch: Batch, examples: Sequence[Example], setting: Setting) -> Batch:
+        """Give a batch the number of each example."""
+        return replace(batch, document_labels=torch.tensor([item.value for item in examples]))
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Count the texts."""
-        return {"squared_error": float(len(document_labels(batch)))}
+        return {"squared_error": float(len(needed(batch.document_labels)))}
 
     def losses(self, body: Body, head: Head, batch: Batch) -> tuple[Loss, ...]:
         """Sum the squared errors."""
-        values, labels = self._values(body, head, batch)[:, 0], document_labels(batch)
+        values, labels = self.logits(body, head, batch)[:, 0], needed(batch.document_labels)
         total = (values - labels).square().sum()
         return (Loss(name="squared_error", total=total, count=float(len(labels))),)
 
-    def _values(self, body: Body, head: Head, batch: Batch) -> torch.Tensor:
-        return mean_of_groups(head(body, body.encode(batch.source)).float(), batch)
-
-    def predict(
-        self,
-        body: Body,
-        head: Head,
-        rows: Sequence[Record],
-        setting: Setting,
-        progress: Callable[[Progress], None] | None = None,
-    ) -> list[dict[str, Any]]:
+    def answers(self, logits: Tensor, rows: Rows, setting: Setting) -> list[Answer]:
         """Give a number for each text.
 
         Returns:
-            answers: For each record "prediction". "cut" where the text is longer than an example.
+            answers: For each record "prediction".
         """
-        encoded = encode_texts(rows, setting, max_tokens=self.max_tokens, keep=self.keep)
-        cut = was_cut(encoded)
-        answers: list[dict[str, Any]] = [{} for _ in rows]
+        values = logits[:, 0].clamp(*self._range).tolist()
+        return [{"prediction": round(value, 6)} for value in values]
 
-        found = score_texts(
-            encoded,
-            lambda batch: self._values(body, head, batch),
-            setting,
-            device_of(body),
-            progress,
-        )
-        for scored in found:
-            values = self._into_range(scored.logits[:, 0])
-            for place, value in zip(scored.places, values.tolist(), strict=True):
-                answers[place] = {"prediction": round(value, 6)}
-                if cut[place]:
-                    answers[place]["cut"] = ["source"]
-        return answers
-
-    def _into_range(self, values: torch.Tensor) -> torch.Tensor:
-        low = -math.inf if self.low is None else self.low
-        high = math.inf if self.high is None else self.high
-        return values.clamp(low, high)
-
-    def statistics(
-        self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]
-    ) -> list[Statistics]:
+    def statistics(self, predictions: Answers, rows: Rows) -> list[Statistics]:
         """Compare numbers: both correlations and the squared error."""
         said = [float(answer["prediction"]) for answer in predictions]
         wanted = [read_number(row["label"]) for row in rows]
-        return [
-            correlation_statistics(said, wanted, kind="spearman"),
-            correlation_statistics(said, wanted, kind="pearson"),
-            squared_error_statistics(said, wanted),
-        ]
+        return compare_numbers(said, wanted, self.metrics)
 
     @staticmethod
     def tiny_rows() -> list[dict[str, Any]]:

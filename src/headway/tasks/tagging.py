@@ -12,17 +12,15 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, ClassVar
 
-import numpy as np
-import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from headway.data.batch import Batch, Example
-from headway.errors import nearest
 from headway.layers.losses import IGNORE, Loss
 from headway.metrics.classes import (
     ClassScore,
@@ -32,24 +30,17 @@ from headway.metrics.classes import (
     span_statistics,
 )
 from headway.metrics.intervals import Statistics
-from headway.tasks._task import NO_CHANCE, Body, Draw, Encoded, Head, Progress, Record, Setting
-from headway.tasks._texts import (
-    OnEncoder,
-    batches_of,
-    collate_texts,
-    describe_examples,
-    device_of,
-    length_problems,
-    make_token_head,
-    token_labels,
-)
+from headway.tasks._examples import describe_examples
+from headway.tasks._settings import one_of
+from headway.tasks._task import Answer, Answers, Body, Encoded, Head, Record, Rows, Setting
+from headway.tasks._texts import make_token_head, needed, where_asked
 from headway.tasks._words import (
+    OnWords,
     Sentence,
-    Window,
     are_words,
     count_unseen,
-    cut_windows,
     read_sentences,
+    seen_words,
 )
 from headway.text.tags import (
     OUTSIDE,
@@ -65,7 +56,7 @@ _PIECES = ("first", "all")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tagging(OnEncoder):
+class Tagging(OnWords):
     """Learn p(tag | word in its sentence)."""
 
     scheme: str = "iob2"
@@ -80,7 +71,6 @@ class Tagging(OnEncoder):
     """Rate on the hidden states."""
 
     columns: ClassVar[tuple[str, ...]] = ("words", "tags")
-    inputs: ClassVar[tuple[str, ...]] = ("words",)
     heads: ClassVar[tuple[str, ...]] = ("token",)
     head: ClassVar[str] = "token"
     metrics: ClassVar[tuple[str, ...]] = ("entity_f1", "token_accuracy")
@@ -91,23 +81,9 @@ class Tagging(OnEncoder):
 
     def check(self) -> list[str]:
         """Return every problem of the settings."""
-        problems = []
-        for name, allowed in (("scheme", SCHEMES), ("pieces", _PIECES)):
-            if getattr(self, name) not in allowed:
-                value = getattr(self, name)
-                problems.append(f"{name} is {value!r}; {nearest(value, allowed)}")
-        problems += length_problems(self.max_tokens, self.dropout)
-        if not 0 <= self.overlap_tokens <= self.max_tokens // 2:
-            problems.append(
-                f"overlap_tokens is {self.overlap_tokens}, but must be from 0 to half of max_tokens"
-            )
-        return problems
+        return one_of(self, {"scheme": SCHEMES, "pieces": _PIECES}) + super().check()
 
-    def texts(self, rows: Sequence[Record]) -> list[str]:
-        """Give the texts that a tokenizer is trained on."""
-        return [" ".join(row["words"]) for row in rows]
-
-    def find_labels(self, rows: Sequence[Record]) -> tuple[str, ...]:
+    def find_labels(self, rows: Rows) -> tuple[str, ...]:
         """List the tags of every kind of span in the training rows."""
         found = (span.label for row in rows for span in read_spans(row["tags"])[0])
         return list_tags(found, scheme=self.scheme)
@@ -139,33 +115,30 @@ class Tagging(OnEncoder):
             return f"its classes mark no spans: {error}; tags of single words are not learned yet"
         return None
 
-    def encode(self, rows: Sequence[Record], setting: Setting) -> Encoded:
+    def encode(self, rows: Rows, setting: Setting) -> Encoded:
         """Turn records into examples, a window of a sentence each."""
         sentences = read_sentences(rows, setting.tokenizer)
-        windows = self._windows(sentences, setting)
+        windows = self.windows(sentences, setting)
         number = _numbers(setting.labels)
-        seen = [set() for _ in sentences]
-        for window in windows:
-            seen[window.sentence].update(window.words)
-        repaired, lost, tags = 0, 0, []
+        seen = seen_words(sentences, windows)
+        repaired, lost, wanted = 0, 0, []
         for row, sentence, words in zip(rows, sentences, seen, strict=True):
             spans, count = read_spans(row.get("tags", []))
             repaired += count
             lost += sum(not _is_recoverable(span, sentence, words) for span in spans)
-            tags.append(write_tags(spans, len(sentence.words), scheme=self.scheme))
+            tags = write_tags(spans, len(sentence.words), scheme=self.scheme)
+            wanted.append([number[tag] for tag in tags])
         examples = []
         for place, window in enumerate(windows):
-            sentence, wanted = sentences[window.sentence], tags[window.sentence]
-            labels = np.full(len(window.ids), IGNORE)
-            for word, pieces in sentence.pieces_in(window):
-                chosen = pieces if self.pieces == "all" else pieces[:1]
-                labels[chosen] = number[wanted[word]]
-            examples.append(Example(place, window.ids, token_labels=labels.tolist()))
+            labels = sentences[window.sentence].over_pieces(
+                window, wanted[window.sentence], fill=IGNORE, all_pieces=self.pieces == "all"
+            )
+            examples.append(Example(place, window.ids, token_labels=labels))
         return describe_examples(
             "words",
             examples,
             setting.tokenizer,
-            limit=self._longest(setting),
+            limit=self.longest(setting),
             notes={
                 "tags that begin a span without saying so, read as conlleval does": repaired,
                 "spans that begin or end with a word that is never read, never found": lost,
@@ -173,92 +146,58 @@ class Tagging(OnEncoder):
             },
         )
 
-    def _longest(self, setting: Setting) -> int:
-        return min(self.max_tokens, setting.max_tokens)
-
-    def _windows(self, sentences: Sequence[Sentence], setting: Setting) -> list[Window]:
-        return cut_windows(
-            sentences,
-            setting.tokenizer,
-            longest=self._longest(setting),
-            overlap=self.overlap_tokens,
-        )
-
-    def collate(
-        self, rows: Sequence[Sequence[Example]], setting: Setting, draw: Draw = NO_CHANCE
-    ) -> Batch:
-        """Lay examples out in rows, with the tag of each piece that carries one."""
-        batch = collate_texts(rows, setting)
-        labels = torch.full_like(batch.source.ids, IGNORE)
-        found = [example.token_labels or [] for row in rows for example in row]
-        labels[batch.source.documents > 0] = torch.tensor(list(chain.from_iterable(found)))
-        return replace(batch, labels=labels)
-
     def counts(self, batch: Batch) -> dict[str, float]:
         """Count the pieces that carry a tag."""
-        return {"tag": float((token_labels(batch) != IGNORE).sum())}
+        return {"tag": float((needed(batch.labels) != IGNORE).sum())}
 
     def losses(self, body: Body, head: Head, batch: Batch) -> tuple[Loss, ...]:
         """Sum the cross-entropy of the tags, in nats."""
-        labels = token_labels(batch).flatten()
-        places = (labels != IGNORE).nonzero().squeeze(1)
-        hidden = body.encode(batch.source).hidden.flatten(0, 1).index_select(0, places)
-        total = F.cross_entropy(
-            head(hidden).float(), labels.index_select(0, places), reduction="sum"
-        )
-        return (Loss(name="tag", total=total, count=float(len(places))),)
+        labels = needed(batch.labels)
+        hidden, wanted = where_asked(body.encode(batch.source).hidden, labels, labels != IGNORE)
+        total = F.cross_entropy(head(hidden).float(), wanted, reduction="sum")
+        return (Loss(name="tag", total=total, count=float(len(wanted))),)
 
-    def predict(
-        self,
-        body: Body,
-        head: Head,
-        rows: Sequence[Record],
-        setting: Setting,
-        progress: Callable[[Progress], None] | None = None,
-    ) -> list[dict[str, Any]]:
-        """Tag words; a text given in place of words is cut into them, marks on their own.
+    def results(self, logits: Tensor) -> Tensor:
+        """Give the best tag of each token."""
+        return logits.argmax(-1)
+
+    def answer(self, sentence: Sentence, results: Sequence[Any], setting: Setting) -> Answer:
+        """Tag the words of a sentence.
 
         Returns:
-            answers: For each record "prediction", a tag in IOB2 for each word, and "entities":
-                each with "label", "text", and its characters "start" and "end" in the text, or in
-                the words with a space between them; and "fields", label -> text, or texts. "cut"
-                where a word is longer than a window.
+            answer: "prediction", a tag in IOB2 for each word, and "entities": each with "label",
+                "text", and its characters "start" and "end" in the text, or in the words with a
+                space between them; and "fields", label -> text, or texts. "cut" where a word is
+                longer than a window.
         """
-        sentences = read_sentences(rows, setting.tokenizer)
-        windows = self._windows(sentences, setting)
-        tags: list[list[str | None]] = [[None] * len(sentence.words) for sentence in sentences]
-        examples = [Example(place, window.ids) for place, window in enumerate(windows)]
-        for chosen, batch in batches_of(examples, setting, device_of(body), progress):
-            with torch.inference_mode():
-                best = head(body.encode(batch.source).hidden).float().argmax(-1).cpu().numpy()
-            for place, row in zip(chosen, best, strict=True):
-                window = windows[place]
-                sentence = sentences[window.sentence]
-                for word, pieces in sentence.pieces_in(window):
-                    if pieces and word in window.counted:
-                        tags[window.sentence][word] = setting.labels[row[pieces[0]]]
-        return [
-            _answer(sentence, _filled(found)) | _cut(sentence, found)
-            for sentence, found in zip(sentences, tags, strict=True)
-        ]
+        tags = [None if place is None else setting.labels[place] for place in results]
+        spans, _ = read_spans(_filled(tags))
+        entities = []
+        for span in spans:
+            start, end = sentence.words[span.start][0], sentence.words[span.end - 1][1]
+            text = sentence.text[start:end]
+            entities.append({"label": span.label, "text": text, "start": start, "end": end})
+        answer = {
+            "prediction": write_tags(spans, len(tags)),
+            "entities": entities,
+            "fields": _fields(entities),
+        }
+        # A word was not read though it has pieces.
+        if any(tag is None and pieces for tag, pieces in zip(tags, sentence.pieces, strict=True)):
+            answer["cut"] = ["source"]
+        return answer
 
-    def statistics(
-        self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]
-    ) -> list[Statistics]:
+    def statistics(self, predictions: Answers, rows: Rows) -> list[Statistics]:
         """Compare spans as conlleval does, and tags word by word."""
         said, wanted = _both_sides(predictions, rows)
-        pairs = [
-            (a, b)
-            for answer, row, spans in zip(predictions, rows, wanted, strict=True)
-            for a, b in zip(answer["prediction"], write_tags(spans, len(row["tags"])), strict=True)
-        ]
-        accuracy = accuracy_statistics(*(list(side) for side in zip(*pairs, strict=True)))
-        accuracy = by_group(accuracy, [len(row["tags"]) for row in rows])
+        sizes = [len(row["tags"]) for row in rows]
+        tags = [write_tags(spans, size) for spans, size in zip(wanted, sizes, strict=True)]
+        told = chain.from_iterable(answer["prediction"] for answer in predictions)
+        accuracy = accuracy_statistics(list(told), list(chain.from_iterable(tags)))
+        accuracy = by_group(accuracy, sizes)
         return [*span_statistics(said, wanted), replace(accuracy, name="token_accuracy")]
 
-    def class_scores(
-        self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]
-    ) -> list[ClassScore]:
+    def class_scores(self, predictions: Answers, rows: Rows) -> list[ClassScore]:
         """Score every kind of span apart."""
         return span_scores(*_both_sides(predictions, rows))
 
@@ -276,7 +215,7 @@ class Tagging(OnEncoder):
 
 
 def _both_sides(
-    predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]
+    predictions: Answers, rows: Rows
 ) -> tuple[list[list[TagSpan]], list[list[TagSpan]]]:
     """Give the spans said of each row, and those wanted."""
     said = [read_spans(answer["prediction"])[0] for answer in predictions]
@@ -310,27 +249,6 @@ def _filled(tags: Sequence[str | None]) -> list[str]:
         if tag is None and label and (not place or filled[place - 1][1:] != f"-{label}"):
             filled[place] = OUTSIDE
     return filled
-
-
-def _cut(sentence: Sentence, tags: Sequence[str | None]) -> dict[str, list[str]]:
-    """Say that a word was not read though it has pieces."""
-    pairs = zip(tags, sentence.pieces, strict=True)
-    return {"cut": ["source"]} if any(tag is None and pieces for tag, pieces in pairs) else {}
-
-
-def _answer(sentence: Sentence, tags: Sequence[str]) -> dict[str, Any]:
-    spans, _ = read_spans(tags)
-    entities = []
-    for span in spans:
-        start, end = sentence.words[span.start][0], sentence.words[span.end - 1][1]
-        entities.append(
-            {"label": span.label, "text": sentence.text[start:end], "start": start, "end": end}
-        )
-    return {
-        "prediction": write_tags(spans, len(tags)),
-        "entities": entities,
-        "fields": _fields(entities),
-    }
 
 
 def _fields(entities: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

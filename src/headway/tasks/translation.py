@@ -14,35 +14,40 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from headway.data.batch import Batch, Example, lay_out
 from headway.data.order import inference_batches
-from headway.data.store import Store
 from headway.decode.beam import BeamOptions, Hypothesis, beam_search
 from headway.errors import RequestError
 from headway.layers.losses import IGNORE, Loss, linear_cross_entropy
 from headway.layers.side import Side
 from headway.metrics.generated import bleu_statistics, chrf_statistics, exact_match_statistics
 from headway.metrics.intervals import Statistics
+from headway.tasks._examples import count_unknown, cut_ids
 from headway.tasks._parallel import answer_batches
+from headway.tasks._settings import at_least, rate_problems, within
 from headway.tasks._task import (
     NO_CHANCE,
+    Answer,
+    Answers,
     Body,
     Draw,
     Encoded,
     Head,
+    Layout,
+    OnProgress,
     Progress,
-    Record,
+    Rows,
     Setting,
+    Task,
 )
+from headway.tasks._texts import needed, where_asked
 
 # Cells of a batch in prediction; beams multiply them.
 _BATCH_TOKENS = 4096
@@ -57,7 +62,7 @@ _MORE_TOKENS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Translation:
+class Translation(Task):
     """Learn p(target | source), one target token after the other."""
 
     label_smoothing: float = 0.1
@@ -81,75 +86,29 @@ class Translation:
 
     columns: ClassVar[tuple[str, ...]] = ("source", "target")
     inputs: ClassVar[tuple[str, ...]] = ("source",)
-    optional: ClassVar[tuple[str, ...]] = ()
     bodies: ClassVar[tuple[str, ...]] = ("encoder_decoder",)
     heads: ClassVar[tuple[str, ...]] = ("translation",)
-    reads_corpus: ClassVar[bool] = False
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Names of the scores; BLEU chooses the best model."""
-        return ("bleu", "chrf", "exact_match", "perplexity")
-
-    @property
-    def head(self) -> str:
-        """The output layer tied to the embeddings."""
-        return "translation"
-
-    @staticmethod
-    def settings_of(kind: str, architecture: str, num_labels: int, problem: str) -> dict[str, Any]:
-        """Take the defaults: there is one kind of head."""
-        return {}
-
-    def make_head(self, body: Body, labels: Sequence[str]) -> Head:
-        """Build nothing: the output layer lives in the body."""
-        return None
+    head: ClassVar[str] = "translation"
+    metrics: ClassVar[tuple[str, ...]] = ("bleu", "chrf", "exact_match", "perplexity")
 
     def check(self) -> list[str]:
         """Return every problem of the settings."""
-        problems = []
-        if not 0 <= self.label_smoothing < 1:
-            problems.append(
-                f"label_smoothing is {self.label_smoothing}, but must be from 0 to below 1"
-            )
-        for name in ("max_source_tokens", "max_target_tokens", "num_beams", "batch_rows"):
-            if getattr(self, name) < 1:
-                problems.append(f"{name} is {getattr(self, name)}, but at least 1 is needed")
+        names = ("max_source_tokens", "max_target_tokens", "num_beams", "batch_rows")
+        problems = rate_problems(self, "label_smoothing") + at_least(self, dict.fromkeys(names, 1))
         if self.num_beams > _MOST_BEAMS:
             problems.append(f"num_beams is {self.num_beams}, but at most {_MOST_BEAMS} can be kept")
-        if not 0 <= self.min_tokens <= self.max_target_tokens:
-            problems.append(
-                f"min_tokens is {self.min_tokens}, but must be from 0 to max_target_tokens "
-                f"({self.max_target_tokens})"
-            )
-        if not 0 <= self.max_length_ratio <= _LARGEST_RATIO:
-            problems.append(
-                f"max_length_ratio is {self.max_length_ratio}, but must be from 0 to "
-                f"{_LARGEST_RATIO}"
-            )
-        if not abs(self.length_penalty) <= _LARGEST_PENALTY:
-            problems.append(
-                f"length_penalty is {self.length_penalty}, but must be from {-_LARGEST_PENALTY} to "
-                f"{_LARGEST_PENALTY}"
-            )
-        if not 1 <= self.num_best <= max(1, self.num_beams):
-            problems.append(
-                f"num_best is {self.num_best}, but must be from 1 to num_beams ({self.num_beams})"
-            )
-        return problems
+        tokens, ratio, penalty = self.max_target_tokens, _LARGEST_RATIO, _LARGEST_PENALTY
+        problems += within(self, "min_tokens", 0, tokens, f"max_target_tokens ({tokens})")
+        problems += within(self, "max_length_ratio", 0, ratio)
+        problems += within(self, "length_penalty", -penalty, penalty)
+        beams = self.num_beams
+        return problems + within(self, "num_best", 1, max(1, beams), f"num_beams ({beams})")
 
-    def texts(self, rows: Sequence[Record]) -> list[str]:
+    def texts(self, rows: Rows) -> list[str]:
         """Give both sides: the vocabulary is joint."""
         return [row[column] for column in self.columns for row in rows if column in row]
 
-    def find_labels(self, rows: Sequence[Record]) -> tuple[str, ...]:
-        """There are no classes."""
-        return ()
-
-    def check_row(self, row: Record, labels: Sequence[str] | None) -> None:
-        """Any text will do."""
-
-    def encode(self, rows: Sequence[Record], setting: Setting) -> Encoded:
+    def encode(self, rows: Rows, setting: Setting) -> Encoded:
         """Turn records into ids that end in </s>; targets only if every record has one."""
         limits = {
             "source": min(self.max_source_tokens, setting.max_tokens),
@@ -157,14 +116,11 @@ class Translation:
         }
         columns = [name for name in self.columns if rows and all(name in row for row in rows)]
         ids, full, unknown = {}, {}, {}
-        unknown_id = setting.tokenizer.unknown_id
         for column in columns:
             encoded = setting.tokenizer.encode_ids([row[column] for row in rows])
             full[column] = np.array([len(item) for item in encoded])
-            unknown[column] = (
-                0 if unknown_id is None else sum(item.count(unknown_id) for item in encoded)
-            )
-            ids[column] = [_cut(item, limits[column]) for item in encoded]
+            unknown[column] = count_unknown(encoded, setting.tokenizer)
+            ids[column] = [cut_ids(item, limits[column]) for item in encoded]
         examples = [
             Example(index, ids["source"][index], ids["target"][index] if "target" in ids else None)
             for index in range(len(rows))
@@ -178,50 +134,34 @@ class Translation:
             unknown=unknown,
         )
 
-    def encode_corpus(self, store: Store, setting: Setting, *, seed: int = 0) -> Encoded:
-        """Raise: translation is learned from pairs, never from running text."""
-        raise TypeError("translation reads no corpus")
-
-    def collate(
-        self, rows: Sequence[Sequence[Example]], setting: Setting, draw: Draw = NO_CHANCE
-    ) -> Batch:
+    def collate(self, rows: Layout, setting: Setting, draw: Draw = NO_CHANCE) -> Batch:
         """Lay examples out in rows; decoding starts from <pad>."""
         pad_id = setting.tokenizer.pad_id
         return lay_out(rows, pad_id=pad_id, start_id=pad_id)
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Count the target tokens."""
-        return {"loss": float((_labels(batch) != IGNORE).sum())}
+        return {"loss": float((needed(batch.labels) != IGNORE).sum())}
 
     def losses(self, body: Body, head: Head, batch: Batch) -> tuple[Loss, ...]:
         """Sum the cross-entropy of the target tokens, in nats."""
-        if batch.target is None:
-            raise TypeError("a translation loss needs targets")
-        labels = _labels(batch)
-        memory = body.encode(batch.source)
-        hidden = body.decode(batch.target, memory)
-        # Logits only where there is something to predict.
-        real = (labels != IGNORE).flatten().nonzero().squeeze(1)
-        output = body.output
+        labels = needed(batch.labels)
+        decoded = body.decode(needed(batch.target), body.encode(batch.source))
+        hidden, wanted = where_asked(decoded, labels, labels != IGNORE)
         result = linear_cross_entropy(
-            hidden.flatten(0, 1).index_select(0, real),
-            output.weight,
-            output.bias,
-            labels.flatten().index_select(0, real),
+            hidden,
+            body.output.weight,
+            body.output.bias,
+            wanted,
             label_smoothing=self.label_smoothing if body.training else 0.0,
             excluded=body.config.pad_token_id,
         )
-        count = float(len(real))
+        count = float(len(wanted))
         return (Loss(name="loss", total=result.total, count=count, reported=result.nll),)
 
     def predict(
-        self,
-        body: Body,
-        head: Head,
-        rows: Sequence[Record],
-        setting: Setting,
-        progress: Callable[[Progress], None] | None = None,
-    ) -> list[dict[str, Any]]:
+        self, body: Body, head: Head, rows: Rows, setting: Setting, progress: OnProgress = None
+    ) -> list[Answer]:
         """Decode the sources, rows of like length together.
 
         Returns:
@@ -243,9 +183,7 @@ class Translation:
         is_cut = encoded.full_lengths["source"] > encoded.limits["source"]
         done = len(rows) - len(asked)
         batch_rows = min(self.batch_rows, _BATCH_BEAMS // self.num_beams)
-        batches = list(
-            inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=batch_rows)
-        )
+        batches = inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=batch_rows)
 
         def search(batch: np.ndarray) -> list[list[Hypothesis]]:
             return self.search(body, [examples[i].input_ids for i in batch], setting)
@@ -300,7 +238,7 @@ class Translation:
                 **observing,
             )
 
-    def _answer(self, hypotheses: list[Hypothesis], setting: Setting) -> dict[str, Any]:
+    def _answer(self, hypotheses: list[Hypothesis], setting: Setting) -> Answer:
         if not hypotheses:
             raise RequestError(
                 "the model gives scores that are no numbers",
@@ -310,7 +248,7 @@ class Translation:
             {"prediction": setting.tokenizer.decode(item.ids), "score": round(item.score, 6)}
             for item in hypotheses
         ]
-        answer: dict[str, Any] = dict(results[0])
+        answer: Answer = dict(results[0])
         if self.num_best > 1:
             answer["n_best"] = results
         if not hypotheses[0].is_finished:
@@ -333,9 +271,7 @@ class Translation:
             "eos_token_id": setting.tokenizer.end_id,
         }
 
-    def statistics(
-        self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]
-    ) -> list[Statistics]:
+    def statistics(self, predictions: Answers, rows: Rows) -> list[Statistics]:
         """Compare with `target`: BLEU, chrF and the share of exact matches."""
         texts = [item["prediction"] for item in predictions]
         references = [[row["target"]] for row in rows]
@@ -345,7 +281,7 @@ class Translation:
         ]
 
     @staticmethod
-    def tiny_rows() -> list[dict[str, str]]:
+    def tiny_rows() -> list[dict[str, Any]]:
         """Give records that are learned in seconds."""
         pairs = {"red": "rot", "blue": "blau", "black": "schwarz", "white": "weiss"}
         words = list(pairs)
@@ -356,14 +292,3 @@ class Translation:
             {"source": " ".join(row), "target": " ".join(pairs[word] for word in row)}
             for row in chosen
         ]
-
-
-def _cut(ids: list[int], limit: int) -> list[int]:
-    # The last token is </s>, and a cut text keeps it.
-    return ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]]
-
-
-def _labels(batch: Batch) -> Tensor:
-    if batch.labels is None:
-        raise TypeError("a translation loss needs labels")
-    return batch.labels

@@ -12,34 +12,27 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import chain
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
+from torch import Tensor
 
 from headway.data.batch import Batch, Example
 from headway.layers.losses import Loss
-from headway.metrics.classes import by_group, correlation_statistics, squared_error_statistics
+from headway.metrics.classes import by_group, compare_numbers
 from headway.metrics.intervals import Statistics
+from headway.tasks._examples import describe_examples
 from headway.tasks._labels import read_number
-from headway.tasks._task import NO_CHANCE, Body, Draw, Encoded, Head, Progress, Record, Setting
-from headway.tasks._texts import (
-    OnEncoder,
-    batches_of,
-    collate_texts,
-    describe_examples,
-    device_of,
-    length_problems,
-    make_token_head,
-)
-from headway.tasks._words import are_words, count_unseen, cut_windows, read_sentences
+from headway.tasks._task import Answer, Answers, Body, Encoded, Head, Record, Rows, Setting
+from headway.tasks._texts import make_token_head, needed, where_asked
+from headway.tasks._words import OnWords, Sentence, are_words, count_unseen, read_sentences
 
 
 @dataclass(frozen=True, kw_only=True)
-class WordRegression(OnEncoder):
+class WordRegression(OnWords):
     """Learn the mean of a number, given a word in its sentence."""
 
     max_tokens: int = 512
@@ -50,7 +43,6 @@ class WordRegression(OnEncoder):
     """Rate on the hidden states."""
 
     columns: ClassVar[tuple[str, ...]] = ("words", "values")
-    inputs: ClassVar[tuple[str, ...]] = ("words",)
     heads: ClassVar[tuple[str, ...]] = ("body",)
     head: ClassVar[str] = "body"
     metrics: ClassVar[tuple[str, ...]] = ("pearson", "spearman")
@@ -58,19 +50,6 @@ class WordRegression(OnEncoder):
     def make_head(self, body: Body, labels: Sequence[str]) -> Head:
         """Build a layer of one result over every token."""
         return make_token_head(body, 1, dropout=self.dropout)
-
-    def check(self) -> list[str]:
-        """Return every problem of the settings."""
-        problems = length_problems(self.max_tokens, self.dropout)
-        if not 0 <= self.overlap_tokens <= self.max_tokens // 2:
-            problems.append(
-                f"overlap_tokens is {self.overlap_tokens}, but must be from 0 to half of max_tokens"
-            )
-        return problems
-
-    def texts(self, rows: Sequence[Record]) -> list[str]:
-        """Give the texts that a tokenizer is trained on."""
-        return [" ".join(row["words"]) for row in rows]
 
     def check_row(self, row: Record, labels: Sequence[str] | None) -> str | None:
         """Say what is wrong with a row's words and values; None if nothing is."""
@@ -88,94 +67,60 @@ class WordRegression(OnEncoder):
             return str(error)
         return None
 
-    def encode(self, rows: Sequence[Record], setting: Setting) -> Encoded:
+    def encode(self, rows: Rows, setting: Setting) -> Encoded:
         """Turn records into examples, a window of a sentence each."""
-        tokenizer, longest = setting.tokenizer, min(self.max_tokens, setting.max_tokens)
-        sentences = read_sentences(rows, tokenizer)
-        windows = cut_windows(sentences, tokenizer, longest=longest, overlap=self.overlap_tokens)
+        sentences = read_sentences(rows, setting.tokenizer)
+        windows = self.windows(sentences, setting)
+        wanted = [
+            [float(value) for value in row.get("values", [math.nan] * len(sentence.words))]
+            for row, sentence in zip(rows, sentences, strict=True)
+        ]
         examples = []
         for place, window in enumerate(windows):
-            values = [float("nan")] * len(window.ids)
-            wanted = rows[window.sentence].get("values")
-            for word, pieces in sentences[window.sentence].pieces_in(window):
-                if wanted is not None and pieces:
-                    values[pieces[0]] = float(wanted[word])
+            values = sentences[window.sentence].over_pieces(
+                window, wanted[window.sentence], fill=math.nan
+            )
             examples.append(Example(place, window.ids, token_values=values))
         silent = sum(not pieces for sentence in sentences for pieces in sentence.pieces)
         return describe_examples(
             "words",
             examples,
-            tokenizer,
-            limit=longest,
+            setting.tokenizer,
+            limit=self.longest(setting),
             notes={
                 "words without a token, never learned": silent,
                 "words longer than a window, never learned": count_unseen(sentences, windows),
             },
         )
 
-    def collate(
-        self, rows: Sequence[Sequence[Example]], setting: Setting, draw: Draw = NO_CHANCE
-    ) -> Batch:
-        """Lay examples out in rows, with the number of each word at its first piece."""
-        batch = collate_texts(rows, setting)
-        values = torch.full(batch.source.ids.shape, float("nan"))
-        found = (example.token_values or [] for row in rows for example in row)
-        values[batch.source.attention_mask] = torch.tensor(list(chain.from_iterable(found)))
-        return replace(batch, token_values=values)
-
     def counts(self, batch: Batch) -> dict[str, float]:
         """Count the words."""
-        return {"squared_error": float(_values(batch).isfinite().sum())}
+        return {"squared_error": float(needed(batch.token_values).isfinite().sum())}
 
     def losses(self, body: Body, head: Head, batch: Batch) -> tuple[Loss, ...]:
         """Sum the squared errors."""
-        wanted = _values(batch).flatten()
-        places = wanted.isfinite().nonzero().squeeze(1)
-        hidden = body.encode(batch.source).hidden.flatten(0, 1).index_select(0, places)
-        found = head(hidden).float()[:, 0]
-        total = (found - wanted.index_select(0, places)).square().sum()
-        return (Loss(name="squared_error", total=total, count=float(len(places))),)
+        values = needed(batch.token_values)
+        hidden, wanted = where_asked(body.encode(batch.source).hidden, values, values.isfinite())
+        total = (head(hidden).float()[:, 0] - wanted).square().sum()
+        return (Loss(name="squared_error", total=total, count=float(len(wanted))),)
 
-    def predict(
-        self,
-        body: Body,
-        head: Head,
-        rows: Sequence[Record],
-        setting: Setting,
-        progress: Callable[[Progress], None] | None = None,
-    ) -> list[dict[str, Any]]:
+    def results(self, logits: Tensor) -> Tensor:
+        """Give the number of each token."""
+        return logits[..., 0]
+
+    def answer(self, sentence: Sentence, results: Sequence[Any], setting: Setting) -> Answer:
         """Give a number for each word.
 
         Returns:
-            answers: For each record "prediction", a list with a number for each word; 0 for a word
-                without a token.
+            answer: "prediction", a list with a number for each word; 0 for a word without a token.
         """
-        tokenizer, longest = setting.tokenizer, min(self.max_tokens, setting.max_tokens)
-        sentences = read_sentences(rows, tokenizer)
-        windows = cut_windows(sentences, tokenizer, longest=longest, overlap=self.overlap_tokens)
-        found = [[0.0] * len(sentence.words) for sentence in sentences]
-        examples = [Example(place, window.ids) for place, window in enumerate(windows)]
-        for chosen, batch in batches_of(examples, setting, device_of(body), progress):
-            with torch.inference_mode():
-                values = head(body.encode(batch.source).hidden).float()[..., 0].cpu().numpy()
-            for place, row in zip(chosen, values, strict=True):
-                window = windows[place]
-                for word, pieces in sentences[window.sentence].pieces_in(window):
-                    if pieces and word in window.counted:
-                        found[window.sentence][word] = round(float(row[pieces[0]]), 6)
-        return [{"prediction": numbers} for numbers in found]
+        return {"prediction": [0.0 if x is None else round(float(x), 6) for x in results]}
 
-    def statistics(
-        self, predictions: Sequence[Mapping[str, Any]], rows: Sequence[Record]
-    ) -> list[Statistics]:
+    def statistics(self, predictions: Answers, rows: Rows) -> list[Statistics]:
         """Compare numbers, word by word: both correlations and the squared error."""
         said = np.concatenate([answer["prediction"] for answer in predictions]).tolist()
         wanted = [read_number(value, "a value") for row in rows for value in row["values"]]
-        found = [
-            correlation_statistics(said, wanted, kind="pearson"),
-            correlation_statistics(said, wanted, kind="spearman"),
-            squared_error_statistics(said, wanted),
-        ]
+        found = compare_numbers(said, wanted, self.metrics)
         return [by_group(item, [len(row["values"]) for row in rows]) for item in found]
 
     @staticmethod
@@ -187,10 +132,3 @@ class WordRegression(OnEncoder):
             [names[i % 3], names[i // 3 % 3], names[(i + 1) % 3]][: 2 + i % 2] for i in range(48)
         ]
         return [{"words": row, "values": [values[word] for word in row]} for row in rows]
-
-
-def _values(batch: Batch) -> torch.Tensor:
-    """Give the number of each token, (B, T) float, nan where nothing is asked."""
-    if batch.token_values is None:
-        raise TypeError("this loss needs numbers of tokens")
-    return batch.token_values

@@ -137,7 +137,7 @@ def evaluate(
         scores |= {item.name: item.value() for item in statistics}
     if "perplexity" in model.task.metrics:
         # Of the first loss, which is that of words.
-        scores["perplexity"] = perplexity(next(iter(losses.values())), 1)
+        scores["perplexity"] = perplexity(next(iter(losses.values())))
     if "bits_per_byte" in model.task.metrics and examples.num_bytes:
         bits = next(iter(losses.values())) * means.num_targets / math.log(2)
         scores["bits_per_byte"] = bits / examples.num_bytes

@@ -16,7 +16,7 @@ from headway.data.store import Store, open_store, read_corpus
 from headway.errors import ConfigError
 from headway.sections import Recipe
 from headway.tasks._model import Model
-from headway.tasks._task import Encoded, Task, WeighsClasses, blanks_of, keeps_lines_of
+from headway.tasks._task import Encoded, Task
 from headway.train.inspect_data import padding_ratios, report_data
 from headway.train.mixture import mix
 
@@ -79,7 +79,7 @@ def find_material(recipe: Recipe, task: Task) -> Material:
             hint="leave it out",
         )
     weights = recipe.playbook.class_weights
-    if weights != "none" and not isinstance(task, WeighsClasses):
+    if weights != "none" and not task.weighs_classes:
         raise ConfigError(
             f"playbook.class-weights is {weights!r}, but {recipe.task.name} gives no class to a "
             "row",
@@ -109,7 +109,7 @@ class _Rows:
             optional=self.task.optional,
             names=data.columns,
             skip_bad=data.skip_bad,
-            may_be_blank=blanks_of(self.task),
+            may_be_blank=self.task.may_be_blank,
             problem=lambda row: self.task.check_row(row, labels),
         )
 
@@ -180,7 +180,7 @@ class _Corpus:
 
     def texts(self) -> Iterable[str]:
         data = self.recipe.data
-        return _CorpusTexts(data.train, data.max_rows, keeps_lines_of(self.task))
+        return _CorpusTexts(data.train, data.max_rows, self.task.keeps_lines)
 
     def encode(self, model: Model) -> Examples:
         data, seed = self.recipe.data, self.recipe.training.seed
@@ -192,7 +192,7 @@ class _Corpus:
                 paths,
                 model.tokenizer,
                 max_segments=limit,
-                keeps_lines=keeps_lines_of(self.task),
+                keeps_lines=self.task.keeps_lines,
             )
             encoded = self.task.encode_corpus(
                 store, model.setting, seed=seed, is_training=is_training

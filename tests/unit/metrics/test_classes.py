@@ -43,7 +43,7 @@ def test_classes_as_scikit_learn_scores_them(pairs):
     )
     assert ours("macro") == pytest.approx(100 * theirs("macro"))
     assert ours("micro") == pytest.approx(100 * theirs("micro"))
-    assert classes.matthews_statistics(said, wanted, NAMES).value() == pytest.approx(
+    assert classes.matthews_statistics(*ones, NAMES).value() == pytest.approx(
         100 * sklearn.matthews_corrcoef(wanted, said), abs=1e-9
     )
     matrix = sklearn.confusion_matrix(wanted, said, labels=NAMES)
@@ -94,13 +94,8 @@ def test_intervals_hold_the_score():
     random = np.random.default_rng(0)
     wanted = random.choice(NAMES, 200).tolist()
     said = [x if random.random() < 0.7 else "a" for x in wanted]
-    for statistics in (
-        classes.accuracy_statistics(said, wanted),
-        classes.matthews_statistics(said, wanted, NAMES),
-        classes.class_statistics(
-            [[x] for x in said], [[x] for x in wanted], NAMES, average="macro"
-        ),
-    ):
+    ones = [[x] for x in said], [[x] for x in wanted]
+    for statistics in classes.compare_classes(*ones, NAMES, ("accuracy", "matthews", "macro_f1")):
         interval = bootstrap(statistics)
         assert interval.low < statistics.value() < interval.high
 

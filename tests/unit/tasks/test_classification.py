@@ -13,11 +13,11 @@ from encoders import make_encoder, make_tokenizer
 from headway import recipe as recipes
 from headway.errors import DataError
 from headway.files.folder import make_body
+from headway.tasks._examples import encode_texts
 from headway.tasks._labels import label_names, order_labels
 from headway.tasks._load import load
 from headway.tasks._model import Model
 from headway.tasks._task import Setting
-from headway.tasks._texts import encode_texts
 from headway.tasks.classification import Classification
 from headway.tasks.regression import Regression
 from headway.train.material import find_material
