@@ -199,9 +199,9 @@ def _evaluate(scorer, rows, options: Options):
     settings = {} if options.num_beams is None else {"num_beams": options.num_beams}
     with _records.progress_bar("evaluate", len(rows)) as progress:
         return evaluate(
-            scorer.to_precision(options.precision),
+            scorer,
             rows,
-            scorer=scorer,
+            precision=options.precision,
             settings=settings,
             progress=progress,
         )

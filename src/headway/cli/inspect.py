@@ -211,19 +211,12 @@ def _recipe(options: Options) -> tuple[dict[str, Any], list[str]]:
     from headway.files.folder import make_body, read_config
     from headway.train.freezing import freeze_by_name
     from headway.train.groups import make_groups
-    from headway.train.prepare import (
-        check_model_section,
-        model_config,
-        resolve_settings,
-        resolve_task,
-    )
+    from headway.train.prepare import model_config, resolve
     from headway.train.schedules import spell_out
 
     path = recipes.find(options.what[0])
-    recipe = resolve_settings(recipes.read(path, options.overrides))
-    check_model_section(recipe)
+    recipe, task = resolve(recipes.read(path, options.overrides))
     training = recipe.training
-    task = resolve_task(recipe)
     key = recipe.model.architecture
     if recipe.model.path is None:
         config = model_config(recipe, vocab_size=recipe.text.vocab_size)
