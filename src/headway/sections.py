@@ -306,6 +306,10 @@ class Playbook:
         ]
 
 
+# A run without any of it.
+PLAIN = Playbook()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Everything a run needs."""

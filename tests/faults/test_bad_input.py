@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import headway
-from headway.cli import predict
+from headway.cli import _records
 from headway.cli._main import main
 from headway.errors import FileError, HeadwayError, RequestError
 from headway.tasks._model import Model
@@ -717,7 +717,7 @@ def test_rows_that_are_all_bad_get_their_errors(trained, shell):
 def test_answers_are_written_part_by_part_in_the_order_of_the_rows(trained, shell, monkeypatch):
     whole = shell.answer("predict", trained / "model", "--skip-bad", "--json", stdin=BAD)
     for rows in (1, 2, 3, 7, 8):
-        monkeypatch.setattr(predict, "_ROWS_AT_ONCE", rows)
+        monkeypatch.setattr(_records, "_ROWS_AT_ONCE", rows)
         words = ["predict", trained / "model", "--skip-bad", "--json"]
         parts = [json.loads(line) for line in shell.answer(*words, stdin=BAD)]
         for found, line in zip(parts, whole, strict=True):
@@ -733,7 +733,7 @@ def test_answers_are_written_part_by_part_in_the_order_of_the_rows(trained, shel
 def test_what_is_answered_is_kept_when_a_prediction_ends_early(
     error, code, said, trained, shell, monkeypatch
 ):
-    monkeypatch.setattr(predict, "_ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(_records, "_ROWS_AT_ONCE", 2)
     answer = Model.predict
     flushed = []
 

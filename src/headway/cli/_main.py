@@ -55,17 +55,14 @@ Text in, a model you own out.
 _TRAINING_VERBS = ("train", "quickstart", "find-lr")
 
 
-def _verbs() -> list[str]:
-    found = [key.replace("_", "-") for key in registry.list_keys("cli")]
-    return sorted(found, key=lambda verb: (_ORDER.index(verb) if verb in _ORDER else 99, verb))
-
-
-def _key(verb: str) -> str:
-    return verb.replace("-", "_")
+def _verbs() -> dict[str, str]:
+    """List the verbs, each with its file, as the help shows them."""
+    found = {key.replace("_", "-"): key for key in registry.list_keys("cli")}
+    return {verb: found[verb] for verb in (*_ORDER, *found) if verb in found}
 
 
 def _help() -> str:
-    rows = [f"  {verb:<11} {registry.summary('cli', _key(verb))}" for verb in _verbs()]
+    rows = [f"  {verb:<11} {registry.summary('cli', key)}" for verb, key in _verbs().items()]
     tail = "\n\nheadway VERB --help says more. --debug shows the traceback of an error.\n"
     return _HEAD + "Verbs:\n" + "\n".join(rows) + tail
 
@@ -74,14 +71,6 @@ def _fail(text: str) -> None:
     # A name that is not UTF-8 must not break the message that shows it.
     line = text.encode("utf-8", "backslashreplace").decode()
     sys.stderr.write(f"headway: {line}\n")
-
-
-def _run_verb(verb: str, arguments: list[str]) -> int:
-    module = registry.load_module("cli", _key(verb))
-    from headway.cli._options import parse
-
-    options = parse(module, verb, arguments)
-    return module.run(options) or EXIT_DONE
 
 
 def _run(words: list[str]) -> int:
@@ -96,10 +85,15 @@ def _run(words: list[str]) -> int:
         return EXIT_DONE
     verb, arguments = words[0], words[1:]
     choose_environment(is_training=verb in _TRAINING_VERBS)
-    if verb not in _verbs():
-        _fail(f"there is no verb {verb!r}: {nearest(verb, _verbs(), count=2)}")
+    verbs = _verbs()
+    if verb not in verbs:
+        _fail(f"there is no verb {verb!r}: {nearest(verb, verbs, count=2)}")
         return EXIT_USAGE
-    return _run_verb(verb, arguments)
+    module = registry.load_module("cli", verbs[verb])
+    from headway.cli._options import parse
+
+    module.run(parse(module, verb, arguments))
+    return EXIT_DONE
 
 
 def _prepare_streams() -> None:

@@ -6,26 +6,34 @@ import dataclasses
 import sys
 import textwrap
 import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
+
+import tyro
 
 from headway import fields, recipe
 from headway.errors import ConfigError, nearest
 
 
+@dataclass(frozen=True, kw_only=True)
+class TakesRecipe:
+    """Options of a verb that takes every key of a recipe as a flag."""
+
+    overrides: tyro.conf.Suppress[Mapping[str, Any]] = field(default_factory=dict)
+    """Section -> key -> words."""
+
+
 def parse(module: ModuleType, verb: str, arguments: list[str]) -> Any:
     """Read a verb's words into its Options.
-
-    A verb whose Options have a field `overrides` also takes every key of a recipe as a flag.
 
     Args:
         module: The verb's file, with `Options`.
         verb: Its name.
         arguments: Words after the verb.
     """
-    import tyro
-
-    takes_recipe = any(field.name == "overrides" for field in dataclasses.fields(module.Options))
+    takes_recipe = issubclass(module.Options, TakesRecipe)
     overrides: dict[str, dict[str, list[str]]] = {}
     if takes_recipe:
         overrides, arguments = split_recipe_flags(arguments)
@@ -45,11 +53,6 @@ def parse(module: ModuleType, verb: str, arguments: list[str]) -> Any:
         if wants_help and takes_recipe:
             sys.stdout.write(_recipe_help())
     return dataclasses.replace(options, overrides=overrides) if takes_recipe else options
-
-
-def _is_many(section: str, key: str) -> bool:
-    kinds = typing.get_type_hints(recipe.SECTIONS[section])
-    return typing.get_origin(kinds.get(key)) is tuple
 
 
 def split_recipe_flags(words: list[str]) -> tuple[dict[str, dict[str, list[str]]], list[str]]:
@@ -80,7 +83,8 @@ def split_recipe_flags(words: list[str]) -> tuple[dict[str, dict[str, list[str]]
                 f"a recipe has no section {section!r}", hint=nearest(section, recipe.SECTIONS)
             )
         values = [value] if value else []
-        many = _is_many(section, key)
+        kind = typing.get_type_hints(recipe.SECTIONS[section]).get(key)
+        many = typing.get_origin(kind) is tuple
         while place < len(words) and not words[place].startswith("--") and (many or not values):
             values.append(words[place])
             place += 1
@@ -94,8 +98,8 @@ def _recipe_help() -> str:
     lines = ["Keys of a recipe, each of them a flag (--training.peak-lr 3e-4):", ""]
     for section, section_class in recipe.SECTIONS.items():
         texts = fields.describe_fields(section_class)
-        for name, field in recipe.own_fields(section).items():
-            default = field.default if field.default is not dataclasses.MISSING else ""
+        for name, own in recipe.own_fields(section).items():
+            default = "" if own.default is dataclasses.MISSING else own.default
             flag = f"--{section}.{name.replace('_', '-')}"
             lines.append(f"  {flag:<32} {texts.get(name, '')} ({default})")
     lines += [

@@ -6,39 +6,34 @@ import contextlib
 import json
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from headway.data.read import BadRow, Flags, Records, read_records
-from headway.tasks._task import Progress
+from headway.data.read import Flags, Records, read_records
+from headway.errors import FileError
 
-_FLAGS = Flags(skip_bad="--skip-bad", columns="--columns")
+if TYPE_CHECKING:
+    from headway.tasks._task import Progress
+
+# Rows answered between two times of writing: enough to lay rows of like length together.
+_ROWS_AT_ONCE = 512
+
+# Read records; hints name the flags of a verb, not those of a recipe.
+read = partial(read_records, flags=Flags(skip_bad="--skip-bad", columns="--columns"))
 
 
-def read(
-    paths: Sequence[str],
-    *,
-    columns: Sequence[str],
-    optional: Sequence[str] = (),
-    names: Sequence[str] = (),
-    skip_bad: bool,
-    keep_blank: bool = False,
-    may_be_blank: Sequence[str] = (),
-    problem: Callable[[dict[str, Any]], str | None] | None = None,
-) -> Records:
-    """Read records, "-" standing for standard input."""
-    return read_records(
-        paths or ("-",),
-        columns=columns,
-        optional=optional,
-        names=names,
-        skip_bad=skip_bad,
-        keep_blank=keep_blank,
-        may_be_blank=may_be_blank,
-        problem=problem or (lambda row: None),
-        flags=_FLAGS,
-    )
+def check_place(path: Path | None, flag: str) -> None:
+    """Refuse a place for results before they are computed."""
+    if path is None:
+        return
+    if not path.absolute().parent.is_dir():
+        raise FileError(f"there is no folder {path.parent} for {flag}")
+    if path.is_dir():
+        raise FileError(
+            f"{path} cannot be written: it is a folder", hint=f"give {flag} a file name"
+        )
 
 
 def open_model(path: Path, *, precision: str = "fp32"):
@@ -51,26 +46,52 @@ def open_model(path: Path, *, precision: str = "fp32"):
     return model
 
 
-def describe(row: BadRow) -> dict[str, str]:
-    """Give what stands in the place of the answer to a row that cannot be used."""
-    return {"error": f"{row.where}: {row.problem}"}
+def answer_parts(
+    verb: str,
+    records: Records,
+    answer: Callable[[dict[int, Any], Callable[[Progress], None]], Iterable[Any]],
+    show: Callable[[Any], None],
+) -> None:
+    """Answer records part by part, and show each part as it comes.
+
+    Args:
+        verb: Stands before the bar.
+        records: In the place of the answer to one that cannot be used comes its error.
+        answer: Takes rows by their number, and what is to be told how far it is.
+        show: Writes one answer.
+    """
+    rows, problems = iter(records.rows), {row.index: row for row in records.bad}
+    total = len(records) + len(problems)
+    for start in range(0, total, _ROWS_AT_ONCE):
+        part = range(start, min(start + _ROWS_AT_ONCE, total))
+        asked = {index: next(rows) for index in part if index not in problems}
+        with progress_bar(verb, total, done=start) as progress:
+            answers = iter(answer(asked, progress))
+        for index in part:
+            bad = problems.get(index)
+            show({"error": f"{bad.where}: {bad.problem}"} if bad else next(answers))
+        sys.stdout.flush()
 
 
-def write_json(value: Mapping[str, Any]) -> None:
-    """Print one JSON object on a line of its own."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+def write(value: Any, text: str = "", *, as_json: bool = True) -> None:
+    """Print a value as JSON on a line of its own, or the text that says the same."""
+    line = json.dumps(value, ensure_ascii=False) if as_json else text
+    sys.stdout.write(line + "\n")
 
 
-def warn_of_cuts(answers: Sequence[Mapping[str, Any]], total: int) -> None:
-    """Say on standard error how much was cut: never silently.
+def warn_of_cuts(answers: Sequence[Mapping[str, Any]], total: int, *, num_bad: int = 0) -> None:
+    """Say on standard error how much was cut, and what could not be used: never silently.
 
     Args:
         answers: Those that were cut are enough.
         total: How many there were.
+        num_bad: Rows that could not be used.
     """
     for what, reason in _CUTS.items():
         if count := sum(what in answer.get("cut", ()) for answer in answers):
             sys.stderr.write(f"warning: {count:,} of {total:,} {what}s cut: {reason}\n")
+    if num_bad:
+        sys.stderr.write(f"headway: {num_bad} rows could not be used\n")
 
 
 _CUTS: Mapping[str, str] = types.MappingProxyType(

@@ -13,10 +13,11 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import tyro
 
+from headway.cli import _records
 from headway.errors import HeadwayError
 
 
@@ -24,7 +25,7 @@ from headway.errors import HeadwayError
 class Options:
     """Options of `headway chat`."""
 
-    model: Annotated[Path, tyro.conf.Positional]
+    model: tyro.conf.Positional[Path]
     """Model folder, trained with the task chat."""
     system: str = ""
     """What stands before the conversation."""
@@ -38,10 +39,8 @@ class Options:
     """fp32, bf16, or auto: bf16 where the hardware multiplies it."""
 
 
-def run(options: Options) -> int:
+def run(options: Options) -> None:
     """Read, answer, remember."""
-    from headway.cli import _records
-
     model = _records.open_model(options.model, precision=options.precision)
     given = {"max_new_tokens": options.max_new_tokens, "temperature": options.temperature}
     settings = {name: value for name, value in given.items() if value is not None}
@@ -64,7 +63,6 @@ def run(options: Options) -> int:
             settings["sampling_seed"] = options.seed + len(said) // 2
             answer = _answer(model.reply(said, **settings))
             messages = [*said, {"role": "assistant", "content": answer or "..."}]
-    return 0
 
 
 def _ask() -> str | None:

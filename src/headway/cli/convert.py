@@ -13,7 +13,6 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 
@@ -24,40 +23,38 @@ from headway.errors import FileError
 class Options:
     """Options of `headway convert`."""
 
-    folder: Annotated[Path, tyro.conf.Positional]
+    folder: tyro.conf.Positional[Path]
     """Model folder; the new files are written into it."""
 
 
-def run(options: Options) -> int:
+def run(options: Options) -> None:
     """Convert what needs it."""
     from headway.text.legacy import VOCABULARIES, has_vocabulary
 
     folder = options.folder
     if not folder.is_dir():
         raise FileError(f"there is no folder {folder}")
-    # What is written is said at once, whatever becomes of the rest.
     weights = _weights(folder)
-    _tell(folder, weights)
     if weights and not has_vocabulary(folder):
         sys.stderr.write(f"warning: no vocabulary was found: there is no {VOCABULARIES}\n")
-        return 0
+        return
     tokenizer = _tokenizer(folder)
-    _tell(folder, tokenizer)
     if not weights and not tokenizer:
         sys.stderr.write(f"{folder} needs no conversion\n")
-    return 0
 
 
-def _tell(folder: Path, written: list[str]) -> None:
-    for name in written:
-        sys.stdout.write(f"{folder / name}\n")
+def _tell(path: Path) -> bool:
+    """Say at once what was written, whatever becomes of the rest."""
+    sys.stdout.write(f"{path}\n")
     sys.stdout.flush()
+    return True
 
 
-def _weights(folder: Path) -> list[str]:
+def _weights(folder: Path) -> bool:
+    """Write the weights as safetensors, unless they are; say whether they were written."""
     name = "model.safetensors"
     if (folder / name).exists() or (folder / f"{name}.index.json").exists():
-        return []
+        return False
     draft = folder / f".{name}.{os.getpid()}.part"
     # Safe path: a module that lies in the folder at hand is never imported.
     command = [sys.executable, "-P", "-m", "headway.files.unpickle", str(folder), str(draft)]
@@ -69,19 +66,20 @@ def _weights(folder: Path) -> list[str]:
         draft.replace(folder / name)
     finally:
         draft.unlink(missing_ok=True)
-    return [name]
+    return _tell(folder / name)
 
 
-def _tokenizer(folder: Path) -> list[str]:
+def _tokenizer(folder: Path) -> bool:
+    """Write the vocabulary as tokenizer.json, unless it is; say whether it was written."""
     from headway.files.manifest import write_text
     from headway.files.vocabulary import read_special_tokens, read_tokenizer_config
     from headway.text.legacy import read_tokenizer
 
     name = "tokenizer.json"
     if (folder / name).exists():
-        return []
+        return False
     tokenizer = read_tokenizer(
         folder, names=read_special_tokens(folder), settings=read_tokenizer_config(folder)
     )
     write_text(folder / name, tokenizer.to_json())
-    return [name]
+    return _tell(folder / name)

@@ -12,31 +12,28 @@ whole.
 from __future__ import annotations
 
 import contextlib
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import tyro
 
-from headway.errors import FileError
+from headway.cli import _records
+from headway.files.manifest import replacing
 
 if TYPE_CHECKING:
     from headway.tasks._embedding import Embedded
-
-# Texts between two times of writing: enough to lay texts of like length together.
-_ROWS_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
 class Options:
     """Options of `headway embed`."""
 
-    model: Annotated[Path, tyro.conf.Positional]
+    model: tyro.conf.Positional[Path]
     """Model folder of an encoder."""
-    file: Annotated[str, tyro.conf.Positional] = "-"
+    file: tyro.conf.Positional[str] = "-"
     """File of texts; - is standard input."""
     layers: str = "last"
     """first, last, N (0: the embeddings), second-to-last, sum-all, sum-last-4, concat-last-4."""
@@ -56,11 +53,11 @@ class Options:
     FILE.words.tsv says which: the number of the text's row, counted from 0, and the word."""
 
 
-def run(options: Options) -> int:
+def run(options: Options) -> None:
     """Embed and print, or write, part by part."""
-    if options.out is not None:
-        _check_place(options.out)
-    from headway.cli import _records
+    _records.check_place(options.out, "--out")
+    import torch.nn.functional as F
+
     from headway.tasks._embedding import embed
 
     model = _records.open_model(options.model, precision=options.precision)
@@ -71,47 +68,23 @@ def run(options: Options) -> int:
         skip_bad=options.skip_bad,
         keep_blank=True,
     )
-    rows, problems = iter(records.rows), {row.index: row for row in records.bad}
-    total, num_cut = len(records) + len(problems), 0
-    by_word = options.pool == "tokens"
+    by_word, cut = options.pool == "tokens", []
     with _open_array(options.out, by_word=by_word) as array:
-        for start in range(0, total, _ROWS_AT_ONCE):
-            part = range(start, min(start + _ROWS_AT_ONCE, total))
-            numbers = [index for index in part if index not in problems]
-            texts = [next(rows)["text"] for _ in numbers]
-            with _records.progress_bar("embed", total, done=start) as progress:
-                found = embed(
-                    model, texts, layers=options.layers, pool=options.pool, progress=progress
-                )
-            num_cut += sum(item.is_cut for item in found)
+
+        def answer(asked: dict[int, Any], progress) -> Iterable[Any]:
+            texts = [row["text"] for row in asked.values()]
+            found = embed(model, texts, layers=options.layers, pool=options.pool, progress=progress)
+            cut.extend({"cut": ["source"]} for item in found if item.is_cut)
             if options.normalize:
-                found = _normalize(found)
-            if array is not None:
-                array.add(found, numbers=numbers)
-                continue
-            answers = map(partial(_answer, by_word=by_word), texts, found)
-            for index in part:
-                bad = problems.get(index)
-                _records.write_json(_records.describe(bad) if bad else next(answers))
-            sys.stdout.flush()
-    _records.warn_of_cuts([{"cut": ["source"]}] * num_cut, len(records))
-    if records.bad:
-        sys.stderr.write(f"headway: {len(records.bad)} rows could not be used\n")
-    return 0
+                found = [replace(one, vectors=F.normalize(one.vectors, dim=-1)) for one in found]
+            if array is None:
+                return map(partial(_answer, by_word=by_word), texts, found)
+            array.add(found, numbers=list(asked))
+            return found
 
-
-def _check_place(path: Path) -> None:
-    """Refuse a place for vectors before they are computed."""
-    if not path.absolute().parent.is_dir():
-        raise FileError(f"there is no folder {path.parent} for --out")
-    if path.is_dir():
-        raise FileError(f"{path} cannot be written: it is a folder", hint="give --out a file name")
-
-
-def _normalize(found: Sequence[Embedded]) -> list[Embedded]:
-    import torch.nn.functional as F
-
-    return [replace(item, vectors=F.normalize(item.vectors, dim=-1)) for item in found]
+        show = _records.write if array is None else lambda answer: None
+        _records.answer_parts("embed", records, answer, show)
+    _records.warn_of_cuts(cut, len(records), num_bad=len(records.bad))
 
 
 def _answer(text: str, item: Embedded, *, by_word: bool) -> dict[str, object]:
@@ -166,8 +139,6 @@ def _open_array(path: Path | None, *, by_word: bool) -> Iterator[_Array | None]:
     if path is None:
         yield None
         return
-    from headway.files.manifest import replacing
-
     with contextlib.ExitStack() as files:
         words = None
         if by_word:

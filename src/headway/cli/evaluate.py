@@ -17,11 +17,15 @@ import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import tyro
 
-from headway.errors import ConfigError, DataError, FileError
+from headway.cli import _records
+from headway.data.lines import read_text
+from headway.errors import ConfigError, DataError
+from headway.files.manifest import write_text
+from headway.metrics.intervals import bootstrap, paired_bootstrap
 
 _MOST_SAMPLES = 1_000_000
 
@@ -30,7 +34,7 @@ _MOST_SAMPLES = 1_000_000
 class Options:
     """Options of `headway evaluate`."""
 
-    model: Annotated[Path, tyro.conf.Positional]
+    model: tyro.conf.Positional[Path]
     """Model folder."""
     data: tuple[str, ...] = ()
     """One TSV, CSV or JSONL, or two parallel text files; running text for a language model."""
@@ -54,7 +58,7 @@ class Options:
     """Print one JSON object."""
 
 
-def run(options: Options) -> int:
+def run(options: Options) -> None:
     """Evaluate and print."""
     if not options.data:
         raise ConfigError("--data is missing", hint="name the files with records and references")
@@ -62,17 +66,20 @@ def run(options: Options) -> int:
         raise ConfigError(
             f"--samples is {options.samples}, but must be from 1 to {_MOST_SAMPLES:,}"
         )
-    # What would fail at the end is looked at before the work.
-    if options.predictions is not None and not options.predictions.absolute().parent.is_dir():
-        raise FileError(f"there is no folder {options.predictions.parent} for --predictions")
-    from headway.cli import _records
-    from headway.metrics.intervals import bootstrap
-    from headway.tasks._task import TellsClasses
-
+    _records.check_place(options.predictions, "--predictions")
     terms = None if options.swap is None else _read_terms(options.swap)
     scorer = _records.open_model(options.model)
     if scorer.task.reads_corpus:
-        return _evaluate_corpus(scorer, options)
+        values = _score_corpus(scorer, options)
+    else:
+        values = _score_rows(scorer, terms, options)
+    _records.write(values, _table(values), as_json=options.json)
+
+
+def _score_rows(scorer, terms, options: Options) -> dict[str, Any]:
+    """Score a model on records, and whatever else was asked for."""
+    from headway.tasks._task import TellsClasses
+
     other = None if options.compare is None else _records.open_model(options.compare)
     records = _records.read(
         options.data,
@@ -93,17 +100,11 @@ def run(options: Options) -> int:
             "longer than task.max-target-tokens\n"
         )
     if options.predictions is not None:
-        from headway.files.manifest import write_text
-
         lines = [" ".join(str(item["prediction"]).split("\n")) for item in result.predictions]
         write_text(options.predictions, "".join(line + "\n" for line in lines))
-    intervals = {}
-    for item in result.statistics:
-        interval = bootstrap(item, samples=options.samples)
-        intervals[item.name] = [interval.low, interval.high]
     values: dict[str, Any] = {
         "scores": result.scores,
-        "intervals": intervals,
+        "intervals": {item.name: _interval(item, options) for item in result.statistics},
         "rows": len(records),
         "skipped": len(records.bad),
         "signatures": {item.name: item.signature for item in result.statistics if item.signature},
@@ -116,11 +117,12 @@ def run(options: Options) -> int:
         values["comparison"] = _compare(result, second, samples=options.samples)
     if terms is not None:
         values["swap"] = _swap(scorer, terms, records.rows, options)
-    if options.json:
-        _records.write_json(values)
-    else:
-        sys.stdout.write(_table(values))
-    return 0
+    return values
+
+
+def _interval(statistics, options: Options) -> list[float]:
+    found = bootstrap(statistics, samples=options.samples)
+    return [found.low, found.high]
 
 
 def _check_comparable(scorer, other, records) -> None:
@@ -137,7 +139,6 @@ def _check_comparable(scorer, other, records) -> None:
 
 
 def _read_terms(path: Path):
-    from headway.data.lines import read_text
     from headway.tasks._swap import read_terms
 
     lines = [(number, line) for number, line in enumerate(read_text(path), 1) if line.strip()]
@@ -146,7 +147,6 @@ def _read_terms(path: Path):
 
 def _swap(scorer, terms, rows, options: Options) -> dict[str, Any]:
     """Answer rows as they are and with their terms exchanged."""
-    from headway.metrics.intervals import bootstrap
     from headway.tasks._swap import compare_answers
 
     pairs = [(row, other) for row in rows if (other := terms.swap_row(row)) is not None]
@@ -158,14 +158,12 @@ def _swap(scorer, terms, rows, options: Options) -> dict[str, Any]:
     directions = [terms.direction(row) for row, _ in pairs]
     found: dict[str, Any] = {"rows": len(pairs)}
     for item in compare_answers(before, after, directions):
-        interval = bootstrap(item, samples=options.samples)
-        found[item.name] = {"value": item.value(), "interval": [interval.low, interval.high]}
+        found[item.name] = {"value": item.value(), "interval": _interval(item, options)}
     return found
 
 
-def _evaluate_corpus(scorer, options: Options) -> int:
+def _score_corpus(scorer, options: Options) -> dict[str, Any]:
     """Score a model on running text, exactly as training does."""
-    from headway.cli import _records
     from headway.data.store import open_store
     from headway.train.evaluate import evaluate
 
@@ -184,36 +182,26 @@ def _evaluate_corpus(scorer, options: Options) -> int:
     store = open_store(options.data, scorer.tokenizer, keeps_lines=scorer.task.keeps_lines)
     examples = scorer.task.encode_corpus(store, scorer.setting)
     result = evaluate(scorer, [], examples=examples, predicting=False)
-    values = {"scores": result.scores, "intervals": {}, "rows": len(examples.examples)}
-    if options.json:
-        _records.write_json(values)
-    else:
-        sys.stdout.write(_table({**values, "skipped": 0, "signatures": {}}))
-    return 0
+    return {"scores": result.scores, "intervals": {}, "rows": len(examples.examples)}
 
 
 def _evaluate(scorer, rows, options: Options):
-    from headway.cli import _records
     from headway.train.evaluate import evaluate
 
     settings = {} if options.num_beams is None else {"num_beams": options.num_beams}
     with _records.progress_bar("evaluate", len(rows)) as progress:
         return evaluate(
-            scorer.to_precision(options.precision),
+            scorer,
             rows,
-            scorer=scorer,
+            precision=options.precision,
             settings=settings,
             progress=progress,
         )
 
 
 def _compare(first, second, *, samples: int) -> list[dict[str, Any]]:
-    from headway.metrics.intervals import paired_bootstrap
-
-    tests = [
-        paired_bootstrap(one, other, samples=samples)
-        for one, other in zip(first.statistics, second.statistics, strict=True)
-    ]
+    pairs = zip(first.statistics, second.statistics, strict=True)
+    tests = (paired_bootstrap(one, other, samples=samples) for one, other in pairs)
     return [
         {
             "name": test.name,
@@ -233,7 +221,7 @@ def _table(values: dict[str, Any]) -> str:
     for name, value in values["scores"].items():
         interval = values["intervals"].get(name)
         reach = f"  95 % interval {interval[0]:.2f} to {interval[1]:.2f}" if interval else ""
-        signature = values["signatures"].get(name, "")
+        signature = values.get("signatures", {}).get(name, "")
         lines.append(f"{name:<{width}} {value:8.2f}{reach}{'  ' + signature if signature else ''}")
     if classes := values.get("classes"):
         names = max(12, *(len(item["name"]) for item in classes))
@@ -255,6 +243,6 @@ def _table(values: dict[str, Any]) -> str:
                 reach = f"95 % interval {low:.2f} to {high:.2f}"
                 lines.append(f"{name:<{width}} {item['value']:8.2f}  {reach}")
     lines.append(f"rows         {values['rows']:8d}")
-    if values["skipped"]:
+    if values.get("skipped"):
         lines.append(f"skipped      {values['skipped']:8d}")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)

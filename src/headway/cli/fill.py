@@ -12,10 +12,12 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import tyro
 
+from headway.cli import _records
+from headway.data.lines import STDIN, find_damage, label_file, read_lines
 from headway.errors import DataError, HeadwayError, RequestError
 from headway.text.specials import ROLES
 
@@ -24,9 +26,9 @@ from headway.text.specials import ROLES
 class Options:
     """Options of `headway fill`."""
 
-    model: Annotated[Path, tyro.conf.Positional]
+    model: tyro.conf.Positional[Path]
     """Model folder."""
-    texts: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    texts: tyro.conf.Positional[tuple[str, ...]] = ()
     """Texts with [MASK], <mask> or the model's own mask in them; none, or -, reads lines from
     standard input."""
     num_best: int = 5
@@ -39,11 +41,8 @@ class Options:
     """Print one JSON list per text: for each mask a list of token and probability."""
 
 
-def run(options: Options) -> int:
+def run(options: Options) -> None:
     """Fill and print."""
-    from headway.cli import _records
-    from headway.data.lines import STDIN, label_file, read_lines
-
     texts, places = list(options.texts), [""] * len(options.texts)
     if texts in ([], [STDIN]):
         texts = list(read_lines(STDIN))
@@ -73,13 +72,10 @@ def run(options: Options) -> int:
         _write(bad[number] if number in bad else answers[number], as_json=options.json)
     if bad:
         sys.stderr.write(f"headway: {len(bad)} texts could not be used\n")
-    return 0
 
 
 def _problem(text: str, where: str, own: str) -> HeadwayError | None:
     """Say why a text cannot be used, if so."""
-    from headway.data.lines import find_damage
-
     if damage := find_damage(text):
         return DataError(f"the text is {damage}", where=where, hint="Convert the file to UTF-8")
     if any(mask in text for mask in (own, *ROLES["mask"])):
@@ -95,19 +91,12 @@ def _stop_at(bad: Mapping[int, HeadwayError], options: Options) -> None:
 
 
 def _write(answer: Mapping[str, Any] | HeadwayError, *, as_json: bool) -> None:
-    from headway.cli import _records
-
     if isinstance(answer, HeadwayError):
         problem = ": ".join(filter(None, (answer.where, answer.message)))
-        if as_json:
-            _records.write_json({"error": problem})
-        else:
-            sys.stdout.write(f"error: {problem}\n")
+        _records.write({"error": problem}, f"error: {problem}", as_json=as_json)
         return
-    if as_json:
-        _records.write_json(answer["masks"])
-        return
-    sys.stdout.write(answer["prediction"] + "\n")
+    lines = [answer["prediction"]]
     for best in answer["masks"]:
         row = "  ".join(f"{item['token']} {item['probability']:.1%}" for item in best)
-        sys.stdout.write(f"  {row}\n")
+        lines.append(f"  {row}")
+    _records.write(answer["masks"], "\n".join(lines), as_json=as_json)

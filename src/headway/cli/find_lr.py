@@ -10,22 +10,22 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
 
 import tyro
 
 from headway import recipe as recipes
+from headway.cli import _records
+from headway.cli._options import TakesRecipe
 from headway.errors import FileError
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(TakesRecipe):
     """Options of `headway find-lr`."""
 
-    recipe: Annotated[str, tyro.conf.Positional]
+    recipe: tyro.conf.Positional[str]
     """Recipe file, or the name of a shipped recipe."""
     low: float = 1e-7
     """First learning rate."""
@@ -37,15 +37,15 @@ class Options:
     """Draw the curve to this file, .png or .svg."""
     json: bool = False
     """Print one JSON object."""
-    overrides: Annotated[Mapping[str, Any], tyro.conf.Suppress] = field(default_factory=dict)
-    """Keys of the recipe given as flags."""
 
 
-def run(options: Options) -> int:
+def run(options: Options) -> None:
     """Test the rates, and show the curve."""
-    _check_picture(options.picture)
+    if options.picture and options.picture.suffix.lower() not in (".png", ".svg"):
+        raise FileError(f"--picture {options.picture} is neither .png nor .svg")
+    _records.check_place(options.picture, "--picture")
     recipe = recipes.read(recipes.find(options.recipe), options.overrides)
-    from headway.cli import _records
+    from headway.explain.rates import draw_rates, rates_in_terminal
     from headway.train.finder import check_range, find_rate
     from headway.train.prepare import prepare
 
@@ -64,32 +64,14 @@ def run(options: Options) -> int:
             progress=progress,
         )
     values = dataclasses.asdict(test)
+    text = rates_in_terminal(test)
     if options.picture is not None:
-        from headway.explain.rates import draw_rates
-
         draw_rates(test, options.picture)
         values["picture"] = str(options.picture)
+        text += f"\npicture            {options.picture}"
     if test.epochs > 2:
         sys.stderr.write(
             f"note: the test went {test.epochs:.1f} times over the data: there is little of it, "
             "and the curve may say more of it than of the rate\n"
         )
-    if options.json:
-        _records.write_json(values)
-        return 0
-    from headway.explain.rates import rates_in_terminal
-
-    sys.stdout.write(rates_in_terminal(test) + "\n")
-    if options.picture is not None:
-        sys.stdout.write(f"picture            {options.picture}\n")
-    return 0
-
-
-def _check_picture(path: Path | None) -> None:
-    """Find out before the work what would fail after it."""
-    if path is None:
-        return
-    if path.suffix.lower() not in (".png", ".svg"):
-        raise FileError(f"--picture {path} is neither .png nor .svg")
-    if not path.absolute().parent.is_dir():
-        raise FileError(f"there is no folder {path.parent} for --picture")
+    _records.write(values, text, as_json=options.json)

@@ -13,10 +13,11 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 
+from headway.cli import _records
+from headway.data.lines import STDIN, read_text
 from headway.errors import ConfigError, RequestError
 
 
@@ -24,9 +25,9 @@ from headway.errors import ConfigError, RequestError
 class Options:
     """Options of `headway generate`."""
 
-    model: Annotated[Path, tyro.conf.Positional]
+    model: tyro.conf.Positional[Path]
     """Model folder."""
-    prompts: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    prompts: tyro.conf.Positional[tuple[str, ...]] = ()
     """Texts to go on with; none, or -, reads them from standard input, one a line."""
     max_new_tokens: int | None = None
     """Tokens at most; none: 200, or as many as the model has room for."""
@@ -60,11 +61,8 @@ _SETTINGS = (
 )
 
 
-def run(options: Options) -> int:
+def run(options: Options) -> None:
     """Generate and print, piece by piece."""
-    from headway.cli import _records
-    from headway.data.lines import STDIN, read_text
-
     if options.num_samples < 1:
         raise ConfigError(f"--num-samples is {options.num_samples}, but at least 1 is needed")
     prompts = list(options.prompts)
@@ -87,11 +85,10 @@ def run(options: Options) -> int:
             if options.json:
                 answer = stream.result()
                 text = answer.pop("prediction")
-                _records.write_json({"prompt": prompt, "text": text, **answer})
+                _records.write({"prompt": prompt, "text": text, **answer})
                 continue
             sys.stdout.write(prompt)
             for piece in stream:
                 sys.stdout.write(piece)
                 sys.stdout.flush()
             sys.stdout.write("\n")
-    return 0

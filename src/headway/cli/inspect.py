@@ -9,26 +9,29 @@ headway inspect run                     curves so far, and the report
 from __future__ import annotations
 
 import dataclasses
-import json as json_
+import json
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import tyro
 
 from headway import recipe as recipes
+from headway import registry
+from headway.cli import _records
+from headway.cli._options import TakesRecipe
 from headway.errors import ConfigError, DataError
 
 _TO_TUNE = "be fine-tuned"
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(TakesRecipe):
     """Options of `headway inspect`."""
 
-    what: Annotated[tuple[str, ...], tyro.conf.Positional]
+    what: tyro.conf.Positional[tuple[str, ...]]
     """Data files, a recipe, a model folder or a run directory."""
     task: str = "translation"
     """Data only: the task whose columns are looked for."""
@@ -38,11 +41,9 @@ class Options:
     """Recipe only: write the learning-rate schedule to this SVG file."""
     json: bool = False
     """Print one JSON object."""
-    overrides: Annotated[Mapping[str, Any], tyro.conf.Suppress] = field(default_factory=dict)
-    """Keys of the recipe given as flags."""
 
 
-def run(options: Options) -> int:
+def run(options: Options) -> None:
     """Find out what it is and describe it."""
     if not options.what:
         raise ConfigError("there is nothing to inspect", hint="see headway inspect --help")
@@ -59,18 +60,13 @@ def run(options: Options) -> int:
         raise ConfigError(f"{first} is neither a model folder nor a run directory")
     else:
         values, lines = _data(options)
-    sys.stdout.write(
-        json_.dumps(values, ensure_ascii=False) + "\n" if options.json else "\n".join(lines) + "\n"
-    )
-    return 0
+    _records.write(values, "\n".join(lines), as_json=options.json)
 
 
 def _data(options: Options) -> tuple[dict[str, Any], list[str]]:
     """Describe data files; lengths are counted in words, as there is no tokenizer yet."""
     import numpy as np
 
-    from headway import registry
-    from headway.cli import _records
     from headway.data.report import build_report, describe_split
 
     if options.overrides:
@@ -108,7 +104,6 @@ def _list_first(title: str, total: int, shown: Sequence[str]) -> list[str]:
 
 
 def _model(path: Path) -> tuple[dict[str, Any], list[str]]:
-    from headway.cli import _records
     from headway.files.folder import count_parameters
     from headway.files.manifest import changed_files
 
@@ -120,6 +115,7 @@ def _model(path: Path) -> tuple[dict[str, Any], list[str]]:
     if model.head is not None and (count := sum(count_parameters(model.head).values())):
         parts["head"] = count
     total = sum(parts.values())
+    names = model.tokenizer.special_names()
     values = {
         "architecture": model.architecture,
         "config": dataclasses.asdict(model.body.config),
@@ -134,6 +130,7 @@ def _model(path: Path) -> tuple[dict[str, Any], list[str]]:
         else {"name": model.task_name, **dataclasses.asdict(model.task)},  # pyright: ignore
         "labels": list(model.labels),
         "training": model.summary,
+        "tokenizer": {"kind": model.tokenizer.kind, "special": names},
     }
     lines = [f"{path}: {model.architecture}, {_short(total)} parameters"]
     lines += [f"  {name:<12} {_short(count):>10}" for name, count in parts.items()]
@@ -141,8 +138,6 @@ def _model(path: Path) -> tuple[dict[str, Any], list[str]]:
         f"memory of the weights: {values['megabytes']['fp32']} MB in fp32, "
         f"{values['megabytes']['bf16']} MB in bf16"
     )
-    names = model.tokenizer.special_names()
-    values["tokenizer"] = {"kind": model.tokenizer.kind, "special": names}
     lines.append(
         f"tokenizer: {model.tokenizer.kind}, {model.tokenizer.vocab_size} entries; "
         + ", ".join(names.values())
@@ -151,13 +146,15 @@ def _model(path: Path) -> tuple[dict[str, Any], list[str]]:
     if model.labels:
         lines.append("classes: " + ", ".join(model.labels))
     if values["task"] is not None:
-        lines.append(f"task: {model.task_name}")
-        lines += [f"  {key} = {value}" for key, value in list(values["task"].items())[1:]]
-    lines.append("config:")
-    lines += [f"  {key} = {value}" for key, value in values["config"].items()]
+        lines += [f"task: {model.task_name}", *_list_values(model.task)]
+    lines += ["config:", *_list_values(model.body.config)]
     if model.summary:
-        lines.append("training: " + json_.dumps(model.summary))
+        lines.append("training: " + json.dumps(model.summary))
     return values, lines
+
+
+def _list_values(config: Any) -> list[str]:
+    return [f"  {key} = {value}" for key, value in dataclasses.asdict(config).items()]
 
 
 def _abilities(model: Any) -> list[str]:
@@ -211,19 +208,11 @@ def _recipe(options: Options) -> tuple[dict[str, Any], list[str]]:
     from headway.files.folder import make_body, read_config
     from headway.train.freezing import freeze_by_name
     from headway.train.groups import make_groups
-    from headway.train.prepare import (
-        check_model_section,
-        model_config,
-        resolve_settings,
-        resolve_task,
-    )
+    from headway.train.prepare import model_config, resolve
     from headway.train.schedules import spell_out
 
     path = recipes.find(options.what[0])
-    recipe = resolve_settings(recipes.read(path, options.overrides))
-    check_model_section(recipe)
-    training = recipe.training
-    task = resolve_task(recipe)
+    recipe, task = resolve(recipes.read(path, options.overrides))
     key = recipe.model.architecture
     if recipe.model.path is None:
         config = model_config(recipe, vocab_size=recipe.text.vocab_size)
@@ -235,7 +224,7 @@ def _recipe(options: Options) -> tuple[dict[str, Any], list[str]]:
         if (head := task.make_head(modules["body"], ("?", "?"))) is not None:
             modules["head"] = head
     width = None if recipe.model.path is None else config.hidden_size
-    training = spell_out(training, width=width)
+    training = spell_out(recipe.training, width=width)
     freeze_by_name(modules, recipe.playbook.freeze)
     groups = make_groups(modules, training, recipe.playbook)
     parameters = dict(modules.named_parameters())
@@ -252,12 +241,8 @@ def _recipe(options: Options) -> tuple[dict[str, Any], list[str]]:
         }
         for group in groups
     ]
-    lines = [recipes.write(recipe)]
-    lines += ["every key of [model]:"]
-    lines += [f"  {key} = {value}" for key, value in dataclasses.asdict(config).items()]
-    lines += ["every key of [task]:"]
-    settings = dataclasses.asdict(task)  # pyright: ignore
-    lines += [f"  {key} = {value}" for key, value in settings.items()]
+    lines = [recipes.write(recipe), "every key of [model]:", *_list_values(config)]
+    lines += ["every key of [task]:", *_list_values(task)]
     lines += ["", f"{'group':<36}{'tensors':>8}{'parameters':>12}{'peak lr':>10}{'decay':>8}"]
     lines += [
         f"{row['group']:<36}{row['tensors']:>8}{row['parameters']:>12,}{row['peak_lr']:>10.2g}"

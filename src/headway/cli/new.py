@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import Annotated
 
 import tyro
 
@@ -19,11 +18,11 @@ from headway.errors import FileError, nearest
 class Options:
     """Options of `headway new`."""
 
-    name: Annotated[str, tyro.conf.Positional]
+    name: tyro.conf.Positional[str]
     """Name of a shipped recipe."""
 
 
-def run(options: Options) -> int:
+def run(options: Options) -> None:
     """Print the recipe's file as it is, comments included."""
     shipped = recipe.shipped()
     if options.name not in shipped:
@@ -32,4 +31,3 @@ def run(options: Options) -> int:
             hint=nearest(options.name, shipped, count=3),
         )
     sys.stdout.write(shipped[options.name].read_text(encoding="utf-8"))
-    return 0

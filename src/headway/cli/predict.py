@@ -11,25 +11,25 @@ as they come, so what is there is not lost if the rest is interrupted.
 
 from __future__ import annotations
 
-import sys
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import tyro
 
-# Rows predicted between two times of writing: enough to lay rows of like length together.
-_ROWS_AT_ONCE = 512
+from headway.cli import _records
 
 
 @dataclass(frozen=True)
 class Options:
     """Options of `headway predict`."""
 
-    model: Annotated[Path, tyro.conf.Positional]
+    model: tyro.conf.Positional[Path]
     """Model folder."""
-    file: Annotated[str, tyro.conf.Positional] = "-"
+    file: tyro.conf.Positional[str] = "-"
     """File of records; - is standard input."""
     columns: tuple[str, ...] = ()
     """Names for a file without a header, or ours=theirs to rename columns."""
@@ -47,10 +47,8 @@ class Options:
     """Print one JSON object per record."""
 
 
-def run(options: Options) -> int:
+def run(options: Options) -> None:
     """Predict and print, part by part."""
-    from headway.cli import _records
-
     # A gradient needs the weights as they were trained.
     precision = "fp32" if options.explain else options.precision
     model = _records.open_model(options.model, precision=precision)
@@ -63,35 +61,25 @@ def run(options: Options) -> int:
         keep_blank=True,
         problem=model.task.check_request,
     )
-    settings: dict[str, Any] = {}
-    for name in ("num_beams", "num_best"):
-        if (value := getattr(options, name)) is not None:
-            settings[name] = value
-    rows, problems = iter(records.rows), {row.index: row for row in records.bad}
-    total, cut = len(records) + len(problems), []
-    for start in range(0, total, _ROWS_AT_ONCE):
-        part = range(start, min(start + _ROWS_AT_ONCE, total))
-        asked = [next(rows) for index in part if index not in problems]
-        with _records.progress_bar("predict", total, done=start) as progress:
-            found = model.predict(asked, progress=progress, **settings)
-        cut += [{"cut": answer["cut"]} for answer in found if "cut" in answer]
+    given = {"num_beams": options.num_beams, "num_best": options.num_best}
+    settings = {name: value for name, value in given.items() if value is not None}
+    cut: list[dict[str, Any]] = []
+
+    def answer(asked: dict[int, Any], progress) -> list[dict[str, Any]]:
+        rows = list(asked.values())
+        found = model.predict(rows, progress=progress, **settings)
+        cut.extend({"cut": item["cut"]} for item in found if "cut" in item)
         if options.explain:
-            _explain(model, asked, found)
-        answers = iter(found)
-        for index in part:
-            bad = problems.get(index)
-            _write(_records.describe(bad) if bad else next(answers), as_json=options.json)
-        sys.stdout.flush()
-    _records.warn_of_cuts(cut, total)
-    if records.bad:
-        sys.stderr.write(f"headway: {len(records.bad)} rows could not be used\n")
-    return 0
+            _explain(model, rows, found)
+        return found
+
+    _records.answer_parts("predict", records, answer, partial(_write, as_json=options.json))
+    num_bad = len(records.bad)
+    _records.warn_of_cuts(cut, len(records) + num_bad, num_bad=num_bad)
 
 
 def _explain(model, asked: Sequence[Mapping[str, Any]], found: list[dict[str, Any]]) -> None:
     """Add to each answer what each token counted."""
-    import dataclasses
-
     from headway.explain.saliency import explain
 
     for row, answer in zip(asked, found, strict=True):
@@ -99,16 +87,12 @@ def _explain(model, asked: Sequence[Mapping[str, Any]], found: list[dict[str, An
 
 
 def _write(answer: Mapping[str, Any], *, as_json: bool) -> None:
-    from headway.cli import _records
-
-    if as_json:
-        _records.write_json(answer)
-        return
-    # One line for each record, so that output and input run in step.
     text = answer.get("prediction", f"error: {answer.get('error')}")
     if isinstance(text, list):
         text = " ".join(map(str, text))
-    sys.stdout.write(" ".join(str(text).split("\n")) + _tokens_of(answer) + "\n")
+    # One line for each record, so that output and input run in step.
+    line = " ".join(str(text).split("\n")) + _tokens_of(answer)
+    _records.write(answer, line, as_json=as_json)
 
 
 def _tokens_of(answer: Mapping[str, Any]) -> str:

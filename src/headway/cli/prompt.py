@@ -14,10 +14,11 @@ import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import tyro
 
+from headway.cli import _records
 from headway.errors import ConfigError, RequestError
 
 
@@ -25,9 +26,9 @@ from headway.errors import ConfigError, RequestError
 class Options:
     """Options of `headway prompt`."""
 
-    model: Annotated[Path, tyro.conf.Positional]
+    model: tyro.conf.Positional[Path]
     """Model folder."""
-    texts: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    texts: tyro.conf.Positional[tuple[str, ...]] = ()
     """Texts to answer, where the prompt has one column."""
     task: str = "sentiment"
     """A prompt file (.toml), or the name of a shipped one: sentiment, topic or answer."""
@@ -53,11 +54,11 @@ class Options:
     """Print JSON."""
 
 
-def run(options: Options) -> int:
+def run(options: Options) -> None:
     """Ask and print."""
-    from headway.cli import _records
     from headway.tasks._prompting import read_prompt
 
+    _records.check_place(options.picture, "--picture")
     if min(options.shots, default=0) < 0 or options.draws < 1:
         raise ConfigError("--shots must be from 0 up, and --draws at least 1")
     prompt = read_prompt(options.task)
@@ -70,16 +71,16 @@ def run(options: Options) -> int:
     )
     model = _records.open_model(options.model, precision=options.precision)
     if options.data:
-        return _compare(model, prompt, asked[: options.max_rows], examples, options)
+        _compare(model, prompt, asked[: options.max_rows], examples, options)
+        return
     from headway.tasks._prompting import draw_examples
 
     shown = draw_examples(examples, prompt, shots=options.shots[0], seed=0)
     for row, answer in zip(asked, _ask(model, prompt, asked, shown, options), strict=True):
         if options.json:
-            _records.write_json({**row, **answer})
+            _records.write({**row, **answer})
         else:
             sys.stdout.write(f"{answer['prediction']}\n")
-    return 0
 
 
 def _rows(prompt: Any, options: Options) -> list[dict[str, str]]:
@@ -91,8 +92,6 @@ def _rows(prompt: Any, options: Options) -> list[dict[str, str]]:
 
 
 def _read(paths: tuple[str, ...], columns: tuple[str, ...], prompt: Any, options: Options) -> list:
-    from headway.cli import _records
-
     def problem(row: dict[str, Any]) -> str | None:
         if prompt.labels and str(row[prompt.target]) not in prompt.labels:
             return f"{prompt.target} is {row[prompt.target]!r}, which the prompt has no word for"
@@ -114,9 +113,8 @@ def _ask(
     return classify(model, prompt, rows, shown, template=template, calibrate=options.calibrate)
 
 
-def _compare(model: Any, prompt: Any, rows: list, examples: list, options: Options) -> int:
+def _compare(model: Any, prompt: Any, rows: list, examples: list, options: Options) -> None:
     """Score every number of examples over templates and draws."""
-    from headway.cli import _records
     from headway.tasks._prompting import draw_examples
 
     most = max(Counter(str(row[prompt.target]) for row in rows).values())
@@ -147,15 +145,14 @@ def _compare(model: Any, prompt: Any, rows: list, examples: list, options: Optio
         _draw(found, options.picture, options.task)
     result = {"rows": len(rows), "most_frequent": round(100 * most / len(rows), 2), "shots": found}
     if options.json:
-        _records.write_json(result)
-        return 0
+        _records.write(result)
+        return
     sys.stdout.write("shots  accuracy  lowest  highest  prompts\n")
     for row in found:
         cells = (row["shots"], row["accuracy"], row["lowest"], row["highest"], row["prompts"])
         sys.stdout.write("{:>5} {:>9.2f} {:>7.2f} {:>8.2f} {:>8}\n".format(*cells))
     most_text = f"always the most frequent answer: {result['most_frequent']:.2f} %"
     sys.stdout.write(f"{len(rows)} rows; {most_text}\n")
-    return 0
 
 
 def _draw(found: list[dict[str, Any]], path: Path, title: str) -> None:

@@ -39,31 +39,30 @@ class Options:
     """Passes over the training dates; none takes the recipe's."""
 
 
-def run(options: Options) -> int:
+def run(options: Options) -> None:
     """Make the data, train, score, show."""
     from headway.cli._progress import show
     from headway.data.dates import count_ambiguous, generate_dates, write_dates
+    from headway.train.guard import check_free
     from headway.train.run import train
 
     if min(options.num_train, options.num_test) < 1:
         raise ConfigError("--num-train and --num-test must be at least 1")
     started = time.monotonic()
     out = options.out or _free_folder()
-    _check_free(out)
     run_dir, data_dir = out / "run", out / "data"
+    # A run is looked for first, as it can be gone on with.
+    check_free(run_dir)
+    if data_dir.is_dir() and any(data_dir.iterdir()):
+        raise FileError(
+            f"{data_dir} is not empty, and nothing in it is overwritten",
+            hint="choose another --out",
+        )
+    data = {split: str(data_dir / f"{split}.jsonl") for split in ("train", "valid")}
     training: dict[str, Any] = {"seed": options.seed}
     if options.epochs is not None:
         training["epochs"] = options.epochs
-    recipe = recipes.read(
-        recipes.find("dates"),
-        {
-            "data": {
-                "train": str(data_dir / "train.jsonl"),
-                "valid": str(data_dir / "valid.jsonl"),
-            },
-            "training": training,
-        },
-    )
+    recipe = recipes.read(recipes.find("dates"), {"data": data, "training": training})
     splits = generate_dates(
         num_train=options.num_train, num_test=options.num_test, seed=options.seed
     )
@@ -74,31 +73,16 @@ def run(options: Options) -> int:
         f"{count_ambiguous(splits.train)} training texts mean different dates in different "
         "locales, which is why the locale stands in front"
     )
-    report = show(train(recipe, run_dir), run_dir, as_json=False, quiet=True)
+    report = show(train(recipe, run_dir), run_dir, quiet=True)
     _score(run_dir / "model", splits.test)
     _say(f"report with alignments: {report}")
     _say(f'model: {run_dir / "model"}; try: headway translate {run_dir / "model"} "en May 4, 1999"')
     _say(f"{time.monotonic() - started:.0f} seconds in all")
-    return 0
 
 
 def _free_folder() -> Path:
-    for number in range(1, 1000):
-        folder = Path("quickstart" if number == 1 else f"quickstart-{number}")
-        if not folder.exists():
-            return folder
-    return Path("quickstart")
-
-
-def _check_free(out: Path) -> None:
-    """Refuse to write over what is there; a run is looked for first, as it can be gone on with."""
-    resuming = f", or go on with: headway train --resume {out / 'run'}"
-    for folder, more in ((out / "run", resuming), (out / "data", "")):
-        if folder.is_dir() and any(folder.iterdir()):
-            raise FileError(
-                f"{folder} is not empty, and nothing in it is overwritten",
-                hint=f"choose another --out{more}",
-            )
+    folders = [Path("quickstart"), *(Path(f"quickstart-{number}") for number in range(2, 1000))]
+    return next((folder for folder in folders if not folder.exists()), folders[0])
 
 
 def _say(text: str) -> None:

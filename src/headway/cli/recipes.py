@@ -6,11 +6,10 @@ headway new multi30k-transformer > my.toml
 
 from __future__ import annotations
 
-import json as json_
-import sys
 from dataclasses import dataclass
 
 from headway import recipe
+from headway.cli import _records
 
 
 @dataclass(frozen=True)
@@ -21,12 +20,9 @@ class Options:
     """Print one JSON object per recipe."""
 
 
-def run(options: Options) -> int:
+def run(options: Options) -> None:
     """Print name and first comment line of each recipe."""
     for name, path in recipe.shipped().items():
         summary = path.read_text(encoding="utf-8").split("\n")[0].lstrip("# ")
-        line = f"{name:<22} {summary}"
-        if options.json:
-            line = json_.dumps({"name": name, "summary": summary})
-        sys.stdout.write(line + "\n")
-    return 0
+        values = {"name": name, "summary": summary}
+        _records.write(values, f"{name:<22} {summary}", as_json=options.json)

@@ -13,10 +13,11 @@ import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 
+from headway.cli import _records
+from headway.data.lines import STDIN, read_text
 from headway.errors import RequestError
 
 
@@ -24,9 +25,9 @@ from headway.errors import RequestError
 class Options:
     """Options of `headway score`."""
 
-    model: Annotated[Path, tyro.conf.Positional]
+    model: tyro.conf.Positional[Path]
     """Model folder."""
-    texts: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    texts: tyro.conf.Positional[tuple[str, ...]] = ()
     """Texts; none, or -, reads them from standard input, one a line."""
     prompt: str = ""
     """What stands before every text, and is not scored."""
@@ -36,11 +37,8 @@ class Options:
     """Print one JSON object per text: log_probability, perplexity, tokens, log_probabilities."""
 
 
-def run(options: Options) -> int:
+def run(options: Options) -> None:
     """Score and print."""
-    from headway.cli import _records
-    from headway.data.lines import STDIN, read_text
-
     texts = list(options.texts)
     if texts in ([], [STDIN]):
         texts = list(read_text(STDIN))
@@ -51,8 +49,7 @@ def run(options: Options) -> int:
         log_probs = found["log_probabilities"]
         mean = found["log_probability"] / max(1, len(log_probs))
         if options.json:
-            _records.write_json({"text": text, **found, "perplexity": round(math.exp(-mean), 4)})
+            _records.write({"text": text, **found, "perplexity": round(math.exp(-mean), 4)})
             continue
         shown = " ".join(text.split("\n"))
         sys.stdout.write(f"{found['log_probability']:.4f}\t{math.exp(-mean):.2f}\t{shown}\n")
-    return 0

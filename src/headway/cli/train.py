@@ -12,27 +12,30 @@ recipe is a flag. Ctrl-C saves a checkpoint and exits with 75.
 from __future__ import annotations
 
 import dataclasses
-import json as json_
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
 from headway import recipe as recipes
+from headway.cli import _records
+from headway.cli._options import TakesRecipe
 from headway.errors import ConfigError
 
 if TYPE_CHECKING:
     from headway.train.events import Event
 
+    Runs = Iterable[tuple[Path, Iterator[Event]]]
+
 
 @dataclass(frozen=True)
-class Options:
+class Options(TakesRecipe):
     """Options of `headway train`."""
 
-    recipe: Annotated[str | None, tyro.conf.Positional] = None
+    recipe: tyro.conf.Positional[str | None] = None
     """Recipe file, or the name of a shipped recipe."""
     out: Path | None = None
     """Directory of the run; must be new or empty. By default runs/RECIPE."""
@@ -42,63 +45,59 @@ class Options:
     """Runs with as many seeds, one after the other: mean, spread, and the best model kept."""
     json: bool = False
     """Print every event as one JSON object per line."""
-    overrides: Annotated[Mapping[str, Any], tyro.conf.Suppress] = field(default_factory=dict)
-    """Keys of the recipe given as flags."""
 
 
-def run(options: Options) -> int:
+def run(options: Options) -> None:
     """Train, show progress, and draw the report at the end."""
     if (options.recipe is None) == (options.resume is None):
         raise ConfigError("give either a recipe or --resume RUN", hint="see headway train --help")
-    return _start(options) if options.resume is None else _resume(options, options.resume)
+    from headway.cli._progress import show
+    from headway.train.seeds import is_seeds
+
+    run_dir, runs = _start(options) if options.resume is None else _resume(options, options.resume)
+    for own_dir, events in runs:
+        is_seed = own_dir != run_dir
+        if is_seed:
+            sys.stderr.write(f"{own_dir}\n")
+        show(events, own_dir, as_json=options.json, quiet=is_seed)
+    if is_seeds(run_dir):
+        _show_seeds(run_dir, options)
 
 
-def _start(options: Options) -> int:
+def _start(options: Options) -> tuple[Path, Runs]:
+    from headway.train.run import train
+    from headway.train.seeds import train_seeds
+
     path = recipes.find(options.recipe or "")
     run_dir = options.out or Path("runs") / path.stem
     recipe = recipes.read(path, options.overrides)
     if options.seeds != 1:
-        from headway.train.seeds import train_seeds
-
-        return _show_seeds(train_seeds(recipe, run_dir, count=options.seeds), run_dir, options)
-    from headway.cli._progress import show
-    from headway.train.run import train
-
-    show(train(recipe, run_dir), run_dir, as_json=options.json)
-    return 0
+        return run_dir, train_seeds(recipe, run_dir, count=options.seeds)
+    return run_dir, [(run_dir, train(recipe, run_dir))]
 
 
-def _resume(options: Options, run_dir: Path) -> int:
-    length = _length_only(options.overrides)
-    if options.out is not None:
-        raise ConfigError("--out cannot be changed when a run is resumed")
-    from headway.cli._progress import show
+def _resume(options: Options, run_dir: Path) -> tuple[Path, Runs]:
     from headway.train.run import resume
     from headway.train.seeds import is_seeds, resume_seeds
 
-    if is_seeds(run_dir):
-        if length:
-            raise ConfigError("the length of several seeds cannot be changed")
-        return _show_seeds(resume_seeds(run_dir), run_dir, options)
-    show(resume(run_dir, length=length), run_dir, as_json=options.json)
-    return 0
+    length = _length_only(options.overrides)
+    if options.out is not None:
+        raise ConfigError("--out cannot be changed when a run is resumed")
+    if not is_seeds(run_dir):
+        return run_dir, [(run_dir, resume(run_dir, length=length))]
+    if length:
+        raise ConfigError("the length of several seeds cannot be changed")
+    return run_dir, resume_seeds(run_dir)
 
 
-def _show_seeds(
-    runs: Iterator[tuple[Path, Iterator[Event]]], run_dir: Path, options: Options
-) -> int:
-    """Show one run after the other, and what they came to."""
-    from headway.cli._progress import show
+def _show_seeds(run_dir: Path, options: Options) -> None:
+    """Say what the runs of several seeds came to."""
     from headway.train.seeds import summarize
 
-    for seed_dir, events in runs:
-        sys.stderr.write(f"{seed_dir}\n")
-        show(events, seed_dir, as_json=options.json, quiet=True)
     summary = summarize(run_dir)
     if options.json:
-        values = {"event": "seeds", **dataclasses.asdict(summary)}
-        sys.stdout.write(json_.dumps(values, ensure_ascii=False) + "\n")
-        return 0
+        _records.write({"event": "seeds", **dataclasses.asdict(summary)})
+        return
     for name, score in summary.scores.items():
         values = "  ".join(f"{scores[name]:.2f}" for scores in summary.seeds.values())
         sys.stderr.write(
@@ -107,7 +106,6 @@ def _show_seeds(
         )
     sys.stderr.write(f"best by {summary.score_name}: seed {summary.best_seed}\n")
     sys.stdout.write(f"{run_dir / 'model'}\n")
-    return 0
 
 
 def _length_only(overrides: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

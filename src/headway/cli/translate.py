@@ -10,10 +10,11 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 
+from headway.cli import _records
+from headway.data.lines import STDIN, read_text
 from headway.errors import RequestError
 
 
@@ -21,9 +22,9 @@ from headway.errors import RequestError
 class Options:
     """Options of `headway translate`."""
 
-    model: Annotated[Path, tyro.conf.Positional]
+    model: tyro.conf.Positional[Path]
     """Model folder."""
-    texts: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    texts: tyro.conf.Positional[tuple[str, ...]] = ()
     """Texts to translate; none, or -, reads lines from standard input."""
     num_beams: int | None = None
     """Beams; none takes the model's own, 1 is greedy."""
@@ -39,11 +40,8 @@ class Options:
     """Print one JSON object per text."""
 
 
-def run(options: Options) -> int:
+def run(options: Options) -> None:
     """Translate and print."""
-    from headway.cli import _records
-    from headway.data.lines import STDIN, read_text
-
     texts = list(options.texts)
     if texts in ([], [STDIN]):
         texts = list(read_text(STDIN))
@@ -61,7 +59,7 @@ def run(options: Options) -> int:
     _records.warn_of_cuts(answers, len(answers))
     for text, answer in zip(texts, answers, strict=True):
         if options.json:
-            _records.write_json({"source": text, **answer})
+            _records.write({"source": text, **answer})
             continue
         for result in answer.get("n_best", [answer]):
             score = f"{result['score']:.4f}\t" if options.n_best > 1 else ""
@@ -74,4 +72,3 @@ def run(options: Options) -> int:
         write_alignment(
             _records.open_model(options.model), texts[0], options.attention, target=written
         )
-    return 0

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from headway.explain.svg import line, number, picture, rectangle, text, ticks, width_of
-from headway.sections import Playbook, Training
+from headway.sections import PLAIN, Playbook, Training
 from headway.train.schedules import learning_rate
 
-_PLAIN = Playbook()
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 14.0, 46.0, 34.0
 # Points drawn of one curve; a screen shows no more.
 _MOST_POINTS = 400
@@ -191,7 +190,7 @@ def _labelled(count: int) -> set[int]:
 
 
 def schedule_values(
-    training: Training, total_steps: int, *, playbook: Playbook = _PLAIN, count: int = 400
+    training: Training, total_steps: int, *, playbook: Playbook = PLAIN, count: int = 400
 ) -> list[float]:
     """Compute the learning rate at evenly spread steps of a run.
 
@@ -205,7 +204,7 @@ def schedule_values(
     return [learning_rate(round(step), total_steps, training, playbook) for step in steps.tolist()]
 
 
-def draw_schedule(training: Training, total_steps: int, playbook: Playbook = _PLAIN) -> str:
+def draw_schedule(training: Training, total_steps: int, playbook: Playbook = PLAIN) -> str:
     """Draw the learning rate of a recipe over a whole run."""
     values = schedule_values(training, total_steps, playbook=playbook)
     points = list(zip(np.linspace(1, max(1, total_steps), len(values)), values, strict=True))

@@ -25,13 +25,12 @@ def average_checkpoints(paths: Sequence[Path], modules: nn.Module) -> None:
         modules: Body and head; changed in place.
     Paper: Vaswani et al. 2017 (arXiv 1706.03762), section 6.1.
     """
-    sums: dict[str, torch.Tensor] = {}
+    sums: dict[str, Tensor] = {}
     for path in paths:
         for name, value in read_weights(path / "model.safetensors").items():
             sums[name] = sums[name] + value.double() if name in sums else value.double()
-    with torch.no_grad():
-        for name, parameter in modules.named_parameters():
-            parameter.copy_((sums[name] / len(paths)).to(parameter.dtype))
+    means = {name: total / len(paths) for name, total in sums.items()}
+    _copy(means, dict(modules.named_parameters()))
 
 
 class WeightAverage:
@@ -43,35 +42,38 @@ class WeightAverage:
 
     Args:
         modules: Body and head.
-        playbook: The recipe's section, with swa_start or ema_decay.
+        playbook: The recipe's section; without swa_start and ema_decay there never is a mean.
         total_steps: Updates of the run.
     """
 
     def __init__(self, modules: nn.Module, playbook: Playbook, *, total_steps: int) -> None:
         self._modules, self._decay = modules, playbook.ema_decay
-        self.first_step = max(1, round((playbook.swa_start or 0) * total_steps))
+        self.is_wanted = playbook.swa_start is not None or self._decay is not None
+        self.first_step = 0
+        if self.is_wanted:
+            self.first_step = max(1, round((playbook.swa_start or 0) * total_steps))
         self._every = playbook.swa_steps or max(1, (total_steps - self.first_step) // _NUM_AVERAGED)
         self._last = total_steps
         self.count = 0
         self.weights: dict[str, Tensor] = {}
 
     def update(self, step: int) -> None:
-        """Take the weights in, if it is time.
+        """Take the weights in, if a mean is wanted and it is time.
 
         Args:
             step: Updates done.
         """
-        if self._decay is None and not self._is_due(step):
+        if not self.is_wanted or (self._decay is None and not self._is_due(step)):
             return
         values = {name: value.detach() for name, value in self._modules.named_parameters()}
-        if not self.count:
-            self.weights = {name: value.clone() for name, value in values.items()}
-        else:
-            share = 1 / (self.count + 1)
-            if self._decay is not None:
-                share = max(1 - self._decay, 9 / (10 + self.count))
-            for name, value in values.items():
+        share = 1 / (self.count + 1)
+        if self._decay is not None:
+            share = max(1 - self._decay, 9 / (10 + self.count))
+        for name, value in values.items():
+            if self.count:
                 self.weights[name].lerp_(value, share)
+            else:
+                self.weights[name] = value.clone()
         self.count += 1
 
     def _is_due(self, step: int) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from headway.data.batch import pad_rows
+from headway.data.batch import Batch, pad_rows
 from headway.data.order import inference_batches
 from headway.metrics.generated import perplexity
 from headway.metrics.intervals import Statistics
@@ -17,8 +18,9 @@ from headway.tasks._model import Model
 from headway.tasks._task import Encoded, Progress, Record
 from headway.train.guard import Interrupted
 
-# Cells of a batch without gradients.
+# Cells and rows of a batch without gradients.
 _BATCH_TOKENS = 16384
+_BATCH_ROWS = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,28 @@ class Evaluation:
     losses: dict[str, float]
     predictions: list[dict[str, Any]]
     cut_targets: int = 0
+
+    @property
+    def all_scores(self) -> dict[str, float]:
+        """Give the scores, and before them the loss of all terms together."""
+        return {"loss": sum(self.losses.values()), **self.scores}
+
+
+def batches_without_gradients(
+    model: Model, examples: Encoded, stopping: Callable[[], bool]
+) -> Iterator[Batch]:
+    """Lay examples out in batches of rows of like length, longest first.
+
+    Raises:
+        Interrupted: as soon as `stopping` says so.
+    """
+    device = next(model.body.parameters()).device
+    lengths = examples.lengths.sum(1).tolist()
+    for part in inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=_BATCH_ROWS):
+        if stopping():
+            raise Interrupted
+        rows = pad_rows([examples.examples[index] for index in part])
+        yield model.task.collate(rows, model.setting).to(device)
 
 
 @dataclass(frozen=True)
@@ -63,23 +87,17 @@ def mean_losses(
     Raises:
         Interrupted: as soon as `stopping` says so.
     """
-    totals: dict[str, float] = {}
-    counts: dict[str, float] = {}
-    correct: dict[str, float] = {}
-    setting, device = model.setting, next(model.body.parameters()).device
-    lengths = examples.lengths.sum(1).tolist()
+    totals: defaultdict[str, float] = defaultdict(float)
+    counts: defaultdict[str, float] = defaultdict(float)
+    correct: defaultdict[str, float] = defaultdict(float)
     model.stop_training()
     with torch.inference_mode():
-        for part in inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=512):
-            if stopping():
-                raise Interrupted
-            rows = pad_rows([examples.examples[index] for index in part])
-            batch = model.task.collate(rows, setting).to(device)
+        for batch in batches_without_gradients(model, examples, stopping):
             for loss in model.task.losses(model.body, model.head, batch):
-                totals[loss.name] = totals.get(loss.name, 0.0) + float(loss.total)
-                counts[loss.name] = counts.get(loss.name, 0.0) + loss.count
+                totals[loss.name] += float(loss.total)
+                counts[loss.name] += loss.count
                 if loss.correct is not None:
-                    correct[loss.name] = correct.get(loss.name, 0.0) + loss.correct
+                    correct[loss.name] += loss.correct
     return MeanLosses(
         {name: totals[name] / max(counts[name], 1e-9) for name in totals},
         {name: correct[name] / max(counts[name], 1e-9) for name in correct},
@@ -92,7 +110,7 @@ def evaluate(
     rows: Sequence[Record],
     *,
     examples: Encoded | None = None,
-    scorer: Model | None = None,
+    precision: str | None = None,
     predicting: bool = True,
     settings: Mapping[str, Any] | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -101,11 +119,11 @@ def evaluate(
     """Score a model on records with references.
 
     Args:
-        model: Makes the predictions.
+        model: Left as it is.
         rows: Records with the task's columns.
         examples: The same rows, encoded, if that is already done.
-        scorer: Computes the losses; by default the model itself. Of use where the model is
-            packed for inference, as losses want full precision.
+        precision: Of the predictions, as in `Model.to_precision`; None: the model's own. Losses
+            are always computed by the model as it is.
         predicting: Make predictions; else only the losses are computed.
         settings: Fields of the task to change, such as {"num_beams": 1}.
         progress: Told how far it is.
@@ -113,10 +131,9 @@ def evaluate(
     Raises:
         Interrupted: if `stopping` asked for it.
     """
-    scorer = scorer or model
-    examples = examples or scorer.task.encode(rows, scorer.setting)
-    means = mean_losses(scorer, examples, stopping=stopping)
-    losses = means.losses
+    fast = model if precision is None or not predicting else model.to_precision(precision)
+    examples = examples or model.task.encode(rows, model.setting)
+    means = mean_losses(model, examples, stopping=stopping)
     # "masked_lm" is scored by "masked_accuracy".
     scores = {
         f"{name.removesuffix('_lm')}_accuracy": 100 * value
@@ -132,14 +149,14 @@ def evaluate(
             progress(state)
 
     if predicting:
-        predictions = model.predict(rows, progress=note, **(settings or {}))
+        predictions = fast.predict(rows, progress=note, **(settings or {}))
         statistics = model.task.statistics(predictions, rows)
         scores |= {item.name: item.value() for item in statistics}
     if "perplexity" in model.task.metrics:
         # Of the first loss, which is that of words.
-        scores["perplexity"] = perplexity(next(iter(losses.values())))
+        scores["perplexity"] = perplexity(next(iter(means.losses.values())))
     if "bits_per_byte" in model.task.metrics and examples.num_bytes:
-        bits = next(iter(losses.values())) * means.num_targets / math.log(2)
+        bits = next(iter(means.losses.values())) * means.num_targets / math.log(2)
         scores["bits_per_byte"] = bits / examples.num_bytes
     cut = 0
     if "target" in examples.full_lengths:
@@ -147,7 +164,7 @@ def evaluate(
     return Evaluation(
         scores=scores,
         statistics=statistics,
-        losses=losses,
+        losses=means.losses,
         predictions=predictions,
         cut_targets=cut,
     )

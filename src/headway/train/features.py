@@ -12,17 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from headway.data.batch import Batch, pad_rows
-from headway.data.order import inference_batches
+from headway.data.batch import Batch
 from headway.errors import FileError
 from headway.layers.side import Side, Start
 from headway.tasks._model import Model
 from headway.tasks._task import Encoded
-from headway.train.guard import Interrupted
-
-# Cells and rows of a batch without gradients.
-_BATCH_TOKENS = 16384
-_BATCH_ROWS = 512
+from headway.train.evaluate import batches_without_gradients
 
 
 class Features:
@@ -53,19 +48,10 @@ class Features:
     ) -> None:
         self._device = next(model.body.parameters()).device
         self._precision = precision
-        lengths = examples.lengths[:, 0]
-        self._starts = np.concatenate([[0], np.cumsum(lengths)])
+        self._starts = np.concatenate([[0], np.cumsum(examples.lengths[:, 0])])
         self._states: dict[int, Tensor] = {}
         self._places = {example.index: place for place, example in enumerate(examples.examples)}
-        setting = model.setting
-        groups = inference_batches(
-            lengths.tolist(), batch_tokens=_BATCH_TOKENS, batch_rows=_BATCH_ROWS
-        )
-        for group in groups:
-            if stopping():
-                raise Interrupted
-            chosen = [examples.examples[index] for index in group]
-            batch = model.task.collate(pad_rows(chosen), setting).to(self._device)
+        for batch in batches_without_gradients(model, examples, stopping):
             for depth, hidden in self._compute(model, batch, depths).items():
                 if depth not in self._states:
                     shape = (int(self._starts[-1]), hidden.shape[-1])

@@ -10,9 +10,7 @@ from torch import nn
 
 from headway.errors import ConfigError
 from headway.names import part_of
-from headway.sections import Playbook, Training
-
-_PLAIN = Playbook()
+from headway.sections import PLAIN, Playbook, Training
 
 
 @dataclass(frozen=True)
@@ -56,20 +54,16 @@ def find_stages(modules: nn.ModuleDict) -> list[Stage]:
     Args:
         modules: With "body", which lists its stages, and perhaps "head".
     """
-    body = modules["body"]
-    patterns: Sequence[str] = getattr(body, "stages", ())
-    found: dict[str, list[str]] = {}
-    top: list[str] = []
     names = [name for name, _ in modules.named_parameters()]
-    for pattern in patterns:
+    found: dict[str, list[str]] = {}
+    for pattern in getattr(modules["body"], "stages", ()):
         for name in names:
             part = part_of(own_name(name), pattern)
             if part is not None and not name.startswith("head."):
                 found.setdefault(part, []).append(name)
     covered = {name for part in found.values() for name in part}
-    top = [name for name in names if name not in covered]
-    stages = [Stage(name, tuple(parameters)) for name, parameters in found.items()]
-    return [*stages, Stage("top", tuple(top))]
+    found["top"] = [name for name in names if name not in covered]
+    return [Stage(name, tuple(parameters)) for name, parameters in found.items()]
 
 
 def rate_ratios(stages: Sequence[Stage], playbook: Playbook) -> list[float]:
@@ -90,7 +84,7 @@ def rate_ratios(stages: Sequence[Stage], playbook: Playbook) -> list[float]:
 
 
 def make_groups(
-    modules: nn.ModuleDict, options: Training, playbook: Playbook = _PLAIN
+    modules: nn.ModuleDict, options: Training, playbook: Playbook = PLAIN
 ) -> list[Group]:
     """Divide the trained parameters by their stage's rate, and by whether they decay.
 
@@ -100,20 +94,16 @@ def make_groups(
     stages = find_stages(modules)
     ratios = rate_ratios(stages, playbook)
     if all(ratio == 1 for ratio in ratios):
-        whole = tuple(parameters)
-        stages, ratios = [Stage("", whole)], [1.0]
+        stages, ratios = [Stage("", tuple(parameters))], [1.0]
     groups = []
     for stage, ratio in zip(stages, ratios, strict=True):
         trained = [name for name in stage.parameters if parameters[name].requires_grad]
         prefix = f"{stage.name}: " if stage.name else ""
-        for kind, decay, chosen in (
-            ("matrices", options.weight_decay, lambda value: value.dim() > 1),
-            ("biases and norms", 0.0, lambda value: value.dim() <= 1),
-        ):
-            names = tuple(name for name in trained if chosen(parameters[name]))
-            if names:
-                groups.append(Group(prefix + kind, names, decay, ratio))
-    return groups
+        matrices = tuple(name for name in trained if parameters[name].dim() > 1)
+        others = tuple(name for name in trained if parameters[name].dim() <= 1)
+        groups.append(Group(prefix + "matrices", matrices, options.weight_decay, ratio))
+        groups.append(Group(prefix + "biases and norms", others, 0.0, ratio))
+    return [group for group in groups if group.parameters]
 
 
 def make_optimizer(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,29 +41,25 @@ class StopSignal:
         """Say whether a signal came so long ago that the running step must be dropped."""
         return self.received_at is not None and time.monotonic() - self.received_at > 8
 
-    def note(self, number: int, frame: FrameType | None) -> None:
-        """Handle a signal."""
+    def _note(self, number: int, frame: FrameType | None) -> None:
         if self.is_set and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received_at = time.monotonic()
 
-
-@contextmanager
-def stop_signals() -> Iterator[StopSignal]:
-    """Listen for Ctrl-C and SIGTERM while the block runs; outside the main thread, do nothing."""
-    stop = StopSignal()
-    try:
-        before = {
-            number: signal.signal(number, stop.note) for number in (signal.SIGINT, signal.SIGTERM)
-        }
-    except ValueError:
-        # Only the main thread may set handlers.
-        before = {}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take note of signals while the block runs; outside the main thread, do nothing."""
+        if threading.current_thread() is not threading.main_thread():
+            # Only the main thread may set handlers.
+            yield
+            return
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self._note) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 @contextmanager
@@ -75,22 +71,34 @@ def run_lock(run_dir: Path) -> Iterator[None]:
     Raises:
         FileError: if another process holds it.
     """
-    path = run_dir / ".lock"
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        stream = (run_dir / ".lock").open("a")
     except OSError as error:
         raise FileError(f"{run_dir} cannot be written: {error.strerror}") from error
-    try:
+    with stream:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise FileError(
                 f"{run_dir} is in use by another process",
                 hint="wait until it ends, or choose another --out",
             ) from error
         yield
-    finally:
-        os.close(descriptor)
+
+
+def check_free(run_dir: Path) -> None:
+    """Check that nothing would be overwritten by a run.
+
+    Raises:
+        FileError: if there is something.
+    """
+    if run_dir.exists() and not run_dir.is_dir():
+        raise FileError(f"{run_dir} is no directory", hint="choose another --out")
+    if run_dir.exists() and any(run_dir.iterdir()):
+        raise FileError(
+            f"{run_dir} is not empty, and a run is never overwritten",
+            hint=f"choose another --out, or go on with: headway train --resume {run_dir}",
+        )
 
 
 def check_room(folder: Path, needed_bytes: int) -> None:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from headway.data.batch import Batch, pack_rows, pad_rows
 from headway.data.order import generator, plan_epoch, split_micro_batches
 from headway.errors import DataError, TrainError
 from headway.layers.packed import has_fast_bf16
-from headway.sections import Playbook, Training
+from headway.sections import PLAIN, Playbook, Training
 from headway.tasks._model import Model
 from headway.tasks._task import Draw, Encoded
 from headway.train.average import WeightAverage
@@ -33,9 +33,7 @@ from headway.train.freezing import Freezer, Phase, freeze_by_name, plan_phases
 from headway.train.groups import clip_in_step, make_groups, make_optimizer
 from headway.train.guard import Interrupted
 from headway.train.schedules import learning_rate
-from headway.train.state import TrainState
-
-_PLAIN = Playbook()
+from headway.train.state import TrainState, load_checkpoint, read_average, save_checkpoint
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,7 @@ class Trainer:
         examples: Encoded,
         options: Training,
         *,
-        playbook: Playbook = _PLAIN,
+        playbook: Playbook = PLAIN,
         work_dir: Path | None = None,
         rates: Callable[[int], float] | None = None,
         must_drop: Callable[[], bool] = lambda: False,
@@ -114,7 +112,10 @@ class Trainer:
         self.groups = make_groups(self.modules, options, playbook)
         self.optimizer = make_optimizer(self.modules, self.groups, options)
         self.state = TrainState()
-        self._must_drop, self._work_dir, self._rates = must_drop, work_dir, rates
+        self._must_drop, self._work_dir = must_drop, work_dir
+        self._rate_at = rates or (
+            lambda step: learning_rate(step, self.total_steps, options, playbook)
+        )
         self._plan: list[np.ndarray] = []
         self._planned_epoch = -1
         self.total_steps = options.steps or self._count_steps(options.epochs)
@@ -130,9 +131,7 @@ class Trainer:
         )
         self._features: Features | None = None
         self._depth = 0
-        self.average: WeightAverage | None = None
-        if playbook.swa_start is not None or playbook.ema_decay is not None:
-            self.average = WeightAverage(self.modules, playbook, total_steps=self.total_steps)
+        self.average = WeightAverage(self.modules, playbook, total_steps=self.total_steps)
 
     @property
     def epoch(self) -> float:
@@ -172,10 +171,10 @@ class Trainer:
         batches = []
         for part in parts:
             chosen = [self.examples.examples[index] for index in part]
-            rows = pad_rows(chosen)
             if self.options.layout == "packed":
-                longest = max(self.examples.limits.values())
-                rows = pack_rows(chosen, row_tokens=longest)
+                rows = pack_rows(chosen, row_tokens=max(self.examples.limits.values()))
+            else:
+                rows = pad_rows(chosen)
             draw = Draw(self.options.seed, self.state.epoch)
             batch = self.model.task.collate(rows, self.model.setting, draw).to(self.device)
             if self._features is not None:
@@ -204,7 +203,7 @@ class Trainer:
         except BaseException:
             self.optimizer.zero_grad()
             raise
-        rate = self.rate_at(state.step)
+        rate = self._rate_at(state.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_ratio"]
         clip_in_step(self.optimizer, norm, self.options.clip_norm)
@@ -213,27 +212,27 @@ class Trainer:
         num_tokens = sum(batch.num_tokens for batch in batches)
         seconds = time.perf_counter() - started
         self._count(len(plan), num_tokens, seconds)
-        if self.average is not None:
-            self.average.update(state.step)
-            state.averaged_weights = self.average.count
-            state.averaged_from = self.average.first_step
+        self.average.update(state.step)
+        state.averaged_weights = self.average.count
+        state.averaged_from = self.average.first_step
         return Update(losses, num_tokens, seconds, rate, norm)
 
     @property
     def is_settled(self) -> bool:
         """Say whether all stages learn and the mean of the weights, if any, has begun."""
-        has_mean = self.average is None or self.average.count > 0
+        has_mean = self.average.count > 0 or not self.average.is_wanted
         return has_mean and self.state.step > self.freezer.phases[-1].first_step
 
-    def rate_at(self, step: int) -> float:
-        """Give the learning rate of an update."""
-        if self._rates is not None:
-            return self._rates(step)
-        return learning_rate(step, self.total_steps, self.options, self.playbook)
+    def save(self, folder: Path) -> Path:
+        """Write a checkpoint, as `save_checkpoint` does."""
+        average = self.average.weights
+        return save_checkpoint(folder, self.modules, self.optimizer, self.state, average=average)
 
-    def averaged(self) -> AbstractContextManager[None]:
-        """Put the mean of the weights in place for a while, where one goes along."""
-        return nullcontext() if self.average is None else self.average.in_place()
+    def restore(self, path: Path) -> bool:
+        """Go on from a checkpoint; say whether its mean of the weights goes on too."""
+        self.state = load_checkpoint(path, self.modules, self.optimizer)
+        state, weights = self.state, read_average(path)
+        return self.average.restore(weights, state.averaged_weights, state.averaged_from)
 
     def _keep_features(self) -> None:
         """Compute what frozen layers give, where it is the same in every pass and pays."""
@@ -271,10 +270,10 @@ class Trainer:
 
     def _accumulate(self, batches: Sequence[Batch], indices: np.ndarray) -> dict[str, float]:
         """Add up gradients; each loss is divided by its own count over the whole step."""
-        counts: dict[str, float] = {}
+        counts: defaultdict[str, float] = defaultdict(float)
         for batch in batches:
             for name, count in self.model.task.counts(batch).items():
-                counts[name] = counts.get(name, 0.0) + count
+                counts[name] += count
         totals = dict.fromkeys(counts, 0.0)
         for batch in batches:
             if self._must_drop():

@@ -5,19 +5,24 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from headway.data.lines import STDIN
+from headway.data.order import plan_epoch
 from headway.data.read import Records, read_records
-from headway.data.report import DataReport, build_report, describe_corpus
+from headway.data.report import (
+    DataReport,
+    build_report,
+    describe_corpus,
+    describe_split,
+    padding_ratio,
+)
 from headway.data.store import Store, open_store, read_corpus
 from headway.errors import ConfigError
 from headway.sections import Recipe
 from headway.tasks._model import Model
 from headway.tasks._task import Encoded, Task
-from headway.train.inspect_data import padding_ratios, report_data
 from headway.train.mixture import mix
 
 
@@ -40,24 +45,6 @@ class Examples:
     train_rows: Records | None = None
     report: DataReport
     passes: Mapping[str, float] = field(default_factory=dict)
-
-
-class Material(Protocol):
-    """Text that was found, before there is a tokenizer.
-
-    Args:
-        labels: Names of the classes in it; () where there are none.
-    """
-
-    labels: tuple[str, ...]
-
-    def texts(self) -> Iterable[str]:
-        """Give the texts that a tokenizer is trained on."""
-        ...
-
-    def encode(self, model: Model) -> Examples:
-        """Turn everything into examples."""
-        ...
 
 
 def find_material(recipe: Recipe, task: Task) -> Material:
@@ -89,7 +76,7 @@ def find_material(recipe: Recipe, task: Task) -> Material:
 
 
 class _Rows:
-    """Records, all in memory."""
+    """Records, all in memory, before there is a tokenizer."""
 
     def __init__(self, recipe: Recipe, task: Task) -> None:
         self.recipe, self.task = recipe, task
@@ -114,22 +101,60 @@ class _Rows:
         )
 
     def texts(self) -> Iterable[str]:
+        """Give the texts that a tokenizer is trained on."""
         return self.task.texts(self.train.rows)
 
     def encode(self, model: Model) -> Examples:
-        train = self.task.encode(self.train.rows, model.setting)
+        """Turn everything into examples."""
+        train, valid = self.task.encode(self.train.rows, model.setting), None
         if self.recipe.playbook.class_weights == "balanced":
             train = balance_classes(train)
-        encoded, records = {"train": train}, {"train": self.train}
-        valid = None
+        records, encoded = {"train": self.train}, {"train": train}
         if self.valid is not None:
             valid = self.task.encode(self.valid.rows, model.setting)
-            encoded["valid"], records["valid"] = valid, self.valid
+            records["valid"], encoded["valid"] = self.valid, valid
+        splits = [
+            describe_split(
+                name,
+                records[name],
+                examples.full_lengths,
+                limit=examples.limits,
+                unknown=examples.unknown,
+                padding=padding_ratios(examples, self.recipe),
+                notes=examples.notes,
+                classes=_count_classes(examples, model.labels),
+            )
+            for name, examples in encoded.items()
+        ]
         columns = (*self.task.columns, *self.task.optional)
-        report = report_data(records, encoded, self.recipe, columns=columns, labels=model.labels)
+        report = build_report(splits, records, columns=columns)
         return Examples(
             train=train, valid=valid, rows=self.valid, train_rows=self.train, report=report
         )
+
+
+def padding_ratios(examples: Encoded, recipe: Recipe) -> dict[str, float]:
+    """Compute the share of padding with and without sorting by length."""
+    ratios = {}
+    for name, by_length in (("sorted", True), ("unsorted", False)):
+        steps = plan_epoch(
+            examples.lengths,
+            seed=recipe.training.seed,
+            epoch=0,
+            batch_tokens=recipe.training.batch_tokens,
+            batch_rows=recipe.training.batch_rows,
+            by_length=by_length,
+        )
+        ratios[name] = padding_ratio(examples.lengths, steps)
+    return ratios
+
+
+def _count_classes(encoded: Encoded, labels: Sequence[str]) -> dict[str, int]:
+    """Count the rows of each class; nothing where rows have none."""
+    found: Counter[int] = Counter()
+    for example in encoded.examples:
+        found.update(example.classes if example.label is None else (example.label,))
+    return {name: found[place] for place, name in enumerate(labels)} if found else {}
 
 
 def balance_classes(encoded: Encoded) -> Encoded:
@@ -166,9 +191,10 @@ class _CorpusTexts:
 
 
 class _Corpus:
-    """Running text, tokenized into a store."""
+    """Running text, before there is a tokenizer; then it is kept in a store."""
 
-    labels = ()
+    labels: tuple[str, ...] = ()
+    """Names of the classes; there are none."""
 
     def __init__(self, recipe: Recipe, task: Task) -> None:
         self.recipe, self.task = recipe, task
@@ -179,45 +205,46 @@ class _Corpus:
             next(iter(read_corpus([path])), None)
 
     def texts(self) -> Iterable[str]:
+        """Give the texts that a tokenizer is trained on."""
         data = self.recipe.data
         return _CorpusTexts(data.train, data.max_rows, self.task.keeps_lines)
 
     def encode(self, model: Model) -> Examples:
-        data, seed = self.recipe.data, self.recipe.training.seed
-
-        def read(
-            paths: tuple[str, ...], limit: int | None = None, *, is_training: bool
-        ) -> tuple[Store, Encoded]:
-            store = open_store(
-                paths,
-                model.tokenizer,
-                max_segments=limit,
-                keeps_lines=self.task.keeps_lines,
-            )
-            encoded = self.task.encode_corpus(
-                store, model.setting, seed=seed, is_training=is_training
-            )
-            return store, encoded
-
-        found: dict[str, tuple[Store, Encoded]] = {}
+        """Turn everything into examples."""
+        data = self.recipe.data
+        files = {"train": data.train}
         if data.weights:
             # A split for each file: what is weighed apart is described apart.
-            parts = [read((path,), data.max_rows, is_training=True) for path in data.train]
-            encoded = mix([part for _, part in parts], data.weights, seed=seed)
-            found |= {f"train {number}": part for number, part in enumerate(parts, 1)}
-        else:
-            found["train"] = read(data.train, data.max_rows, is_training=True)
-            encoded = found["train"][1]
+            files = {f"train {number}": (path,) for number, path in enumerate(data.train, 1)}
+        found = {name: self._read(model, paths, data.max_rows) for name, paths in files.items()}
+        parts = [part for _, part in found.values()]
+        train, valid = parts[0], None
+        if data.weights:
+            train = mix(parts, data.weights, seed=self.recipe.training.seed)
         if data.valid:
-            found["valid"] = read(data.valid, is_training=False)
+            found["valid"] = self._read(model, data.valid, None, is_training=False)
+            valid = found["valid"][1]
         splits = [
             describe_corpus(name, store, padding=padding_ratios(part, self.recipe))
             for name, (store, part) in found.items()
         ]
         return Examples(
-            train=encoded,
-            valid=found["valid"][1] if data.valid else None,
+            train=train,
+            valid=valid,
             rows=None,
             report=build_report(splits, {}, columns=()),
             passes=dict(zip(data.train, data.weights or [1.0] * len(data.train), strict=True)),
         )
+
+    def _read(
+        self, model: Model, paths: tuple[str, ...], limit: int | None, *, is_training: bool = True
+    ) -> tuple[Store, Encoded]:
+        keeps_lines, tokenizer = self.task.keeps_lines, model.tokenizer
+        store = open_store(paths, tokenizer, max_segments=limit, keeps_lines=keeps_lines)
+        seed = self.recipe.training.seed
+        return store, self.task.encode_corpus(
+            store, model.setting, seed=seed, is_training=is_training
+        )
+
+
+Material = _Rows | _Corpus

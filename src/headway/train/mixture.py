@@ -13,7 +13,7 @@ from headway.data.order import generator
 from headway.tasks._task import Encoded
 
 
-def mix(parts: Sequence[Encoded], weights: Sequence[float], *, seed: int) -> Encoded:
+def mix(parts: Sequence[Encoded], weights: Sequence[float], seed: int, epoch: int = 0) -> Encoded:
     """Put corpora together: in each epoch `weight` passes over each of them.
 
     A part of a pass goes on in each epoch where the last one ended, so that four epochs of a
@@ -23,13 +23,8 @@ def mix(parts: Sequence[Encoded], weights: Sequence[float], *, seed: int) -> Enc
         parts: The corpora.
         weights: Passes over each of them in an epoch, from 0.
         seed: Of the run.
+        epoch: Counted from 0.
     """
-    return _mix_epoch(tuple(parts), tuple(weights), seed, 0)
-
-
-def _mix_epoch(
-    parts: tuple[Encoded, ...], weights: tuple[float, ...], seed: int, epoch: int
-) -> Encoded:
     current = [part.at(epoch) for part in parts]
     chosen = [
         _choose(
@@ -55,7 +50,7 @@ def _mix_epoch(
         },
         limits=whole.limits,
         unknown={side: sum(part.unknown[side] for part in current) for side in whole.unknown},
-        plan=partial(_mix_epoch, parts, weights, seed),
+        plan=partial(mix, parts, weights, seed),
         epoch=epoch,
         alike_from=max(part.alike_from for part in current),
     )

@@ -46,7 +46,6 @@ class Prepared:
         model: Fresh, or from the folder the recipe names.
         examples: What it learns from and is scored on.
         fingerprints: File -> SHA-256.
-        score_name: What chooses the best model.
         decoding: Fields of the task that the scores while training change.
     """
 
@@ -54,7 +53,6 @@ class Prepared:
     model: Model
     examples: Examples
     fingerprints: dict[str, str]
-    score_name: str
     decoding: dict[str, Any]
 
 
@@ -67,30 +65,33 @@ def prepare(recipe: Recipe, *, tokenizer_file: Path | None = None) -> Prepared:
     Raises:
         ConfigError, DataError, FileError: for whatever cannot work, before anything is written.
     """
+    recipe, task = resolve(recipe)
+    recipe = _take_dropout(recipe, task)
     task = resolve_task(recipe)
-    check_model_section(recipe)
-    recipe = _take_dropout(resolve_settings(recipe), task)
-    task = resolve_task(recipe)
-    score_name = _score_name(recipe, task)
+    recipe = _choose_score(recipe, task)
     decoding = _decoding(recipe, task)
     if tokenizer_file is not None and STDIN in (*recipe.data.train, *recipe.data.valid):
         raise FileError("the run began with data from standard input, which is gone")
     material = find_material(recipe, task)
     model = _make_model(recipe, task, material, tokenizer_file)
-    model.notes += tuple(_length_notes(recipe, model))
+    asked, longest = recipe.task.settings.get("max_tokens", 0), model.setting.max_tokens
+    if asked > longest:
+        model.notes += (
+            f"task.max-tokens is {asked}, but the model reads {longest} at most: examples are cut "
+            "there",
+        )
     examples = material.encode(model)
-    recipe = _resolve_words(recipe, score_name, model)
+    recipe = _resolve_words(recipe, model)
     return Prepared(
         recipe=recipe,
         model=model,
         examples=examples,
         fingerprints=fingerprint(_files_of(recipe)),
-        score_name=score_name,
         decoding=decoding,
     )
 
 
-def _resolve_words(recipe: Recipe, score_name: str, found: Model) -> Recipe:
+def _resolve_words(recipe: Recipe, found: Model) -> Recipe:
     """Spell "auto" out, and name files in full: a run goes on elsewhere as it began."""
 
     def whole(paths: tuple[str, ...]) -> tuple[str, ...]:
@@ -106,7 +107,6 @@ def _resolve_words(recipe: Recipe, score_name: str, found: Model) -> Recipe:
         data=dataclasses.replace(data, train=whole(data.train), valid=whole(data.valid)),
         model=dataclasses.replace(model, path=path, architecture=found.architecture),
         training=dataclasses.replace(training, precision=precision),
-        playbook=dataclasses.replace(recipe.playbook, choose_by=score_name),
     )
 
 
@@ -123,20 +123,30 @@ def resolve_task(recipe: Recipe) -> Task:
     return make_task(recipe.task.name, recipe.task.settings, where="the recipe")
 
 
-def resolve_settings(recipe: Recipe) -> Recipe:
-    """Give the settings of model and task their types; flags bring them as words."""
+def resolve(recipe: Recipe) -> tuple[Recipe, Task]:
+    """Find what is impossible before any data is read, and build the task.
+
+    Returns:
+        recipe, task: The settings of model and task have their types; flags bring them as words.
+    """
+    task = resolve_task(recipe)
+    _check_model_section(recipe)
 
     def convert(name: str, section: Any, config_class: type) -> Any:
         settings = convert_settings(name, section.settings, config_class, where="the recipe")
         return dataclasses.replace(section, settings=settings)
 
-    key = recipe.model.architecture
-    config_class = getattr(registry.load_module("models", key), registry.class_name(key) + "Config")
-    return dataclasses.replace(
+    recipe = dataclasses.replace(
         recipe,
-        model=convert("model", recipe.model, config_class),
-        task=convert("task", recipe.task, registry.load_class("tasks", recipe.task.name)),
+        model=convert("model", recipe.model, _config_class(recipe.model.architecture)),
+        task=convert("task", recipe.task, type(task)),
     )
+    return recipe, task
+
+
+def _config_class(architecture: str) -> Any:
+    module = registry.load_module("models", architecture)
+    return vars(module)[registry.class_name(architecture) + "Config"]
 
 
 def _take_dropout(recipe: Recipe, task: Task) -> Recipe:
@@ -164,7 +174,7 @@ def model_config(recipe: Recipe, **filled: Any) -> Any:
     """
     section = recipe.model
     module = registry.load_module("models", section.architecture)
-    config_class = getattr(module, registry.class_name(section.architecture) + "Config")
+    config_class = _config_class(section.architecture)
     values: dict[str, Any] = {}
     if section.preset is not None:
         if section.preset not in module.PRESETS:
@@ -186,8 +196,7 @@ def model_config(recipe: Recipe, **filled: Any) -> Any:
     return config
 
 
-def check_model_section(recipe: Recipe) -> None:
-    """Find impossible sizes before any data is read."""
+def _check_model_section(recipe: Recipe) -> None:
     if recipe.model.path is None:
         check_kind(recipe.text.tokenizer)
         model_config(recipe)
@@ -211,14 +220,16 @@ def check_model_section(recipe: Recipe) -> None:
         )
 
 
-def _score_name(recipe: Recipe, task: Task) -> str:
-    wanted = recipe.playbook.choose_by
-    known = ("loss", *task.metrics)
+def _choose_score(recipe: Recipe, task: Task) -> Recipe:
+    """Spell out which score chooses the best model."""
+    wanted, known = recipe.playbook.choose_by, ("loss", *task.metrics)
     if wanted == "auto":
-        return task.metrics[0]
-    if wanted not in known:
+        wanted = task.metrics[0]
+    elif wanted not in known:
         raise ConfigError(f"playbook.choose-by is {wanted!r}", hint=nearest(wanted, known))
-    return wanted
+    return dataclasses.replace(
+        recipe, playbook=dataclasses.replace(recipe.playbook, choose_by=wanted)
+    )
 
 
 def _decoding(recipe: Recipe, task: Task) -> dict[str, Any]:
@@ -262,6 +273,9 @@ def _make_model(
         _check_memory(make_body(section.architecture, config, task.head))
     torch.manual_seed(recipe.training.seed)
     body = make_body(section.architecture, config, task.head)
+    notes, found, wanted = (), tokenizer.vocab_size, recipe.text.vocab_size
+    if found < wanted:
+        notes = (f"the text gave {found:,} of the {wanted:,} entries asked for",)
     # What came from the tokenizer is not asked for again: a resumed run reads it there.
     return Model(
         body,
@@ -271,7 +285,7 @@ def _make_model(
         architecture=section.architecture,
         head=task.make_head(body, material.labels),
         labels=material.labels,
-        notes=_vocabulary_notes(recipe, tokenizer),
+        notes=notes,
     )
 
 
@@ -326,24 +340,6 @@ def _draw_anew(model: Model, count: int) -> None:
         for name, value in body.named_parameters():
             if name in names or name.startswith("pooler."):
                 value.copy_(fresh[name])
-
-
-def _length_notes(recipe: Recipe, model: Model) -> list[str]:
-    """Say where examples come out shorter than was asked for."""
-    asked = recipe.task.settings.get("max_tokens", 0)
-    longest = model.setting.max_tokens
-    if asked <= longest:
-        return []
-    return [
-        f"task.max-tokens is {asked}, but the model reads {longest} at most: examples are cut there"
-    ]
-
-
-def _vocabulary_notes(recipe: Recipe, tokenizer: Tokenizer) -> list[str]:
-    wanted = recipe.text.vocab_size
-    if tokenizer.vocab_size >= wanted:
-        return []
-    return [f"the text gave {tokenizer.vocab_size:,} of the {wanted:,} entries asked for"]
 
 
 def _check_memory(body: torch.nn.Module) -> None:

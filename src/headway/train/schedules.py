@@ -11,9 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from headway.sections import Playbook, Training
+from headway.sections import PLAIN, Playbook, Training
 
-_PLAIN = Playbook()
 # Highest rates where the recipe leaves them open: for a network from nothing (Adam's own default),
 # for one that goes on at a width of 768 (Devlin et al. 2019, appendix A.3), and for any such.
 _FRESH_RATE, _BASE_RATE, _HIGHEST_RATE = 1e-3, 5e-5, 5e-4
@@ -126,7 +125,7 @@ def spell_out(options: Training, *, width: int | None) -> Training:
     return replace(options, peak_lr=float(f"{rate:.2g}"))
 
 
-def learning_rate(step: int, total: int, options: Training, playbook: Playbook = _PLAIN) -> float:
+def learning_rate(step: int, total: int, options: Training, playbook: Playbook = PLAIN) -> float:
     """Give the rate of an update.
 
     With stochastic weight averaging the schedule is that of the time before it, and the rate never

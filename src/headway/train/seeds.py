@@ -22,9 +22,9 @@ from headway.files.manifest import MANIFEST, read_json, write_folder, write_json
 from headway.metrics.intervals import MeanInterval, mean_interval
 from headway.sections import Recipe
 from headway.train.events import Event
-from headway.train.guard import Stopped, run_lock
+from headway.train.guard import Stopped, check_free, run_lock
 from headway.train.run import resume, train
-from headway.train.validate import FALLING
+from headway.train.validate import rising
 
 _LIST = "seeds.json"
 # Not recipe.toml: the directory is no single run.
@@ -66,11 +66,7 @@ def train_seeds(
     """
     if not 2 <= count <= _MOST_SEEDS:
         raise ConfigError(f"--seeds is {count}, but must be from 2 to {_MOST_SEEDS:,}")
-    if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
-        raise FileError(
-            f"{run_dir} is not empty, and a run is never overwritten",
-            hint=f"choose another --out, or go on with: headway train --resume {run_dir}",
-        )
+    check_free(run_dir)
     if not recipe.data.valid:
         raise FileError(
             "several seeds are compared on validation data, but there is none",
@@ -79,24 +75,24 @@ def train_seeds(
     if STDIN in (*recipe.data.train, *recipe.data.valid):
         raise ConfigError("several seeds read the data several times: standard input is read once")
     first = recipe.training.seed
-    for number in range(count):
-        seed = first + number
+    for seed in range(first, first + count):
         own = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, seed=seed))
         seed_dir = run_dir / f"seed-{seed}"
         events = train(own, seed_dir)
-        if not number:
-            events = _begin(events, run_dir, recipe, count)
+        if seed == first:
+            events = _begin(events, run_dir, recipe, list(range(first, first + count)))
         yield seed_dir, _hint_at(run_dir, events)
 
 
-def _begin(events: Iterator[Event], run_dir: Path, recipe: Recipe, count: int) -> Iterator[Event]:
+def _begin(
+    events: Iterator[Event], run_dir: Path, recipe: Recipe, seeds: list[int]
+) -> Iterator[Event]:
     """Write the list of seeds down once the first of them runs: bad input leaves nothing behind."""
-    for number, event in enumerate(events):
-        if not number:
-            first = recipe.training.seed
-            write_text(run_dir / _RECIPE, recipes.write(recipe))
-            write_json(run_dir / _LIST, {"seeds": list(range(first, first + count))})
-        yield event
+    first = next(events)
+    write_text(run_dir / _RECIPE, recipes.write(recipe))
+    write_json(run_dir / _LIST, {"seeds": seeds})
+    yield first
+    yield from events
 
 
 def _hint_at(run_dir: Path, events: Iterator[Event]) -> Iterator[Event]:
@@ -140,8 +136,7 @@ def summarize(run_dir: Path) -> SeedSummary:
             training = read_json(seed_dir / "model" / "headway.json").get("training") or {}
             found[seed] = training["valid"]
             name = recipes.read(seed_dir / "recipe.toml").playbook.choose_by
-        sign = -1 if name in FALLING else 1
-        best = max(found, key=lambda seed: (sign * found[seed][name], -seed))
+        best = max(found, key=lambda seed: (rising(name, found[seed][name]), -seed))
         scores = {
             score: mean_interval([values[score] for values in found.values()])
             for score in found[best]

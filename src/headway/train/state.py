@@ -60,20 +60,13 @@ class TrainState:
     """Step after which they enter it."""
 
 
-def _named_moments(
-    modules: nn.Module, optimizer: torch.optim.Optimizer
-) -> dict[str, Mapping[str, Tensor]]:
-    names = {id(value): name for name, value in modules.named_parameters()}
-    return {names[id(value)]: moments for value, moments in optimizer.state.items()}
-
-
 def save_checkpoint(
     folder: Path,
     modules: nn.Module,
     optimizer: torch.optim.Optimizer,
     state: TrainState,
     *,
-    average: Mapping[str, Tensor] | None = None,
+    average: Mapping[str, Tensor],
 ) -> Path:
     """Write a checkpoint, whole or not at all; it counts once its manifest is there.
 
@@ -82,7 +75,7 @@ def save_checkpoint(
         modules: Body and head.
         optimizer: Adam or AdamW.
         state: Where the run is.
-        average: Mean of the weights that goes along, if there is one.
+        average: Mean of the weights that goes along; empty if there is none.
     Returns:
         path: The checkpoint's folder, `step-00000500`.
     Raises:
@@ -92,8 +85,8 @@ def save_checkpoint(
     weights = {name: value.detach().contiguous() for name, value in modules.named_parameters()}
     moments = {
         f"{name}/{key}": value.detach().clone().contiguous()
-        for name, values in _named_moments(modules, optimizer).items()
-        for key, value in values.items()
+        for name, parameter in modules.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
     }
 
     def fill(draft: Path) -> None:
@@ -186,15 +179,12 @@ def read_average(path: Path) -> dict[str, Tensor]:
 def load_checkpoint(path: Path, modules: nn.Module, optimizer: torch.optim.Optimizer) -> TrainState:
     """Put a checkpoint's weights and moments in place and read where the run was."""
     load_weights(path, modules)
-    moments: dict[str, dict[str, Tensor]] = {}
+    parameters = dict(modules.named_parameters())
     for name, value in read_weights(path / "optimizer.safetensors").items():
         parameter, key = name.rsplit("/", 1)
-        moments.setdefault(parameter, {})[key] = value
-    for name, parameter in modules.named_parameters():
-        if name in moments:
-            optimizer.state[parameter] = {
-                key: value.to(parameter.device) for key, value in moments[name].items()
-            }
+        owner = parameters[parameter]
+        # `state` makes an empty dict for a parameter that it does not know.
+        optimizer.state[owner][key] = value.to(owner.device)
     values: dict[str, Any] = read_json(path / "state.json")
     known = {item.name for item in dataclasses.fields(TrainState)}
     state = TrainState(**{key: value for key, value in values.items() if key in known})

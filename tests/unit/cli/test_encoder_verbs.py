@@ -16,7 +16,7 @@ import torch
 
 from encoders import make_encoder, make_tokenizer
 from headway import registry
-from headway.cli import convert, embed, fill
+from headway.cli import _records, convert, embed, fill
 from headway.cli._main import main
 from headway.errors import FileError, RequestError
 from headway.files.folder import make_body
@@ -329,7 +329,7 @@ def test_embed_keeps_a_row_for_a_blank_line(shell):
 def test_embed_in_parts_gives_what_one_part_gives(shell, tmp_path, monkeypatch):
     pools = ("mean", "tokens")
     whole = [shell.objects("embed", "bert", "texts.txt", "--pool", pool) for pool in pools]
-    monkeypatch.setattr(embed, "_ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(_records, "_ROWS_AT_ONCE", 2)
     for pool, expected in zip(pools, whole, strict=True):
         key = "vector" if pool == "mean" else "vectors"
         vectors = [row.pop(key) for row in expected]
@@ -356,7 +356,7 @@ def stop_at_the_second_part(monkeypatch) -> None:
             raise RequestError("the power is gone")
         return vectors_of(*arguments, **options)
 
-    monkeypatch.setattr(embed, "_ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(_records, "_ROWS_AT_ONCE", 2)
     monkeypatch.setattr("headway.tasks._embedding.embed", stop)
 
 
@@ -511,7 +511,7 @@ def test_convert_opens_no_pickle_in_this_process(home, tmp_path, monkeypatch):
 
     monkeypatch.setattr(convert.subprocess, "run", run)
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("opened here"))
-    assert convert.run(convert.Options(folder=folder)) == 0
+    convert.run(convert.Options(folder=folder))
     ((python, *words),) = asked
     assert (python, words[:3]) == (sys.executable, ["-P", "-m", "headway.files.unpickle"])
     assert (folder / "model.safetensors").read_bytes() == b"written"

@@ -329,9 +329,9 @@ def test_stochastic_weight_averaging_is_the_mean_of_the_weights(folder):
         trainer.take_step()
         if step > 12 and step % 3 == 0:
             taken.append(weights(trainer))
-    assert trainer.average is not None and trainer.average.count == len(taken) == 4
+    assert trainer.average.count == len(taken) == 4
     own = weights(trainer)
-    with trainer.averaged():
+    with trainer.average.in_place():
         inside = weights(trainer)
     for name in own:
         wanted = torch.stack([one[name] for one in taken]).mean(0)
@@ -359,7 +359,6 @@ def test_exponential_averaging_follows_its_formula(folder):
         value = trainer.modules["head"].output.weight.detach().clone()
         keep = min(0.9, (1 + count) / (10 + count))
         mean = value if mean is None else keep * mean + (1 - keep) * value
-    assert trainer.average is not None
     assert torch.allclose(trainer.average.weights[name], mean, atol=1e-6)
 
 
