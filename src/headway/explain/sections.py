@@ -17,8 +17,8 @@ from headway.explain.svg import escape, number
 from headway.explain.view import NUM_EXAMPLES, RunView, read_data_report
 from headway.files.manifest import read_json
 from headway.tasks._model import Model
+from headway.train.validate import FALLING
 
-_NO_CURVES = ("loss", "perplexity")
 _SMALL_CHARTS = (
     ("learning_rate", "Learning rate"),
     ("tokens_per_second", "Tokens per second"),
@@ -41,7 +41,7 @@ def draw_training(view: RunView) -> str:
             name=score_title(name), points=_points(view.evaluations, "valid", name), has_dots=True
         )
         for name in names
-        if name not in _NO_CURVES
+        if name not in FALLING
     ]
     charts = [draw_curves([c for c in losses if c.points], title="Loss per target", marked=best)]
     if scores:

@@ -216,7 +216,7 @@ def test_durations(seconds, written):
 def test_the_worst_rows_are_shown_for_tasks_without_classes():
     from types import SimpleNamespace
 
-    from headway.explain.worst import draw_worst_rows
+    from headway.explain.answers import draw_worst_rows
     from headway.tasks.tagging import Tagging
 
     rows = [
