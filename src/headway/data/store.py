@@ -14,13 +14,15 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from headway.data.lines import STDIN, find_damage, fingerprint, is_blank, label_file, read_lines
+from headway.data.lines import STDIN, find_damage, fingerprint, is_blank, label_file, read_text
 from headway.errors import ConfigError, DataError, FileError
 from headway.text.tokenizer import Tokenizer
 
@@ -92,45 +94,39 @@ class Store:
         """Count segments."""
         return len(self.segments) - 1
 
-    @property
-    def num_documents(self) -> int:
-        """Count documents."""
-        return len(self.documents) - 1
 
-
-def read_segments(path: str | Path, *, count_blank: Callable[[], None]) -> Iterator[Segment]:
-    """Read a corpus file: plain text (a blank line begins a new document) or JSONL ("text").
+def read_corpus(
+    paths: Sequence[str | Path], counts: Counter[str] | None = None
+) -> Iterator[Segment]:
+    """Read corpus files: plain text (a blank line begins a new document) or JSONL ("text").
 
     Args:
-        path: File; gz too.
-        count_blank: Called for every blank line.
+        paths: Files, one after the other; gz too. No document spans two.
+        counts: Its "blank_lines" are counted up, if it is given.
     Raises:
         DataError: at a line that cannot be used.
-        FileError: if the file is missing, unreadable or damaged.
+        FileError: if a file is missing, unreadable or damaged.
     """
-    if str(path).lower().removesuffix(".gz").endswith((".csv", ".tsv", ".parquet")):
-        raise DataError(
-            f"{label_file(path)} is a table, but a corpus is plain text or JSONL",
-            hint='write one column as text, or rows as {"text": "..."}',
-        )
-    is_json = _is_json(path)
-    begins = True
-    for number, line in enumerate(read_lines(path), 1):
-        where = f"{label_file(path)}, line {number}"
-        if problem := find_damage(line):
-            raise DataError(f"the text is {problem}", where=where)
-        if is_blank(line):
-            begins = True
-            count_blank()
-            continue
-        if not is_json:
-            for part in _split_long(line):
+    counts = Counter() if counts is None else counts
+    for path in paths:
+        if str(path).lower().removesuffix(".gz").endswith((".csv", ".tsv", ".parquet")):
+            raise DataError(
+                f"{label_file(path)} is a table, but a corpus is plain text or JSONL",
+                hint='write one column as text, or rows as {"text": "..."}',
+            )
+        is_json, begins = _is_json(path), True
+        for number, line in enumerate(read_text(path), 1):
+            if is_blank(line):
+                begins = True
+                counts["blank_lines"] += 1
+                continue
+            texts = [line]
+            if is_json:
+                texts = _json_lines(line, f"{label_file(path)}, line {number}")
+            begins = begins or is_json
+            for part in itertools.chain.from_iterable(map(_split_long, texts)):
                 yield Segment(text=part, begins=begins)
                 begins = False
-            continue
-        parts = (part for text in _json_lines(line, where) for part in _split_long(text))
-        for place, part in enumerate(parts):
-            yield Segment(text=part, begins=place == 0)
 
 
 def _split_long(line: str) -> Iterator[str]:
@@ -161,14 +157,6 @@ def _json_lines(line: str, where: str) -> list[str]:
     return [part for part in text.split("\n") if not is_blank(part)]
 
 
-def read_corpus(
-    paths: Sequence[str | Path], *, count_blank: Callable[[], None] = lambda: None
-) -> Iterator[Segment]:
-    """Read several corpus files one after the other; no document spans two."""
-    for path in paths:
-        yield from read_segments(path, count_blank=count_blank)
-
-
 def default_folder(name: str = "stores") -> Path:
     """Give the folder of all stores: $XDG_CACHE_HOME/headway/stores, or ~/.cache instead.
 
@@ -177,6 +165,11 @@ def default_folder(name: str = "stores") -> Path:
     """
     root = os.environ.get("XDG_CACHE_HOME")
     return (Path(root) if root else Path.home() / ".cache") / "headway" / name
+
+
+def make_key(*content: Any) -> str:
+    """Name something by all that decides what is in it, as JSON can write it."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 
 def open_store(
@@ -203,9 +196,7 @@ def open_store(
         raise ConfigError("a corpus cannot come from standard input: it is read more than once")
     # Every file in order, and how it is read: a name decides that.
     files = [[*fingerprint([path]).values(), _is_json(path)] for path in paths]
-    key = hashlib.sha256(
-        json.dumps([_FORMAT, files, max_segments, tokenizer.to_json()]).encode()
-    ).hexdigest()[:32]
+    key = make_key(_FORMAT, files, max_segments, tokenizer.to_json())
     place = (folder or default_folder()) / key
     if not (place / "info.json").is_file():
         _write_store(paths, tokenizer, place, max_segments)
@@ -281,18 +272,11 @@ def _tokenize(
     paths: Sequence[str | Path], tokenizer: Tokenizer, draft: Path, max_segments: int | None
 ) -> dict:
     """Write the three files of a store batch by batch; give what was counted."""
-    counts = {"blank": 0}
-
-    def count_blank() -> None:
-        counts["blank"] += 1
-
-    segments = read_corpus(paths, count_blank=count_blank)
-    if max_segments is not None:
-        segments = itertools.islice(segments, max_segments)
+    counts: Counter[str] = Counter()
+    segments = itertools.islice(read_corpus(paths, counts), max_segments)
     # Repetitions are looked for among the first lines only, so that memory stays bounded.
     seen: set[bytes] = set()
-    characters = repeated = unknown = tokens = number = 0
-    dtype = _id_type(tokenizer)
+    tokens = number = 0
     with (
         (draft / "ids.bin").open("wb") as ids,
         (draft / "segments.bin").open("wb") as ends,
@@ -300,36 +284,38 @@ def _tokenize(
     ):
         ends.write(np.int64(0).tobytes())
         for batch in _batches(segments):
-            encoded = tokenizer.encode_ids([segment.text for segment in batch], bare=True)
-            lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
-            flat = np.fromiter(
-                itertools.chain.from_iterable(encoded), dtype, count=int(lengths.sum())
-            )
+            flat, lengths, begins = _encode(batch, tokenizer)
             flat.tofile(ids)
             (tokens + lengths.cumsum()).tofile(ends)
-            begins = np.flatnonzero([segment.begins for segment in batch]) + number
-            begins.astype(np.int64).tofile(starts)
+            (begins + number).tofile(starts)
             number += len(batch)
             tokens += len(flat)
             if tokenizer.unknown_id is not None:
-                unknown += int((flat == tokenizer.unknown_id).sum())
+                counts["unknown"] += int((flat == tokenizer.unknown_id).sum())
+            counts["characters"] += sum(len(segment.text) for segment in batch)
             for segment in batch:
-                characters += len(segment.text)
                 digest = hashlib.blake2b(segment.text.encode(), digest_size=8).digest()
-                repeated += digest in seen
+                counts["repeated"] += digest in seen
                 if len(seen) < _MOST_DIGESTS:
                     seen.add(digest)
         starts.write(np.int64(number).tobytes())
     if not number:
         raise DataError(f"{', '.join(map(str, paths))}: there is no text")
-    info = StoreInfo(
-        files=[str(path) for path in paths],
-        characters=characters,
-        blank_lines=counts["blank"],
-        repeated=repeated,
-        unknown=unknown,
+    info = StoreInfo(files=[str(path) for path in paths], **counts)
+    return {**asdict(info), "dtype": np.dtype(_id_type(tokenizer)).name}
+
+
+def _encode(
+    segments: Sequence[Segment], tokenizer: Tokenizer
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Tokenize segments: all ids in a row, the length of each, and where documents begin."""
+    encoded = tokenizer.encode_ids([segment.text for segment in segments], bare=True)
+    lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
+    ids = np.fromiter(
+        itertools.chain.from_iterable(encoded), _id_type(tokenizer), count=int(lengths.sum())
     )
-    return {**asdict(info), "dtype": np.dtype(dtype).name}
+    begins = np.flatnonzero([segment.begins for segment in segments])
+    return ids, lengths, begins.astype(np.int64)
 
 
 def _batches(segments: Iterable[Segment]) -> Iterator[list[Segment]]:
@@ -350,10 +336,9 @@ def _map_store(place: Path) -> Store:
         info = json.loads((place / "info.json").read_text(encoding="utf-8"))
         dtype = np.dtype(info.pop("dtype"))
         store = Store(
-            # An empty file cannot be mapped: lines of unknown script can have no token at all.
             ids=_map(place / "ids.bin", dtype),
-            segments=_map(place / "segments.bin", np.dtype(np.int64)),
-            documents=_map(place / "documents.bin", np.dtype(np.int64)),
+            segments=np.memmap(place / "segments.bin", np.int64, mode="r"),
+            documents=np.memmap(place / "documents.bin", np.int64, mode="r"),
             info=StoreInfo(**info),
         )
         if store.segments[-1] != len(store.ids) or store.documents[-1] != store.num_segments:
@@ -368,6 +353,7 @@ def _map_store(place: Path) -> Store:
 
 
 def _map(path: Path, dtype: np.dtype) -> np.ndarray:
+    # An empty file cannot be mapped: lines of unknown script can have no token at all.
     if path.stat().st_size == 0:
         return np.empty(0, dtype)
     return np.memmap(path, dtype=dtype, mode="r")
@@ -380,12 +366,10 @@ def store_of_texts(texts: Sequence[str], tokenizer: Tokenizer) -> Store:
         for text in texts
         for place, part in enumerate(text.split("\n"))
     ]
-    encoded = tokenizer.encode_ids([segment.text for segment in segments], bare=True)
-    lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
-    begins = np.flatnonzero([segment.begins for segment in segments])
+    ids, lengths, begins = _encode(segments, tokenizer)
     return Store(
-        ids=np.fromiter(itertools.chain.from_iterable(encoded), _id_type(tokenizer)),
+        ids=ids,
         segments=np.concatenate([[0], lengths.cumsum()]).astype(np.int64),
-        documents=np.append(begins, len(segments)).astype(np.int64),
+        documents=np.append(begins, len(segments)),
         info=StoreInfo(files=[]),
     )
