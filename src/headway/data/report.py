@@ -88,8 +88,8 @@ class SplitReport:
     name: str
     files: list[str]
     num_rows: int
-    bad_rows: int
-    bad_examples: list[BadRow]
+    bad_rows: int = 0
+    bad_examples: list[BadRow] = field(default_factory=list)
     empty_rows: int
     duplicate_rows: int
     duplicate_sources: int
@@ -195,6 +195,7 @@ def describe_split(
         classes: Class -> its rows, where rows have classes.
     """
     first = next(iter(lengths), "")
+    whole = [_digest(row) for row in records.rows]
     sources = [_digest(row[first]) for row in records.rows if first in row]
     return SplitReport(
         name=name,
@@ -203,8 +204,8 @@ def describe_split(
         bad_rows=len(records.bad),
         bad_examples=records.bad[:_NUM_BAD_EXAMPLES],
         empty_rows=records.empty_rows,
-        duplicate_rows=_count_repeats(map(_digest, records.rows)),
-        duplicate_sources=_count_repeats(sources),
+        duplicate_rows=len(whole) - len(set(whole)),
+        duplicate_sources=len(sources) - len(set(sources)),
         sides=[
             _describe_side(side, np.asarray(counts), limit.get(side), unknown.get(side, 0))
             for side, counts in lengths.items()
@@ -230,8 +231,6 @@ def describe_corpus(
         name=name,
         files=list(info.files),
         num_rows=store.num_segments,
-        bad_rows=0,
-        bad_examples=[],
         empty_rows=info.blank_lines,
         duplicate_rows=info.repeated,
         duplicate_sources=info.repeated,
@@ -334,11 +333,6 @@ def _histogram(lengths: np.ndarray, p99: float) -> list[list[int]]:
         edges.append(most)
     counts = np.bincount(np.searchsorted(edges, lengths), minlength=len(edges))
     return [[edge, int(count)] for edge, count in zip(edges, counts, strict=True)]
-
-
-def _count_repeats(digests: Iterable[bytes]) -> int:
-    seen = list(digests)
-    return len(seen) - len(set(seen))
 
 
 def _match(a: Records, b: Records, columns: Sequence[str]) -> dict[int, int]:
