@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from headway.data.lines import STDIN
 from headway.data.read import read_records
 from headway.errors import DataError
@@ -75,11 +73,6 @@ def read_valid(
         names=recipe.data.columns,
         skip_bad=recipe.data.skip_bad,
     ).rows
-
-
-def spread(count: int, chosen: int) -> list[int]:
-    """Choose places evenly spread over 0 to count - 1."""
-    return np.unique(np.linspace(0, count - 1, min(count, chosen)).round().astype(int)).tolist()
 
 
 def predict_in_time(

@@ -216,3 +216,8 @@ def ticks(low: float, high: float, *, count: int = 5) -> list[float]:
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     return [place * step for place in range(first, last + 1)]
+
+
+def spread(count: int, chosen: int) -> list[int]:
+    """Choose places evenly spread over 0 to count - 1."""
+    return np.unique(np.linspace(0, count - 1, min(count, chosen)).round().astype(int)).tolist()

@@ -12,7 +12,8 @@ from headway.data.read import BadRow
 from headway.data.report import DataReport, Leak, SideReport, SplitReport
 from headway.errors import DataError, FileError
 from headway.explain.alignment import Alignment, align
-from headway.explain.samples import Sample, predict_in_time, predict_samples, read_valid, spread
+from headway.explain.samples import Sample, predict_in_time, predict_samples, read_valid
+from headway.explain.svg import spread
 from headway.files.manifest import read_json
 from headway.recipe import read as read_recipe
 from headway.sections import Recipe

@@ -13,7 +13,8 @@ import pytest
 
 from headway.errors import FileError
 from headway.explain.report import duration, write_alignment, write_report
-from headway.explain.samples import mark_differences, predict_samples, spread
+from headway.explain.samples import mark_differences, predict_samples
+from headway.explain.svg import spread
 from headway.explain.view import read_data_report
 
 _VOID = ("meta", "br", "hr", "img", "input", "link")
