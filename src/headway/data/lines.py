@@ -73,7 +73,7 @@ def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
     try:
         # A link is followed, and a device or pipe cannot be replaced: it is written as it is.
         special = path.exists() and not path.is_file()
-        with path.open("wb") if special else _draft(path) as stream:
+        with path.open("wb") if special else replacing(path) as stream:
             for number, row in enumerate(rows, 1):
                 stream.write(_to_json(row, number))
     except OSError as error:
@@ -165,7 +165,7 @@ def _hint_at_file(path: Path) -> str:
 
 
 @contextmanager
-def _draft(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a file beside the one meant, which takes its place when nothing has gone wrong."""
     path = path.resolve()
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import reprlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +80,15 @@ def read_records(
         raise ConfigError("no data file is given", hint="Name at least one")
     if sum(str(path) == STDIN for path in paths) > 1:
         raise ConfigError("standard input (-) is given twice, but can be read only once")
-    known = parse_names(names, [*columns, *optional], columns, where=flags.columns)
-    sink = Sink(columns, optional, known, flags)
-    sink.keep_blank, sink.may_be_blank, sink.more = keep_blank, may_be_blank, problem
+    sink = Sink(
+        columns=columns,
+        optional=optional,
+        names=parse_names(names, [*columns, *optional], columns, where=flags.columns),
+        flags=flags,
+        keep_blank=keep_blank,
+        may_be_blank=may_be_blank,
+        problem=problem,
+    )
     files = [_recognize(path, tables=len(columns) > 1 or bool(names)) for path in paths]
     for file in files:
         if sink.names.header and file.kind not in ("tsv", "csv"):
@@ -121,14 +127,23 @@ def _read_plain(file: DataFile, sink: Sink) -> None:
             hint=f"Give {len(sink.columns)} plain text files, whose lines belong together, or a "
             "TSV, CSV or JSONL file with these columns",
         )
+    for place, line in _sound_lines(file, sink, take_blank=sink.add_blank):
+        sink.add(place, {sink.columns[0]: line})
+
+
+def _sound_lines(
+    file: DataFile, sink: Sink, *, take_blank: Callable[[tuple[str, int]], None]
+) -> Iterator[tuple[tuple[str, int], str]]:
+    """Give the lines that hold text, each with its place; damaged ones are rejected."""
     label = f"{file.label}, line"
     for number, line in enumerate(file.lines, 1):
+        place = (label, number)
         if is_blank(line):
-            sink.add_blank((label, number))
+            take_blank(place)
         elif problem := find_damage(line):
-            sink.reject((label, number), problem)
+            sink.reject(place, problem)
         else:
-            sink.add((label, number), {sink.columns[0]: line})
+            yield place, line
 
 
 def _read_parallel(files: Sequence[DataFile], sink: Sink) -> None:
@@ -159,19 +174,13 @@ def _read_parallel(files: Sequence[DataFile], sink: Sink) -> None:
 
 
 def _read_json_lines(file: DataFile, sink: Sink) -> None:
-    label = f"{file.label}, line"
-    for number, line in enumerate(file.lines, 1):
-        if is_blank(line):
-            sink.leave_out((label, number))
-        elif problem := find_damage(line):
-            sink.reject((label, number), problem)
+    for place, line in _sound_lines(file, sink, take_blank=sink.leave_out):
+        try:
+            row = _DECODER.decode(line)
+        except (ValueError, RecursionError) as error:
+            sink.reject(place, f"no valid JSON: {error}")
         else:
-            try:
-                row = _DECODER.decode(line)
-            except (ValueError, RecursionError) as error:
-                sink.reject((label, number), f"no valid JSON: {error}")
-            else:
-                _add_value(sink, (label, number), row, escapes="\\ud" in line or "\\uD" in line)
+            _add_value(sink, place, row, escapes="\\ud" in line or "\\uD" in line)
 
 
 def _read_json(file: DataFile, sink: Sink) -> None:

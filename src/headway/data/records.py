@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import reprlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -60,8 +61,8 @@ class Records:
         files: Names of the files, as they appear in messages.
     """
 
-    rows: list[dict[str, Any]]
-    places: list[tuple[str, int]]
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    places: list[tuple[str, int]] = field(default_factory=list)
     bad: list[BadRow] = field(default_factory=list)
     empty_rows: int = 0
     empty_places: list[str] = field(default_factory=list)
@@ -139,25 +140,26 @@ def parse_names(
     return Names(renames=dict(zip(theirs, ours, strict=True)), header=header)
 
 
+@dataclass(kw_only=True)
 class Sink:
-    """Takes rows in the order of the files, checks them, and counts what cannot be used."""
+    """Takes rows in the order of the files, checks them, and counts what cannot be used.
 
-    def __init__(
-        self, columns: Sequence[str], optional: Sequence[str], names: Names, flags: Flags
-    ) -> None:
-        self.columns = columns
-        self.optional = optional
-        self.names = names
-        self.flags = flags
-        self.rows: list[dict[str, Any]] = []
-        self.places: list[tuple[str, int]] = []
-        self.bad: list[BadRow] = []
-        self.empty_rows = 0
-        self.empty_places: list[str] = []
-        self.keep_blank = False
-        self.may_be_blank: Sequence[str] = ()
-        self.more: Callable[[dict[str, Any]], str | None] = lambda row: None
-        self._lacking = ""
+    Args:
+        columns, optional, keep_blank, may_be_blank, problem, flags: As `read_records` has them.
+        names: How the files call the columns.
+    """
+
+    columns: Sequence[str]
+    optional: Sequence[str]
+    names: Names
+    flags: Flags
+    keep_blank: bool
+    may_be_blank: Sequence[str]
+    problem: Callable[[dict[str, Any]], str | None]
+    records: Records = field(default_factory=Records)
+    num_empty: int = 0
+    lacking: str = ""
+    """A column that some row does not have."""
 
     def add(self, place: tuple[str, int], row: dict[str, Any]) -> None:
         """Take a row as the file has it, if it passes the check."""
@@ -169,27 +171,29 @@ class Sink:
         if problem := self._problem(row):
             self.reject(place, problem)
         else:
-            self.rows.append(row)
-            self.places.append(place)
+            self._keep(place, row)
 
     def add_blank(self, place: tuple[str, int]) -> None:
         """Take a blank line of plain text: leave it out, or keep it as an empty text."""
         if self.keep_blank:
-            self.rows.append(dict.fromkeys(self.columns, ""))
-            self.places.append(place)
+            self._keep(place, dict.fromkeys(self.columns, ""))
         else:
             self.leave_out(place)
 
+    def _keep(self, place: tuple[str, int], row: dict[str, Any]) -> None:
+        self.records.rows.append(row)
+        self.records.places.append(place)
+
     def leave_out(self, place: tuple[str, int]) -> None:
         """Count a blank row."""
-        self.empty_rows += 1
-        if self.empty_rows <= _NUM_EMPTY_PLACES:
-            self.empty_places.append(_where(place))
+        self.num_empty += 1
+        if self.num_empty <= _NUM_EMPTY_PLACES:
+            self.records.empty_places.append(_where(place))
 
     def reject(self, place: tuple[str, int], problem: str) -> None:
         """Note a row that cannot be used."""
-        index = len(self.rows) + len(self.bad)
-        self.bad.append(BadRow(where=_where(place), index=index, problem=problem))
+        index = len(self.records.rows) + len(self.records.bad)
+        self.records.bad.append(BadRow(where=_where(place), index=index, problem=problem))
 
     def _problem(self, row: dict[str, Any]) -> str:
         for column in self.columns:
@@ -198,7 +202,7 @@ class Sink:
                 if is_blank(value) and column not in self.may_be_blank:
                     return f"{column} is blank"
             elif column not in row:
-                self._lacking = column
+                self.lacking = column
                 return self.describe_missing([column], row)
             elif value is None:
                 return f"{column} is null"
@@ -209,7 +213,7 @@ class Sink:
                 return f"{column} is no text, but {reprlib.repr(row[column])}"
             if column in _TEXT_COLUMNS and column in row and is_blank(row[column]):
                 return f"{column} is blank"
-        return self.more(row) or ""
+        return self.problem(row) or ""
 
     def describe_missing(self, columns: Sequence[str], seen: Iterable[str]) -> str:
         """Say which columns are not there, in the names that the user knows."""
@@ -225,31 +229,24 @@ class Sink:
         Raises:
             DataError: if no row is left, or some are bad and not to be skipped.
         """
-        if self.bad and not skip_bad:
-            total = len(self.rows) + len(self.bad)
+        records = dataclasses.replace(self.records, empty_rows=self.num_empty, files=files)
+        bad = [f"{row.where}: {row.problem}" for row in records.bad]
+        if bad and not skip_bad:
             hint = f"Use {self.flags.skip_bad} to leave them out"
-            if self._lacking:
-                hint += f", or name the column with {self.flags.columns} {self._lacking}=NAME"
+            if self.lacking:
+                hint += f", or name the column with {self.flags.columns} {self.lacking}=NAME"
             raise DataError(
-                f"{len(self.bad):,} of {total:,} rows cannot be used: "
-                + join_problems([f"{row.where}: {row.problem}" for row in self.bad]),
+                f"{len(bad):,} of {len(records) + len(bad):,} rows cannot be used: "
+                + join_problems(bad),
                 hint=hint,
             )
         # Where answers are to stay in step with lines, bad rows are worth an answer each.
-        if not self.rows and not (self.bad and self.keep_blank):
-            counts = f"{len(self.bad):,} bad and {self.empty_rows:,} blank"
+        if not records.rows and not (bad and self.keep_blank):
+            counts = f"{len(bad):,} bad and {self.num_empty:,} blank"
             raise DataError(
-                f"{join_problems(files)} has no usable rows ({counts})",
-                hint="; ".join(f"{row.where}: {row.problem}" for row in self.bad[:1]),
+                f"{join_problems(files)} has no usable rows ({counts})", hint="".join(bad[:1])
             )
-        return Records(
-            rows=self.rows,
-            places=self.places,
-            bad=self.bad,
-            empty_rows=self.empty_rows,
-            empty_places=self.empty_places,
-            files=files,
-        )
+        return records
 
 
 def list_names(names: Iterable[str]) -> str:

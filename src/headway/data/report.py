@@ -28,6 +28,12 @@ _MOST_CLASSES = 20
 # score, and a few captions or phrases repeat in any honest corpus.
 _LARGE_SHARE = 0.01
 _MANY_DUPLICATES = 0.05
+_SPLIT_HEADS = ["split", "rows", "bad", "blank", "repeated", "same source", "padding"]
+# Those of the lengths stand in the order of SideReport.
+_SIDE_HEADS = [
+    *("split", "side", "tokens", "min", "median", "mean", "p95", "p99", "max"),
+    *("rows cut", "tokens cut", "unknown"),
+]
 _ENCODER = json.JSONEncoder(sort_keys=True)
 
 
@@ -82,8 +88,8 @@ class SplitReport:
     name: str
     files: list[str]
     num_rows: int
-    bad_rows: int
-    bad_examples: list[BadRow]
+    bad_rows: int = 0
+    bad_examples: list[BadRow] = field(default_factory=list)
     empty_rows: int
     duplicate_rows: int
     duplicate_sources: int
@@ -133,39 +139,35 @@ class DataReport:
             for leak in self.leaks
         ]
 
-    def lines(self) -> list[str]:
-        """Write the report as tables of plain text, a line each."""
-        splits = [["split", "rows", "bad", "blank", "repeated", "same source", "padding"]]
-        sides = [
-            ["split", "side", "tokens", "min", "median", "mean", "p95", "p99", "max"]
-            + ["rows cut", "tokens cut", "unknown"]
-        ]
+    def tables(self) -> dict[str, list[list[str]]]:
+        """Write the report as tables: title -> names of the columns, then rows of cells."""
+        splits: list[list[Any]] = [_SPLIT_HEADS]
+        sides: list[list[Any]] = [_SIDE_HEADS]
         for split in self.splits:
             counts = (split.num_rows, split.bad_rows, split.empty_rows)
             repeats = (split.duplicate_rows, split.duplicate_sources)
-            splits.append(
-                [split.name, *(f"{count:,}" for count in (*counts, *repeats))]
-                + [", ".join(f"{way} {ratio:.1%}" for way, ratio in split.padding_ratio.items())]
-            )
-            sides += [[split.name, *_side_cells(side)] for side in split.sides]
-        leaks = [["in both", "rows", "sources"]] + [
-            [f"{leak.first}, {leak.second}", f"{leak.rows:,}", f"{leak.sources:,}"]
-            for leak in self.leaks
-        ]
-        tables = [splits, sides, *self._class_tables(), *([leaks] if self.leaks else [])]
-        lines = [line for table in tables for line in (*_align(table), "")]
+            padding = [f"{way} {ratio:.1%}" for way, ratio in split.padding_ratio.items()]
+            splits.append([split.name, *counts, *repeats, ", ".join(padding)])
+            for side in split.sides:
+                numbers = [value for key, value in vars(side).items() if key != "histogram"]
+                sides.append([split.name, *numbers])
+        tables = {"Splits": splits, "Lengths in tokens": sides}
+        found = [split for split in self.splits if split.classes]
+        if found and len(found[0].classes) <= _MOST_CLASSES:
+            # The rows of each class, those of each split beside each other.
+            heads = ["class", *(split.name for split in found)]
+            rows = [[n, *(split.classes.get(n, 0) for split in found)] for n in found[0].classes]
+            tables["Classes"] = [heads, *rows]
+        if self.leaks:
+            rows = [[f"{k.first}, {k.second}", k.rows, k.sources] for k in self.leaks]
+            tables["In two splits"] = [["in both", "rows", "sources"], *rows]
+        return {title: [[*map(_write, row)] for row in table] for title, table in tables.items()}
+
+    def lines(self) -> list[str]:
+        """Write the report as tables of plain text, a line each."""
+        lines = [line for table in self.tables().values() for line in (*_align(table), "")]
         lines += [f"{split.name}: {', '.join(split.files)}" for split in self.splits if split.files]
         return lines + [f"warning: {warning}" for warning in self.warnings()]
-
-    def _class_tables(self) -> list[list[list[str]]]:
-        """Write the rows of each class, those of each split beside each other."""
-        splits = [split for split in self.splits if split.classes]
-        if not splits or len(splits[0].classes) > _MOST_CLASSES:
-            return []
-        heads = ["class", *(split.name for split in splits)]
-        names = splits[0].classes
-        rows = [[n, *(f"{split.classes.get(n, 0):,}" for split in splits)] for n in names]
-        return [[heads, *rows]]
 
 
 def describe_split(
@@ -193,6 +195,7 @@ def describe_split(
         classes: Class -> its rows, where rows have classes.
     """
     first = next(iter(lengths), "")
+    whole = [_digest(row) for row in records.rows]
     sources = [_digest(row[first]) for row in records.rows if first in row]
     return SplitReport(
         name=name,
@@ -201,8 +204,8 @@ def describe_split(
         bad_rows=len(records.bad),
         bad_examples=records.bad[:_NUM_BAD_EXAMPLES],
         empty_rows=records.empty_rows,
-        duplicate_rows=_count_repeats(map(_digest, records.rows)),
-        duplicate_sources=_count_repeats(sources),
+        duplicate_rows=len(whole) - len(set(whole)),
+        duplicate_sources=len(sources) - len(set(sources)),
         sides=[
             _describe_side(side, np.asarray(counts), limit.get(side), unknown.get(side, 0))
             for side, counts in lengths.items()
@@ -228,8 +231,6 @@ def describe_corpus(
         name=name,
         files=list(info.files),
         num_rows=store.num_segments,
-        bad_rows=0,
-        bad_examples=[],
         empty_rows=info.blank_lines,
         duplicate_rows=info.repeated,
         duplicate_sources=info.repeated,
@@ -334,11 +335,6 @@ def _histogram(lengths: np.ndarray, p99: float) -> list[list[int]]:
     return [[edge, int(count)] for edge, count in zip(edges, counts, strict=True)]
 
 
-def _count_repeats(digests: Iterable[bytes]) -> int:
-    seen = list(digests)
-    return len(seen) - len(set(seen))
-
-
 def _match(a: Records, b: Records, columns: Sequence[str]) -> dict[int, int]:
     """Find for rows of b the first equal row of a."""
     known: dict[bytes, int] = {}
@@ -393,16 +389,10 @@ def _split_warnings(split: SplitReport) -> Iterator[str]:
             yield f"{name} tokens not in the vocabulary: {side.unknown_tokens:,} ({unknown:.1%})"
 
 
-def _side_cells(side: SideReport) -> list[str]:
-    numbers = (side.median, side.mean, side.p95, side.p99)
-    counts = (side.max, side.truncated_rows, side.truncated_tokens, side.unknown_tokens)
-    return [
-        side.name,
-        f"{side.num_tokens:,}",
-        f"{side.min:,}",
-        *(f"{number:,.1f}" for number in numbers),
-        *(f"{count:,}" for count in counts),
-    ]
+def _write(cell: str | float) -> str:
+    if isinstance(cell, str):
+        return cell
+    return f"{cell:,}" if isinstance(cell, int) else f"{cell:,.1f}"
 
 
 def _align(table: Sequence[Sequence[str]]) -> list[str]:

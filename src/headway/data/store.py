@@ -12,16 +12,18 @@ import hashlib
 import itertools
 import json
 import os
-import re
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from headway.data.lines import STDIN, find_damage, fingerprint, is_blank, label_file, read_lines
+from headway.data.lines import STDIN, fingerprint
+from headway.data.running import Segment, is_json, read_corpus
 from headway.errors import ConfigError, DataError, FileError
 from headway.text.tokenizer import Tokenizer
 
@@ -29,11 +31,6 @@ from headway.text.tokenizer import Tokenizer
 _FORMAT = 2
 # Characters tokenized at once: enough to keep all cores busy, little enough to bound the memory.
 _BATCH_CHARACTERS = 1 << 22
-# A line longer than this is cut: the library takes a hundred times a text's size to encode it.
-_LONGEST_SEGMENT = 1 << 16
-# Text whose lines are kept is cut into pieces of about so many characters, between two words.
-_PIECE_CHARACTERS = 1 << 13
-_BETWEEN_WORDS = re.compile(r"(?<=\w) (?=\w)")
 # Different segments among which repetitions are looked for; about 100 bytes each.
 _MOST_DIGESTS = 2_000_000
 # What was not used for so long is removed, and beyond so many bytes the oldest, but nothing that
@@ -41,19 +38,6 @@ _MOST_DIGESTS = 2_000_000
 _UNUSED_SECONDS = 30 * 86_400
 _BUSY_SECONDS = 86_400
 _MOST_BYTES = 20 * 10**9
-
-
-@dataclass(frozen=True, kw_only=True)
-class Segment:
-    """A piece of running text.
-
-    Args:
-        text: Not blank.
-        begins: It is the first of its document.
-    """
-
-    text: str
-    begins: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,120 +82,6 @@ class Store:
         """Count segments."""
         return len(self.segments) - 1
 
-    @property
-    def num_documents(self) -> int:
-        """Count documents."""
-        return len(self.documents) - 1
-
-
-def read_segments(
-    path: str | Path, *, count_blank: Callable[[], None], keeps_lines: bool = False
-) -> Iterator[Segment]:
-    """Read a corpus file: plain text (a blank line begins a new document) or JSONL ("text").
-
-    Args:
-        path: File; gz too.
-        count_blank: Called for every blank line.
-        keeps_lines: Keep the ends of lines, blank lines too, as belongs to text that shall be
-            written again; a file of plain text is then one document.
-    Raises:
-        DataError: at a line that cannot be used.
-        FileError: if the file is missing, unreadable or damaged.
-    """
-    if str(path).lower().removesuffix(".gz").endswith((".csv", ".tsv", ".parquet")):
-        raise DataError(
-            f"{label_file(path)} is a table, but a corpus is plain text or JSONL",
-            hint='write one column as text, or rows as {"text": "..."}',
-        )
-    is_json = _is_json(path)
-    if keeps_lines and not is_json:
-        for place, text in enumerate(_cut_between_words(_sound_lines(path))):
-            yield Segment(text=text, begins=place == 0)
-        return
-    begins = True
-    for number, line in enumerate(read_lines(path), 1):
-        where = f"{label_file(path)}, line {number}"
-        if problem := find_damage(line):
-            raise DataError(f"the text is {problem}", where=where)
-        if is_blank(line):
-            begins = True
-            count_blank()
-            continue
-        if not is_json:
-            for part in _split_long(line):
-                yield Segment(text=part, begins=begins)
-                begins = False
-            continue
-        lines = _json_lines(line, where, keeps_blank=keeps_lines)
-        parts = (part for text in lines for part in _split_long(text))
-        if keeps_lines:
-            parts = _cut_between_words(lines)
-        for place, part in enumerate(parts):
-            yield Segment(text=part, begins=place == 0)
-
-
-def _split_long(line: str) -> Iterator[str]:
-    """Cut a line that is a whole book into parts, at spaces: memory stays bounded."""
-    start = 0
-    while len(line) - start > _LONGEST_SEGMENT:
-        end = line.rfind(" ", start + 1, start + _LONGEST_SEGMENT)
-        end = end if end > start else start + _LONGEST_SEGMENT
-        yield line[start:end]
-        start = end
-    yield line[start:] if start else line
-
-
-def _sound_lines(path: str | Path) -> Iterator[str]:
-    for number, line in enumerate(read_lines(path), 1):
-        if problem := find_damage(line):
-            where = f"{label_file(path)}, line {number}"
-            raise DataError(f"the text is {problem}", where=where)
-        yield line
-
-
-def _cut_between_words(lines: Iterable[str]) -> Iterator[str]:
-    """Join lines again, and cut the text where no tokenizer sees across: before " word"."""
-    held = ""
-    for place, line in enumerate(lines):
-        held += ("\n" if place else "") + line
-        if len(held) < _PIECE_CHARACTERS:
-            continue
-        cuts = [found.start() for found in _BETWEEN_WORDS.finditer(held)]
-        end = cuts[-1] if cuts else len(held) // _LONGEST_SEGMENT * _LONGEST_SEGMENT
-        if end:
-            yield from _split_long(held[:end])
-            held = held[end:]
-    if held:
-        yield from _split_long(held)
-
-
-def _is_json(path: str | Path) -> bool:
-    return str(path).lower().removesuffix(".gz").endswith((".jsonl", ".ndjson", ".json"))
-
-
-def _json_lines(line: str, where: str, *, keeps_blank: bool = False) -> list[str]:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"the line is no JSON: {error}", where=where) from error
-    text = row.get("text") if isinstance(row, dict) else None
-    if not isinstance(text, str):
-        raise DataError("the row has no 'text'", where=where, hint='write {"text": "..."}')
-    if problem := find_damage(text):
-        raise DataError(f"the text is {problem}", where=where)
-    return [part for part in text.split("\n") if keeps_blank or not is_blank(part)]
-
-
-def read_corpus(
-    paths: Sequence[str | Path],
-    *,
-    count_blank: Callable[[], None] = lambda: None,
-    keeps_lines: bool = False,
-) -> Iterator[Segment]:
-    """Read several corpus files one after the other; no document spans two."""
-    for path in paths:
-        yield from read_segments(path, count_blank=count_blank, keeps_lines=keeps_lines)
-
 
 def default_folder(name: str = "stores") -> Path:
     """Give the folder of all stores: $XDG_CACHE_HOME/headway/stores, or ~/.cache instead.
@@ -221,6 +91,11 @@ def default_folder(name: str = "stores") -> Path:
     """
     root = os.environ.get("XDG_CACHE_HOME")
     return (Path(root) if root else Path.home() / ".cache") / "headway" / name
+
+
+def make_key(*content: Any) -> str:
+    """Name something by all that decides what is in it, as JSON can write it."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
 
 
 def open_store(
@@ -248,13 +123,13 @@ def open_store(
     if STDIN in map(str, paths):
         raise ConfigError("a corpus cannot come from standard input: it is read more than once")
     # Every file in order, and how it is read: a name decides that.
-    files = [[*fingerprint([path]).values(), _is_json(path)] for path in paths]
-    key = hashlib.sha256(
-        json.dumps([_FORMAT, files, max_segments, keeps_lines, tokenizer.to_json()]).encode()
-    ).hexdigest()[:32]
+    files = [[*fingerprint([path]).values(), is_json(path)] for path in paths]
+    key = make_key(_FORMAT, files, max_segments, keeps_lines, tokenizer.to_json())
     place = (folder or default_folder()) / key
     if not (place / "info.json").is_file():
-        _write_store(paths, tokenizer, place, max_segments, keeps_lines=keeps_lines)
+        counts: Counter[str] = Counter()
+        segments = read_corpus(paths, counts, keeps_lines=keeps_lines)
+        _write_store(paths, itertools.islice(segments, max_segments), tokenizer, place, counts)
         _remove_unused(place.parent, new=place)
     with contextlib.suppress(OSError):
         # The time of its last use.
@@ -266,23 +141,19 @@ def open_store(
 
 def _write_store(
     paths: Sequence[str | Path],
+    segments: Iterable[Segment],
     tokenizer: Tokenizer,
     place: Path,
-    max_segments: int | None,
-    *,
-    keeps_lines: bool,
+    counts: Counter[str],
 ) -> None:
     draft = place.with_name(f".{place.name}.{os.getpid()}.part")
     try:
         draft.mkdir(parents=True, exist_ok=True)
-        counts = {"blank": 0}
-
-        def count_blank() -> None:
-            counts["blank"] += 1
-
-        segments = read_corpus(paths, count_blank=count_blank, keeps_lines=keeps_lines)
-        info = _tokenize(paths, itertools.islice(segments, max_segments), tokenizer, draft)
-        info["blank_lines"] = counts["blank"]
+        _tokenize(segments, tokenizer, draft, counts)
+        if not counts["characters"]:
+            raise DataError(f"{', '.join(map(str, paths))}: there is no text")
+        info = asdict(StoreInfo(files=[str(path) for path in paths], **counts))
+        info["dtype"] = np.dtype(_id_type(tokenizer)).name
         (draft / "info.json").write_text(json.dumps(info), encoding="utf-8")
         _give_place(draft, place)
     except OSError as error:
@@ -336,13 +207,12 @@ def _id_type(tokenizer: Tokenizer) -> type[np.unsignedinteger]:
 
 
 def _tokenize(
-    paths: Sequence[str | Path], segments: Iterable[Segment], tokenizer: Tokenizer, draft: Path
-) -> dict:
-    """Write the three files of a store batch by batch; give what was counted."""
+    segments: Iterable[Segment], tokenizer: Tokenizer, draft: Path, counts: Counter[str]
+) -> None:
+    """Write the three files of a store batch by batch, and count."""
     # Repetitions are looked for among the first lines only, so that memory stays bounded.
     seen: set[bytes] = set()
-    characters = size = repeated = unknown = tokens = number = 0
-    dtype = _id_type(tokenizer)
+    tokens = number = 0
     with (
         (draft / "ids.bin").open("wb") as ids,
         (draft / "segments.bin").open("wb") as ends,
@@ -350,38 +220,35 @@ def _tokenize(
     ):
         ends.write(np.int64(0).tobytes())
         for batch in _batches(segments):
-            encoded = tokenizer.encode_ids([segment.text for segment in batch], bare=True)
-            lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
-            flat = np.fromiter(
-                itertools.chain.from_iterable(encoded), dtype, count=int(lengths.sum())
-            )
+            flat, lengths, begins = _encode(batch, tokenizer)
             flat.tofile(ids)
             (tokens + lengths.cumsum()).tofile(ends)
-            begins = np.flatnonzero([segment.begins for segment in batch]) + number
-            begins.astype(np.int64).tofile(starts)
+            (begins + number).tofile(starts)
             number += len(batch)
             tokens += len(flat)
             if tokenizer.unknown_id is not None:
-                unknown += int((flat == tokenizer.unknown_id).sum())
-            for segment in batch:
-                characters += len(segment.text)
-                content = segment.text.encode()
-                size += len(content)
+                counts["unknown"] += int((flat == tokenizer.unknown_id).sum())
+            counts["characters"] += sum(len(segment.text) for segment in batch)
+            for content in [segment.text.encode() for segment in batch]:
+                counts["bytes"] += len(content)
                 digest = hashlib.blake2b(content, digest_size=8).digest()
-                repeated += digest in seen
+                counts["repeated"] += digest in seen
                 if len(seen) < _MOST_DIGESTS:
                     seen.add(digest)
         starts.write(np.int64(number).tobytes())
-    if not number:
-        raise DataError(f"{', '.join(map(str, paths))}: there is no text")
-    info = StoreInfo(
-        files=[str(path) for path in paths],
-        characters=characters,
-        bytes=size,
-        repeated=repeated,
-        unknown=unknown,
+
+
+def _encode(
+    segments: Sequence[Segment], tokenizer: Tokenizer
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Tokenize segments: all ids in a row, the length of each, and where documents begin."""
+    encoded = tokenizer.encode_ids([segment.text for segment in segments], bare=True)
+    lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
+    ids = np.fromiter(
+        itertools.chain.from_iterable(encoded), _id_type(tokenizer), count=int(lengths.sum())
     )
-    return {**asdict(info), "dtype": np.dtype(dtype).name}
+    begins = np.flatnonzero([segment.begins for segment in segments])
+    return ids, lengths, begins.astype(np.int64)
 
 
 def _batches(segments: Iterable[Segment]) -> Iterator[list[Segment]]:
@@ -402,10 +269,9 @@ def _map_store(place: Path) -> Store:
         info = json.loads((place / "info.json").read_text(encoding="utf-8"))
         dtype = np.dtype(info.pop("dtype"))
         store = Store(
-            # An empty file cannot be mapped: lines of unknown script can have no token at all.
             ids=_map(place / "ids.bin", dtype),
-            segments=_map(place / "segments.bin", np.dtype(np.int64)),
-            documents=_map(place / "documents.bin", np.dtype(np.int64)),
+            segments=np.memmap(place / "segments.bin", np.int64, mode="r"),
+            documents=np.memmap(place / "documents.bin", np.int64, mode="r"),
             info=StoreInfo(**info),
         )
         if store.segments[-1] != len(store.ids) or store.documents[-1] != store.num_segments:
@@ -420,6 +286,7 @@ def _map_store(place: Path) -> Store:
 
 
 def _map(path: Path, dtype: np.dtype) -> np.ndarray:
+    # An empty file cannot be mapped: lines of unknown script can have no token at all.
     if path.stat().st_size == 0:
         return np.empty(0, dtype)
     return np.memmap(path, dtype=dtype, mode="r")
@@ -437,12 +304,10 @@ def store_of_texts(
         for text in texts
         for place, part in enumerate([text] if keeps_lines else text.split("\n"))
     ]
-    encoded = tokenizer.encode_ids([segment.text for segment in segments], bare=True)
-    lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
-    begins = np.flatnonzero([segment.begins for segment in segments])
+    ids, lengths, begins = _encode(segments, tokenizer)
     return Store(
-        ids=np.fromiter(itertools.chain.from_iterable(encoded), _id_type(tokenizer)),
+        ids=ids,
         segments=np.concatenate([[0], lengths.cumsum()]).astype(np.int64),
-        documents=np.append(begins, len(segments)).astype(np.int64),
+        documents=np.append(begins, len(segments)),
         info=StoreInfo(files=[], bytes=sum(len(segment.text.encode()) for segment in segments)),
     )

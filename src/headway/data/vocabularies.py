@@ -6,15 +6,12 @@ Where learning depends on chance (`text/train.py`), this makes a second run equa
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from headway.data.lines import STDIN, fingerprint
-from headway.data.store import default_folder
+from headway.data.lines import STDIN, fingerprint, replacing
+from headway.data.store import default_folder, make_key
 from headway.errors import FileError
 from headway.text.tokenizer import Tokenizer
 
@@ -44,23 +41,16 @@ def find_vocabulary(
         return learn()
     # A name decides how a file is read.
     files = [[*fingerprint([path]).values(), Path(path).suffixes] for path in paths]
-    key = hashlib.sha256(json.dumps([_FORMAT, files, settings]).encode()).hexdigest()[:32]
-    place = (folder or default_folder("vocabularies")) / f"{key}.json"
+    place = (
+        folder or default_folder("vocabularies")
+    ) / f"{make_key(_FORMAT, files, settings)}.json"
     # One that is missing or damaged is learned.
     with contextlib.suppress(FileError):
         return Tokenizer.from_file(place)
     tokenizer = learn()
     with contextlib.suppress(OSError):
-        _write(place, tokenizer.to_json())
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(place) as stream:
+            stream.write(tokenizer.to_json().encode())
     # Read again in any case, so that the first run has the very same as the second.
     return Tokenizer.from_json(tokenizer.to_json())
-
-
-def _write(place: Path, text: str) -> None:
-    draft = place.with_name(f".{place.name}.{os.getpid()}.part")
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(place)
-    finally:
-        draft.unlink(missing_ok=True)

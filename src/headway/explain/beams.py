@@ -83,11 +83,8 @@ def search_tree(
         found = task.search(model.body, [example.input_ids], model.setting, observer=steps.append)
     best = found[0][0]
     path = [*best.ids, model.tokenizer.end_id] if best.is_finished else best.ids
-    grower = _Grower(model, path, num_dropped)
-    for number, step in enumerate(steps[:max_steps], 1):
-        grower.add(number, step)
     return SearchTree(
-        nodes=tuple(grower.nodes),
+        nodes=tuple(_grow(model, steps[:max_steps], path, num_dropped)),
         num_beams=num_beams,
         length_penalty=task.length_penalty,
         best=best,
@@ -95,27 +92,25 @@ def search_tree(
     )
 
 
-class _Grower:
-    """Turns the steps of a search into nodes.
+def _grow(
+    model: Model, steps: Sequence[BeamStep], path: Sequence[int], num_dropped: int
+) -> list[Node]:
+    """Turn the steps of a search for one row into nodes.
 
     Args:
         model: For its vocabulary.
+        steps: Of the search.
         path: Token ids of the best result.
         num_dropped: Dropped candidates kept of each step.
     """
-
-    def __init__(self, model: Model, path: Sequence[int], num_dropped: int) -> None:
-        self.nodes: list[Node] = []
-        self._model, self._path, self._num_dropped = model, path, num_dropped
-        # Node of each live beam; None is the start sign.
-        self._beams: list[int | None] = [None]
-
-    def add(self, number: int, step: BeamStep) -> None:
-        """Add the candidates of one step, of the only row there is."""
+    nodes: list[Node] = []
+    # Node of each live beam; None is the start sign.
+    beams: list[int | None] = [None]
+    for number, step in enumerate(steps, 1):
         live: list[int | None] = []
-        room = self._num_dropped
+        room = num_dropped
         columns = (step.parents, step.tokens, step.scores, step.kept, step.finished)
-        for parent, token_id, total, kept, finished in zip(
+        for beam, token_id, total, kept, finished in zip(
             *(column[0].tolist() for column in columns), strict=True
         ):
             if total == -float("inf"):
@@ -125,103 +120,81 @@ class _Grower:
             if state == DROPPED and room < 0:
                 continue
             if kept:
-                live.append(len(self.nodes))
-            self._append(number, self._beams[parent], token_id, total, state)
-        self._beams = live
-
-    def _append(
-        self, number: int, parent: int | None, token_id: int, total: float, state: str
-    ) -> None:
-        before = 0.0 if parent is None else self.nodes[parent].total
-        follows = parent is None or self.nodes[parent].is_best
-        is_next = number <= len(self._path) and self._path[number - 1] == token_id
-        self.nodes.append(
-            Node(
+                live.append(len(nodes))
+            parent = beams[beam]
+            before = None if parent is None else nodes[parent]
+            is_next = number <= len(path) and path[number - 1] == token_id
+            node = Node(
                 step=number,
-                token=show_tokens(self._model.tokenizer, [token_id])[0],
+                token=show_tokens(model.tokenizer, [token_id])[0],
                 parent=parent,
-                log_probability=total - before,
+                log_probability=total - (before.total if before else 0.0),
                 total=total,
                 state=state,
-                is_best=follows and is_next and state != DROPPED,
+                is_best=is_next and state != DROPPED and (before is None or before.is_best),
             )
-        )
+            nodes.append(node)
+        beams = live
+    return nodes
 
 
 def draw_search(tree: SearchTree) -> str:
     """Draw a search from left to right: a column for each step, the best candidate on top."""
-    return _Drawing(tree).draw()
+    nodes = tree.nodes
+    needed = max((width_of(show_spaces(node.token)) * 12 + 12 for node in nodes), default=0)
+    width = min(_WIDEST, max(_NARROWEST, needed))
+    num_steps = max((node.step for node in nodes), default=0)
+    lefts = [_LEFT + step * (width + _GAP) for step in range(num_steps)]
+    rows = _rank(nodes)
+    corners = [(lefts[n.step - 1], _TOP + rows[place] * _DOWN) for place, n in enumerate(nodes)]
+    parts = [
+        text(left + width / 2, 14, step, anchor="middle", size=10.5, kind="soft")
+        for step, left in enumerate(lefts, 1)
+    ]
+    # Edges of the best path come last, so that they lie on top.
+    for place in sorted(range(len(nodes)), key=lambda place: nodes[place].is_best):
+        parent = nodes[place].parent
+        # The start sign is a dot at the left.
+        x, y = (20.0 - width, _TOP) if parent is None else corners[parent]
+        parts.append(_edge(nodes[place], (x + width, y), corners[place]))
+    parts.append(f'<circle cx="14" cy="{_TOP + _TALL / 2:.1f}" r="6" class="c0"/>')
+    for node, corner in zip(nodes, corners, strict=True):
+        parts += _box(node, corner, width, length_penalty=tree.length_penalty)
+    height = _TOP + (max(rows.values(), default=0) + 1) * _DOWN
+    whole = _LEFT + num_steps * (width + _GAP)
+    return picture(whole, height, parts, label="Tree of a beam search")
 
 
-class _Drawing:
-    """Places the nodes of a search in a grid of steps and ranks."""
+def _edge(node: Node, start: tuple[float, float], end: tuple[float, float]) -> str:
+    (from_x, from_y), (x, y) = start, end
+    from_y, y, middle = from_y + _TALL / 2, y + _TALL / 2, (from_x + x) / 2
+    kind = "s0" if node.is_best else "grey"
+    style = 'stroke-width="3"' if node.is_best else 'stroke-width="1.2"'
+    if node.state == DROPPED:
+        style = 'stroke-width="1" stroke-dasharray="2 3"'
+    return (
+        f'<path d="M{from_x:.1f} {from_y:.1f}C{middle:.1f} {from_y:.1f} {middle:.1f} {y:.1f} '
+        f'{x:.1f} {y:.1f}" fill="none" class="{kind}" {style}/>'
+    )
 
-    def __init__(self, tree: SearchTree) -> None:
-        self.tree = tree
-        needed = max(
-            (width_of(show_spaces(node.token)) * 12 + 12 for node in tree.nodes), default=0
-        )
-        self.width = min(_WIDEST, max(_NARROWEST, needed))
-        self.places = _rank(tree.nodes)
-        self.num_rows = max(self.places.values(), default=0) + 1
-        self.num_columns = max((node.step for node in tree.nodes), default=0)
 
-    def draw(self) -> str:
-        nodes = self.tree.nodes
-        across = self.width + _GAP
-        # Edges of the best path come last, so that they lie on top.
-        ordered = sorted(range(len(nodes)), key=lambda place: nodes[place].is_best)
-        parts = [self._number(step) for step in range(1, self.num_columns + 1)]
-        parts += [self._edge(place) for place in ordered]
-        parts.append(f'<circle cx="14" cy="{_TOP + _TALL / 2:.1f}" r="6" class="c0"/>')
-        for place in range(len(nodes)):
-            parts += self._box(place)
-        height = _TOP + self.num_rows * _DOWN
-        width = _LEFT + self.num_columns * across
-        return picture(width, height, parts, label="Tree of a beam search")
-
-    def _corner(self, place: int) -> tuple[float, float]:
-        column = self.tree.nodes[place].step - 1
-        return _LEFT + column * (self.width + _GAP), _TOP + self.places[place] * _DOWN
-
-    def _number(self, step: int) -> str:
-        middle = _LEFT + (step - 1) * (self.width + _GAP) + self.width / 2
-        return text(middle, 14, step, anchor="middle", size=10.5, kind="soft")
-
-    def _edge(self, place: int) -> str:
-        node = self.tree.nodes[place]
-        x, y = self._corner(place)
-        if node.parent is None:
-            from_x, from_y = 20.0, _TOP
-        else:
-            from_x, from_y = self._corner(node.parent)
-            from_x += self.width
-        from_y, y, middle = from_y + _TALL / 2, y + _TALL / 2, (from_x + x) / 2
-        kind = "s0" if node.is_best else "grey"
-        style = 'stroke-width="3"' if node.is_best else 'stroke-width="1.2"'
-        if node.state == DROPPED:
-            style = 'stroke-width="1" stroke-dasharray="2 3"'
-        return (
-            f'<path d="M{from_x:.1f} {from_y:.1f}C{middle:.1f} {from_y:.1f} {middle:.1f} {y:.1f} '
-            f'{x:.1f} {y:.1f}" fill="none" class="{kind}" {style}/>'
-        )
-
-    def _box(self, place: int) -> list[str]:
-        node, (x, y) = self.tree.nodes[place], self._corner(place)
-        title = f"{node.token}: {node.log_probability:.3f} here, {node.total:.3f} in all; "
-        title += node.state
-        numbers = f"{node.total:.2f}"
-        if node.state == FINISHED:
-            score = node.total / node.step**self.tree.length_penalty
-            title += f", score {score:.3f}"
-            numbers += f" \u2192 {score:.2f}"
-        token = shorten(show_spaces(node.token), (self.width - 6) / 12)
-        middle, size = x + self.width / 2, 9 if node.state == FINISHED else 10
-        return [
-            rectangle(x, y, self.width, _TALL, kind=_frame(node), title=title, rounded=6),
-            text(middle, y + 14, token, anchor="middle", size=12, kind=_TOKEN_KINDS[node.state]),
-            text(middle, y + 27, numbers, anchor="middle", size=size, kind="soft"),
-        ]
+def _box(
+    node: Node, corner: tuple[float, float], width: float, *, length_penalty: float
+) -> list[str]:
+    title = f"{node.token}: {node.log_probability:.3f} here, {node.total:.3f} in all; {node.state}"
+    numbers = f"{node.total:.2f}"
+    if node.state == FINISHED:
+        score = node.total / node.step**length_penalty
+        title += f", score {score:.3f}"
+        numbers += f" \u2192 {score:.2f}"
+    token = shorten(show_spaces(node.token), (width - 6) / 12)
+    x, y = corner
+    middle, size = x + width / 2, 9 if node.state == FINISHED else 10
+    return [
+        rectangle(x, y, width, _TALL, kind=_frame(node), title=title, rounded=6),
+        text(middle, y + 14, token, anchor="middle", size=12, kind=_TOKEN_KINDS[node.state]),
+        text(middle, y + 27, numbers, anchor="middle", size=size, kind="soft"),
+    ]
 
 
 _TOKEN_KINDS = MappingProxyType({KEPT: "strong", DROPPED: "soft", FINISHED: "good"})

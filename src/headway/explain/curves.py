@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headway.explain.svg import line, number, picture, rectangle, text, ticks, width_of
+from headway.explain.svg import line, number, picture, rectangle, spread, text, ticks, width_of
 from headway.sections import PLAIN, Playbook, Training
 from headway.train.schedules import learning_rate
 
@@ -59,7 +59,6 @@ def draw_curves(
     from_zero: bool = False,
     marked: float | None = None,
     size: tuple[float, float] = (480, 260),
-    x_name: str = "step",
 ) -> str:
     """Draw curves over a common axis of steps.
 
@@ -69,33 +68,28 @@ def draw_curves(
         from_zero: Let the vertical axis begin at 0.
         marked: A step to mark, such as that of the best model.
         size: Width and height.
-        x_name: What the horizontal axis counts.
     """
     curves = [dataclasses.replace(curve, points=_clean(curve.points)) for curve in curves]
     points = [point for curve in curves for point in curve.points]
     if not points:
         return picture(*size, [text(_LEFT, 60, f"{title}: nothing yet", kind="soft")], label=title)
     frame = _frame(points, size, from_zero=from_zero)
-    parts = [text(4, 14, title, size=13, kind="strong"), *_axes(frame, x_name)]
+    parts = [text(4, 14, title, size=13, kind="strong"), *_axes(frame)]
     if marked is not None and frame.x_range[0] <= marked <= frame.x_range[1]:
         x = frame.x(marked)
         parts.append(line([(x, _TOP), (x, size[1] - _BOTTOM)], kind="mark"))
-        near_end = x > size[0] - 60
-        place = {"x": x - 4 if near_end else x + 4, "anchor": "end" if near_end else "start"}
-        parts.append(text(y=_TOP - 4, content="best", size=10, kind="soft", **place))
+        shift, anchor = (-4, "end") if x > size[0] - 60 else (4, "start")
+        parts.append(text(x + shift, _TOP - 4, "best", anchor=anchor, size=10, kind="soft"))
     for place, curve in enumerate(curves):
         parts += _draw_curve(curve, frame, place % 4)
     if len(curves) > 1:
         parts += _names(curves)
-    return picture(*size, parts, label=f"{title} over {x_name}s")
+    return picture(*size, parts, label=f"{title} over steps")
 
 
 def _clean(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     finite = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
-    if len(finite) <= _MOST_POINTS:
-        return finite
-    kept = np.linspace(0, len(finite) - 1, _MOST_POINTS).round().astype(int)
-    return [finite[place] for place in kept]
+    return [finite[place] for place in spread(len(finite), _MOST_POINTS)]
 
 
 def _frame(
@@ -110,7 +104,7 @@ def _frame(
     return _Frame(*size, x_range, (low, high + room))
 
 
-def _axes(frame: _Frame, x_name: str) -> list[str]:
+def _axes(frame: _Frame) -> list[str]:
     right, bottom = frame.width - _RIGHT, frame.height - _BOTTOM
     parts = []
     for value in ticks(*frame.y_range, count=4):
@@ -123,7 +117,7 @@ def _axes(frame: _Frame, x_name: str) -> list[str]:
         x = frame.x(value)
         parts.append(text(x, bottom + 15, number(value), anchor="middle", size=10.5, kind="soft"))
     parts.append(line([(_LEFT, bottom), (right, bottom)], kind="frame"))
-    parts.append(text(right, bottom + 29, x_name, anchor="end", size=10.5, kind="soft"))
+    parts.append(text(right, bottom + 29, "step", anchor="end", size=10.5, kind="soft"))
     return parts
 
 
@@ -160,22 +154,15 @@ def draw_histogram(bins: Sequence[Sequence[int]], *, title: str) -> str:
     if not most:
         return picture(width, height, [text(4, 14, f"{title}: no rows")], label=title)
     step = min(40.0, (width - 20) / len(bins))
+    labelled = spread(len(bins), 6)
     parts = [text(4, 14, title, size=12, kind="strong")]
     for place, (edge, count) in enumerate(bins):
         tall = (height - 64) * count / most
         before = bins[place - 1][0] + 1 if place else 0
         name = f"up to {edge} tokens" if not place else f"{before} to {edge} tokens"
-        parts.append(
-            rectangle(
-                8 + place * step,
-                height - 36 - tall,
-                max(1.0, step - 1.5),
-                max(tall, 0.5),
-                kind="c0",
-                title=f"{name}: {count:,} rows",
-            )
-        )
-        if place in _labelled(len(bins)):
+        x, y, size = 8 + place * step, height - 36 - tall, (max(1.0, step - 1.5), max(tall, 0.5))
+        parts.append(rectangle(x, y, *size, kind="c0", title=f"{name}: {count:,} rows"))
+        if place in labelled:
             middle = 8 + (place + 0.5) * step
             label = number(edge)
             parts.append(text(middle, height - 22, label, anchor="middle", size=10, kind="soft"))
@@ -183,10 +170,6 @@ def draw_histogram(bins: Sequence[Sequence[int]], *, title: str) -> str:
     note = f"tokens, up to; tallest bar {most:,} rows"
     parts.append(text(8, height - 6, note, size=10, kind="soft"))
     return picture(width, height, parts, label=title)
-
-
-def _labelled(count: int) -> set[int]:
-    return set(np.linspace(0, count - 1, min(count, 6)).round().astype(int).tolist())
 
 
 def schedule_values(

@@ -16,6 +16,7 @@ from headway.explain.svg import (
     rectangle,
     shorten,
     show_spaces,
+    spread,
     text,
     width_of,
 )
@@ -27,6 +28,7 @@ _MOST_TOKENS = 80
 _LABEL_WIDTH = 9.0
 # A weight is drawn as weight^0.6: attention spread over ten tokens is still seen.
 _SHADE_POWER = 0.6
+_MOST_POSITIONS, _MOST_COLUMNS = 64, 128
 _LEGEND = (0.02, 0.1, 0.25, 0.5, 1.0)
 _GAP = 6.0
 
@@ -117,13 +119,12 @@ def _row_titles(
 ) -> list[str]:
     width = weights.shape[1] * size
     parts = []
+    x, y = place
     for row, values in enumerate(weights):
         best = np.argsort(-values, kind="stable")[:4]
         looks = ", ".join(f"{columns[column]} {values[column]:.2f}" for column in best)
         title = f"{rows[row]}: {looks}"
-        parts.append(
-            rectangle(place[0], place[1] + row * size, width, size, kind="clear", title=title)
-        )
+        parts.append(rectangle(x, y + row * size, width, size, kind="clear", title=title))
     return parts
 
 
@@ -193,37 +194,28 @@ def draw_masks() -> str:
 
 
 def _mask_panel(name: str, note: str, mask: np.ndarray, *, x: float) -> list[str]:
-    size, top = 15.0, 34.0
-    width, height = mask.shape[1] * size, mask.shape[0] * size
-    grid = [
-        line([(x, top + place * size), (x + width, top + place * size)], kind="rule")
-        for place in range(1, mask.shape[0])
-    ] + [
-        line([(x + place * size, top), (x + place * size, top + height)], kind="rule")
-        for place in range(1, mask.shape[1])
-    ]
+    size, top, side = 15.0, 34.0, len(mask) * 15.0
+    grid = []
+    for at in np.arange(size, side, size).tolist():
+        grid.append(line([(x, top + at), (x + side, top + at)], kind="rule"))
+        grid.append(line([(x + at, top), (x + at, top + side)], kind="rule"))
     return [
         text(x, 12, name, size=12, kind="strong"),
         text(x, 27, note, size=10.5, kind="soft"),
         cells(mask.astype(float) * 0.75, x=x, y=top, size=(size, size)),
         *grid,
-        rectangle(x, top, width, height, kind="frame"),
+        rectangle(x, top, side, side, kind="frame"),
     ]
 
 
-def draw_positions(table: np.ndarray, *, num_positions: int = 64, num_columns: int = 128) -> str:
+def draw_positions(table: np.ndarray) -> str:
     """Draw a table of positions: blue above zero, orange below.
 
     Args:
-        table: (T, D) float.
-        num_positions: Rows shown at most, the first ones.
-        num_columns: Columns shown at most, evenly spread over D.
+        table: (T, D) float. The first 64 rows are shown, and 128 columns evenly spread over D.
     """
     table = np.asarray(table, dtype=np.float64)
-    chosen = (
-        np.linspace(0, table.shape[1] - 1, min(num_columns, table.shape[1])).round().astype(int)
-    )
-    values = table[:num_positions, chosen]
+    values = table[:_MOST_POSITIONS, spread(table.shape[1], _MOST_COLUMNS)]
     values = values / max(float(np.abs(values).max(initial=0)), 1e-9)
     across, down = 760 / values.shape[1], 256 / len(values)
     x, y = 46.0, 22.0

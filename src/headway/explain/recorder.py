@@ -10,6 +10,7 @@ A body that is not listened to carries no hook and does no extra work.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -116,12 +117,7 @@ def record_attention(body: nn.Module) -> Iterator[AttentionRecord]:
 
 
 def _weights(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Tensor:
-    if isinstance(module, ScaledDotProduct):
-        return _scaled_dot_product_weights(module, *args, **kwargs)
-    return output[1]
-
-
-def _scaled_dot_product_weights(
-    module: ScaledDotProduct, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
-) -> Tensor:
-    return module.weights(query, key, mask)
+    if not isinstance(module, ScaledDotProduct):
+        return output[1]
+    given = inspect.signature(module.forward).bind(*args, **kwargs).arguments
+    return module.weights(given["query"], given["key"], given["mask"])

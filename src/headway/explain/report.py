@@ -12,14 +12,16 @@ from typing import Any
 
 from headway import registry
 from headway.errors import FileError, HeadwayError
-from headway.explain import classes, sections, worst
+from headway.explain import answers, sections
 from headway.explain.alignment import align
 from headway.explain.page import Section, build_page, note, paragraph, tiles
 from headway.explain.svg import escape, number
 from headway.explain.view import RunView
+from headway.files.folder import count_parameters
 from headway.files.manifest import read_json, write_text
 from headway.tasks._model import Model
 from headway.train.state import list_checkpoints
+from headway.train.validate import FALLING
 
 # What may go wrong in a section: a file that is gone or damaged, a model of another kind, text
 # that a metric or a tokenizer refuses. A picture that fails never spoils a finished run.
@@ -33,8 +35,6 @@ _EXPECTED = (
     ArithmeticError,
     RuntimeError,
 )
-# Scores that are better when they are smaller.
-_FALLING = ("loss", "perplexity", "bits_per_byte")
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class _Plan:
 
 _PLANS = (
     _Plan("training", "Training", sections.draw_training),
-    _Plan("classes", "Classes", classes.draw_classes),
-    _Plan("worst-rows", "Worst examples", worst.draw_worst_rows),
+    _Plan("classes", "Classes", answers.draw_classes),
+    _Plan("worst-rows", "Worst examples", answers.draw_worst_rows),
     _Plan("examples", "Examples", sections.draw_examples, only_text=True),
     _Plan("worst", "Worst examples", sections.draw_worst, only_text=True),
     _Plan("attention", "Attention", sections.draw_attention, only_text=True),
@@ -134,12 +134,10 @@ def _attempt(draw: Callable[[RunView], str], view: RunView) -> tuple[str, str]:
     try:
         return draw(view), ""
     except _EXPECTED as error:
-        problem = str(error) if isinstance(error, HeadwayError) else _describe(error)
+        problem = str(error)
+        if not isinstance(error, HeadwayError):
+            problem = f"{type(error).__name__}: {problem}"
         return note(f"Not drawn: {problem}"), problem
-
-
-def _describe(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
 
 
 def _head(name: str, view: RunView) -> str:
@@ -169,16 +167,15 @@ def _best_score(view: RunView) -> tuple[str, float | None]:
     found = view.summary.get("valid", {}).get(name)
     if found is None:
         values = [row["valid"][name] for row in view.evaluations if name in row["valid"]]
-        found = (min if name in _FALLING else max)(values, default=None)
+        found = (min if name in FALLING else max)(values, default=None)
     return name, found
 
 
 def _parameters(view: RunView) -> str:
     try:
-        parameters = list(view.model.body.parameters())
+        return number(sum(count_parameters(view.model.body).values()))
     except _EXPECTED:
         return "unknown yet"
-    return number(sum(value.numel() for value in parameters if value.requires_grad))
 
 
 def _tokens(view: RunView) -> str:

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from headway.data.lines import STDIN
 from headway.data.read import read_records
 from headway.errors import DataError
@@ -77,9 +75,23 @@ def read_valid(
     ).rows
 
 
-def spread(count: int, chosen: int) -> list[int]:
-    """Choose places evenly spread over 0 to count - 1."""
-    return np.unique(np.linspace(0, count - 1, min(count, chosen)).round().astype(int)).tolist()
+def predict_in_time(
+    model: Model, records: Sequence[Mapping[str, Any]], *, seconds: float, **settings: Any
+) -> list[dict[str, Any]]:
+    """Predict records, in order, until the time is over: there may be fewer answers than records.
+
+    Args:
+        model: Of any kind.
+        records: With the task's inputs.
+        seconds: Time after which no further records are begun.
+        settings: As `Model.predict` takes them.
+    """
+    started, found = time.monotonic(), []
+    for start in range(0, len(records), _ROWS_AT_ONCE):
+        found += model.predict(records[start : start + _ROWS_AT_ONCE], **settings)
+        if time.monotonic() - started > seconds:
+            break
+    return found
 
 
 def predict_samples(
@@ -95,26 +107,18 @@ def predict_samples(
         RequestError: if the model does not write text from text.
     """
     check_writes_text(model)
-    started = time.monotonic()
-    samples: list[Sample] = []
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        part = rows[start : start + _ROWS_AT_ONCE]
-        answers = model.predict([{"source": row["source"]} for row in part], num_best=1)
-        samples += [_sample(row, answer) for row, answer in zip(part, answers, strict=True)]
-        if time.monotonic() - started > seconds:
-            break
-    return samples
-
-
-def _sample(row: Mapping[str, Any], answer: Mapping[str, Any]) -> Sample:
-    statistics = chrf_statistics([answer["prediction"]], [[row["target"]]])
-    return Sample(
-        source=row["source"],
-        reference=row["target"],
-        prediction=answer["prediction"],
-        chrf=statistics.value(),
-        score=answer["score"],
-    )
+    records = [{"source": row["source"]} for row in rows]
+    answers = predict_in_time(model, records, seconds=seconds, num_best=1)
+    return [
+        Sample(
+            source=row["source"],
+            reference=row["target"],
+            prediction=answer["prediction"],
+            chrf=chrf_statistics([answer["prediction"]], [[row["target"]]]).value(),
+            score=answer["score"],
+        )
+        for row, answer in zip(rows, answers, strict=False)
+    ]
 
 
 def mark_differences(prediction: str, reference: str) -> str:

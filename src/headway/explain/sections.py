@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from headway.data.report import SideReport, SplitReport
 from headway.explain.alignment import Alignment, align
 from headway.explain.beams import draw_search, search_tree
 from headway.explain.curves import Curve, draw_curves, draw_histogram
@@ -13,12 +12,12 @@ from headway.explain.heatmap import draw_alignment, draw_heads, draw_masks, draw
 from headway.explain.page import code, details, note, paragraph, table, wide
 from headway.explain.recorder import has_attention
 from headway.explain.samples import Sample, mark_differences
-from headway.explain.svg import escape, number
+from headway.explain.svg import escape
 from headway.explain.view import NUM_EXAMPLES, RunView, read_data_report
 from headway.files.manifest import read_json
 from headway.tasks._model import Model
+from headway.train.validate import FALLING
 
-_NO_CURVES = ("loss", "perplexity")
 _SMALL_CHARTS = (
     ("learning_rate", "Learning rate"),
     ("tokens_per_second", "Tokens per second"),
@@ -41,7 +40,7 @@ def draw_training(view: RunView) -> str:
             name=score_title(name), points=_points(view.evaluations, "valid", name), has_dots=True
         )
         for name in names
-        if name not in _NO_CURVES
+        if name not in FALLING
     ]
     charts = [draw_curves([c for c in losses if c.points], title="Loss per target", marked=best)]
     if scores:
@@ -201,34 +200,16 @@ def draw_data(view: RunView) -> str:
     if warnings := report.warnings():
         items = "".join(f"<li>{escape(warning)}</li>" for warning in warnings)
         parts.append(f'<ul class="warnings">{items}</ul>')
-    heads = ["split", "rows", "bad", "blank", "repeated", "same source", "padding"]
-    parts.append(table(heads, [_split_cells(split) for split in report.splits]))
-    heads = ["split", "side", "tokens", "median", "95 %", "longest", "rows cut", "tokens cut"]
-    sides = [(split, side) for split in report.splits for side in split.sides]
-    rows = [_side_cells(split, side) for split, side in sides]
-    parts += ["<h3>Lengths in tokens</h3>", table([*heads, "unknown"], rows, words=2)]
-    bars = [
-        draw_histogram(side.histogram, title=f"{split.name}: {side.name}") for split, side in sides
-    ]
-    parts.append(f'<div class="bars" style="margin-top:16px">{"".join(bars)}</div>')
-    if report.leaks:
-        rows = [(f"{k.first} and {k.second}", k.rows, k.sources) for k in report.leaks]
-        parts += ["<h3>In two splits</h3>", table(["splits", "whole rows", "sources"], rows)]
-        examples = [text for leak in report.leaks for text in leak.examples]
+    for title, (heads, *rows) in report.tables().items():
+        parts += [f"<h3>{title}</h3>", table(heads, rows, words=1 + ("side" in heads))]
+    if examples := [text for leak in report.leaks for text in leak.examples]:
         parts.append(details("where", code("\n".join(examples))))
-    return "".join(parts)
-
-
-def _split_cells(split: SplitReport) -> list[object]:
-    padding = ", ".join(f"{way} {share:.1%}" for way, share in split.padding_ratio.items())
-    counts = (split.num_rows, split.bad_rows, split.empty_rows, split.duplicate_rows)
-    return [split.name, *counts, split.duplicate_sources, padding]
-
-
-def _side_cells(split: SplitReport, side: SideReport) -> list[object]:
-    lengths = (number(side.median), number(side.p95), side.max)
-    cut = (side.truncated_rows, side.truncated_tokens, side.unknown_tokens)
-    return [split.name, side.name, side.num_tokens, *lengths, *cut]
+    bars = [
+        draw_histogram(side.histogram, title=f"{split.name}: {side.name}")
+        for split in report.splits
+        for side in split.sides
+    ]
+    return "".join([*parts, "<h3>Rows by length</h3>", f'<div class="bars">{"".join(bars)}</div>'])
 
 
 def draw_environment(view: RunView) -> str:

@@ -6,11 +6,13 @@ size, and fits its colors to light and dark pages. Nothing in it refers to anoth
 
 from __future__ import annotations
 
+import functools
 import html
 import itertools
 import math
 import unicodedata
 from collections.abc import Sequence
+from importlib import resources
 
 import numpy as np
 
@@ -22,23 +24,12 @@ _NUM_SHADES = 16
 _PICTURES_OF_CONTROLS = {code: 0x2400 + code for code in range(32) if code not in (9, 10, 13)}
 _UNWRITABLE = dict.fromkeys((*range(127, 160), 65534, 65535), 65533)
 
-_STYLE = """
-.hw{font-family:system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif}
-.hw text{fill:#334155}.hw .soft{fill:#64748b}.hw .strong{font-weight:600;fill:#0f172a}
-.hw .good{fill:#15803d;font-weight:600}
-.hw .c0{fill:#2563eb}.hw .c1{fill:#ea580c}.hw .c2{fill:#16a34a}.hw .c3{fill:#9333ea}
-.hw .s0{stroke:#2563eb}.hw .s1{stroke:#ea580c}.hw .s2{stroke:#16a34a}.hw .s3{stroke:#9333ea}
-.hw .line{fill:none;stroke-width:1.8;stroke-linejoin:round;stroke-linecap:round}
-.hw .rule{stroke:#e2e8f0;fill:none}.hw .frame{stroke:#cbd5e1;fill:none}
-.hw .grey{stroke:#94a3b8;fill:none}.hw .mark{stroke:#64748b;stroke-dasharray:3 3}
-.hw .paper{fill:#fff}.hw .clear{fill:transparent}.hw .clear:hover{fill:#2563eb22}
-@media (prefers-color-scheme:dark){
-.hw text{fill:#cbd5e1}.hw .soft{fill:#94a3b8}.hw .strong{fill:#f1f5f9}.hw .good{fill:#4ade80}
-.hw .c0{fill:#60a5fa}.hw .c1{fill:#fb923c}.hw .c2{fill:#4ade80}.hw .c3{fill:#c084fc}
-.hw .s0{stroke:#60a5fa}.hw .s1{stroke:#fb923c}.hw .s2{stroke:#4ade80}.hw .s3{stroke:#c084fc}
-.hw .rule{stroke:#1e293b}.hw .frame{stroke:#475569}.hw .grey{stroke:#64748b}
-.hw .paper{fill:#0f172a}}
-""".replace("\n", "")
+
+@functools.cache
+def read_style(name: str) -> str:
+    """Read a style sheet of this folder, as one line."""
+    sheet = resources.files("headway.explain") / f"{name}.css"
+    return sheet.read_text(encoding="utf-8").replace("\n", "")
 
 
 def escape(content: object) -> str:
@@ -103,7 +94,7 @@ def picture(width: float, height: float, parts: Sequence[str], *, label: str) ->
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="hw" width="{width}" height="{height}" '
         f'viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">'
-        f"<style>{_STYLE}</style>{''.join(parts)}</svg>"
+        f"<style>{read_style('picture')}</style>{''.join(parts)}</svg>"
     )
 
 
@@ -225,3 +216,8 @@ def ticks(low: float, high: float, *, count: int = 5) -> list[float]:
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     return [place * step for place in range(first, last + 1)]
+
+
+def spread(count: int, chosen: int) -> list[int]:
+    """Choose places evenly spread over 0 to count - 1."""
+    return np.unique(np.linspace(0, count - 1, min(count, chosen)).round().astype(int)).tolist()

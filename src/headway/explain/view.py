@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ from headway.data.read import BadRow
 from headway.data.report import DataReport, Leak, SideReport, SplitReport
 from headway.errors import DataError, FileError
 from headway.explain.alignment import Alignment, align
-from headway.explain.samples import Sample, predict_samples, read_valid, spread
+from headway.explain.samples import Sample, predict_in_time, predict_samples, read_valid
+from headway.explain.svg import spread
 from headway.files.manifest import read_json
 from headway.recipe import read as read_recipe
 from headway.sections import Recipe
@@ -24,9 +24,8 @@ from headway.train.log import read_jsonl
 NUM_EXAMPLES = 10
 # Predictions stop after so long; the rows done by then are what the report is about.
 _PREDICTION_SECONDS = 5.0
-# The same where an answer takes a single pass; rows between two looks at the clock.
+# The same where an answer takes a single pass.
 _ANSWER_SECONDS = 10.0
-_ROWS_AT_ONCE = 64
 # A picture of one example is easiest to read at about this many tokens.
 _GOOD_LENGTH = 11
 
@@ -83,13 +82,12 @@ class RunView:
     @functools.cached_property
     def samples(self) -> list[Sample]:
         """Predict rows spread over the validation data; the first ones are the examples."""
-        model = self.model
-        rows = read_valid(self.recipe, model.task.columns)
+        rows = self.valid_rows
         chosen = spread(len(rows), self.max_rows)
         first = [chosen[place] for place in spread(len(chosen), NUM_EXAMPLES)]
         rest = [place for place in chosen if place not in set(first)]
         ordered = [rows[place] for place in (*first, *rest)]
-        return predict_samples(model, ordered, seconds=_PREDICTION_SECONDS)
+        return predict_samples(self.model, ordered, seconds=_PREDICTION_SECONDS)
 
     @functools.cached_property
     def valid_rows(self) -> list[dict[str, Any]]:
@@ -100,15 +98,11 @@ class RunView:
     @functools.cached_property
     def answers(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         """Answer rows from all over the validation data until the time is over."""
-        started, found = time.monotonic(), []
         # The first rows of a sorted file are all of one class.
-        rows = [self.valid_rows[place] for place in _scattered(len(self.valid_rows))]
-        for start in range(0, len(rows), _ROWS_AT_ONCE):
-            part = rows[start : start + _ROWS_AT_ONCE]
-            found += zip(part, self.model.predict(part), strict=True)
-            if time.monotonic() - started > _ANSWER_SECONDS:
-                break
-        return found
+        order = np.random.default_rng(0).permutation(len(self.valid_rows))
+        rows = [self.valid_rows[place] for place in order.tolist()]
+        found = predict_in_time(self.model, rows, seconds=_ANSWER_SECONDS)
+        return list(zip(rows, found, strict=False))
 
     @functools.cached_property
     def clearest(self) -> tuple[Sample, Alignment]:
@@ -118,11 +112,6 @@ class RunView:
             raise DataError("no prediction has any text to draw")
         aligned = [(s, align(self.model, s.source, s.prediction)) for s in samples]
         return min(aligned, key=lambda pair: _distance_from_readable(pair[1]))
-
-
-def _scattered(count: int) -> list[int]:
-    """Give all numbers below `count`, so that the first ones already lie all over."""
-    return np.random.default_rng(0).permutation(count).tolist()
 
 
 def _distance_from_readable(alignment: Alignment) -> float:

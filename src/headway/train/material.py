@@ -18,7 +18,8 @@ from headway.data.report import (
     describe_split,
     padding_ratio,
 )
-from headway.data.store import Store, open_store, read_corpus
+from headway.data.running import read_corpus
+from headway.data.store import Store, open_store
 from headway.errors import ConfigError
 from headway.sections import Recipe
 from headway.tasks._model import Model

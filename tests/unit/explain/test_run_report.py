@@ -13,7 +13,8 @@ import pytest
 
 from headway.errors import FileError
 from headway.explain.report import duration, write_alignment, write_report
-from headway.explain.samples import mark_differences, predict_samples, spread
+from headway.explain.samples import mark_differences, predict_samples
+from headway.explain.svg import spread
 from headway.explain.view import read_data_report
 
 _VOID = ("meta", "br", "hr", "img", "input", "link")
@@ -216,7 +217,7 @@ def test_durations(seconds, written):
 def test_the_worst_rows_are_shown_for_tasks_without_classes():
     from types import SimpleNamespace
 
-    from headway.explain.worst import draw_worst_rows
+    from headway.explain.answers import draw_worst_rows
     from headway.tasks.tagging import Tagging
 
     rows = [
