@@ -48,7 +48,7 @@ OUTSIDE = {
     "layers": {"numpy", "torch"},
     "data": {"numpy", "torch", "babel", "datasets"},
     "models": {"torch"},
-    "decode": {"torch"},
+    "decode": {"numpy", "torch"},
     "files": {"torch", "safetensors", "numpy"},
     "tasks": {"torch", "numpy"},
     "train": {"torch", "numpy", "safetensors"},

@@ -59,8 +59,9 @@ def draw_curves(
     from_zero: bool = False,
     marked: float | None = None,
     size: tuple[float, float] = (480, 260),
+    x_name: str = "step",
 ) -> str:
-    """Draw curves over a common axis of steps.
+    """Draw curves over a common axis.
 
     Args:
         curves: Four at most have a color of their own.
@@ -68,13 +69,14 @@ def draw_curves(
         from_zero: Let the vertical axis begin at 0.
         marked: A step to mark, such as that of the best model.
         size: Width and height.
+        x_name: What the horizontal axis counts.
     """
     curves = [dataclasses.replace(curve, points=_clean(curve.points)) for curve in curves]
     points = [point for curve in curves for point in curve.points]
     if not points:
         return picture(*size, [text(_LEFT, 60, f"{title}: nothing yet", kind="soft")], label=title)
     frame = _frame(points, size, from_zero=from_zero)
-    parts = [text(4, 14, title, size=13, kind="strong"), *_axes(frame)]
+    parts = [text(4, 14, title, size=13, kind="strong"), *_axes(frame, x_name)]
     if marked is not None and frame.x_range[0] <= marked <= frame.x_range[1]:
         x = frame.x(marked)
         parts.append(line([(x, _TOP), (x, size[1] - _BOTTOM)], kind="mark"))
@@ -104,7 +106,7 @@ def _frame(
     return _Frame(*size, x_range, (low, high + room))
 
 
-def _axes(frame: _Frame) -> list[str]:
+def _axes(frame: _Frame, x_name: str) -> list[str]:
     right, bottom = frame.width - _RIGHT, frame.height - _BOTTOM
     parts = []
     for value in ticks(*frame.y_range, count=4):
@@ -117,7 +119,7 @@ def _axes(frame: _Frame) -> list[str]:
         x = frame.x(value)
         parts.append(text(x, bottom + 15, number(value), anchor="middle", size=10.5, kind="soft"))
     parts.append(line([(_LEFT, bottom), (right, bottom)], kind="frame"))
-    parts.append(text(right, bottom + 29, "step", anchor="end", size=10.5, kind="soft"))
+    parts.append(text(right, bottom + 29, x_name, anchor="end", size=10.5, kind="soft"))
     return parts
 
 

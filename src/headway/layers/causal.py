@@ -18,7 +18,7 @@ from headway.layers.cache import Ancestry, KeyValueCache
 from headway.layers.positions import Rotation
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Sight:
     """What each token may look at, and what its place does to that.
 

@@ -73,10 +73,9 @@ class DecoderConfig:
         return problems
 
 
-def sizes(width: int, layers: int, heads: int, **more: Any) -> dict[str, Any]:
+def sizes(width: int, layers: int, heads: int) -> dict[str, Any]:
     """Write a row of a table of sizes."""
-    row = {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads}
-    return row | more
+    return {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads}
 
 
 def placed_embeddings(config: DecoderConfig) -> PlacedEmbeddings:
@@ -143,7 +142,8 @@ class Decoder(nn.Module):
         parts: What to have beside the layers: "output".
         embeddings: What enters.
         decoder: The layers.
-        see: Makes a sight out of positions, where places act on attention itself.
+        see: Makes a sight of the places of queries and keys and of what is allowed, where places
+            act on attention itself.
         scales_residuals: Fresh layers that end a residual branch are smaller by sqrt(2 L).
     """
 
@@ -160,7 +160,7 @@ class Decoder(nn.Module):
         *,
         embeddings: nn.Module,
         decoder: CausalLayers,
-        see: Callable[..., Sight] = Sight,
+        see: Callable[[Tensor, Tensor, Tensor | None], Sight] = Sight,
         scales_residuals: bool = True,
     ) -> None:
         super().__init__()
@@ -215,9 +215,7 @@ class Decoder(nn.Module):
     def _sight_of(self, source: Side) -> Sight:
         mask = document_mask(source.documents, source.documents)
         mask = mask & causal_mask(source.positions, source.positions)
-        return self.see(
-            query_positions=source.positions, key_positions=source.positions, allowed=mask[:, None]
-        )
+        return self.see(source.positions, source.positions, mask[:, None])
 
     def encode(self, source: Side) -> Memory:
         """Read a text, each token in sight of those before it.
@@ -277,9 +275,7 @@ class Decoder(nn.Module):
         ancestry = state.ancestry
         ancestry.advance()
         positions = ancestry.newest_positions
-        sight = self.see(
-            query_positions=positions, key_positions=ancestry.positions, allowed=ancestry.bias
-        )
+        sight = self.see(positions, ancestry.positions, ancestry.bias)
         newest = Side(
             documents=input_ids, positions=positions.expand_as(input_ids), input_ids=input_ids
         )

@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -169,9 +168,15 @@ class Bloom(Decoder):
         )
 
 
-def _see(*, key_positions: Tensor, num_heads: int, **rest: Any) -> Sight:
-    slopes = alibi_slopes(num_heads).to(key_positions.device)
-    return Sight(key_positions=key_positions, slopes=slopes, **rest)
+def _see(
+    query_positions: Tensor, key_positions: Tensor, allowed: Tensor | None, *, num_heads: int
+) -> Sight:
+    return Sight(
+        query_positions=query_positions,
+        key_positions=key_positions,
+        allowed=allowed,
+        slopes=alibi_slopes(num_heads).to(key_positions.device),
+    )
 
 
 _BLOCK = (

@@ -44,8 +44,8 @@ class Gpt2Config(DecoderConfig):
 # Table 2 of the paper; heads as published. The character and mini sizes are nanoGPT's and ours.
 PRESETS = MappingProxyType(
     {
-        "characters": sizes(384, 6, 6, max_position_embeddings=256),
-        "mini": sizes(256, 6, 4, max_position_embeddings=256),
+        "characters": sizes(384, 6, 6) | {"max_position_embeddings": 256},
+        "mini": sizes(256, 6, 4) | {"max_position_embeddings": 256},
         "small": sizes(768, 12, 12),
         "medium": sizes(1024, 24, 16),
         "large": sizes(1280, 36, 20),

@@ -113,31 +113,24 @@ class LlamaConfig(DecoderConfig):
 
 PRESETS = MappingProxyType(
     {
-        "mini": sizes(256, 6, 4, intermediate_size=688, tie_word_embeddings=True),
+        "mini": sizes(256, 6, 4) | {"intermediate_size": 688, "tie_word_embeddings": True},
         # Table 2 of the first paper.
         "7b": sizes(4096, 32, 32),
         # Table 1 of Llama 2.
-        "llama-2-13b": sizes(5120, 40, 40, intermediate_size=13824, max_position_embeddings=4096),
-        "llama-2-70b": sizes(
-            8192,
-            80,
-            64,
-            num_key_value_heads=8,
-            intermediate_size=28672,
-            max_position_embeddings=4096,
-        ),
+        "llama-2-13b": sizes(5120, 40, 40)
+        | {"intermediate_size": 13824, "max_position_embeddings": 4096},
+        "llama-2-70b": sizes(8192, 80, 64)
+        | {"num_key_value_heads": 8, "intermediate_size": 28672, "max_position_embeddings": 4096},
         # Table 1 of Mistral 7B.
-        "mistral-7b": sizes(
-            4096,
-            32,
-            32,
-            num_key_value_heads=8,
-            intermediate_size=14336,
-            max_position_embeddings=32768,
-            sliding_window=4096,
-            layer_norm_epsilon=1e-5,
-            family="mistral",
-        ),
+        "mistral-7b": sizes(4096, 32, 32)
+        | {
+            "num_key_value_heads": 8,
+            "intermediate_size": 14336,
+            "max_position_embeddings": 32768,
+            "sliding_window": 4096,
+            "layer_norm_epsilon": 1e-5,
+            "family": "mistral",
+        },
     }
 )
 VARIANTS = {
@@ -167,7 +160,7 @@ class Llama(Decoder):
             decoder=CausalLayers(
                 (_block(config) for _ in range(config.num_hidden_layers)), _norm(config)
             ),
-            see=partial(_see, width=config.head_size, base=config.rotary_base),
+            see=partial(_see, config=config),
             scales_residuals=False,
         )
 
@@ -185,9 +178,15 @@ class Llama(Decoder):
         )
 
 
-def _see(*, query_positions: Tensor, width: int, base: float, **rest: Any) -> Sight:
-    rotation = Rotation.of(query_positions, width, base=base)
-    return Sight(query_positions=query_positions, rotation=rotation, **rest)
+def _see(
+    query_positions: Tensor, key_positions: Tensor, allowed: Tensor | None, *, config: LlamaConfig
+) -> Sight:
+    return Sight(
+        query_positions=query_positions,
+        key_positions=key_positions,
+        allowed=allowed,
+        rotation=Rotation.of(query_positions, config.head_size, base=config.rotary_base),
+    )
 
 
 def _norm(config: LlamaConfig) -> nn.RMSNorm:
