@@ -161,7 +161,7 @@ def compare_updates(
     return Rows(
         title=f"Single updates, {name}",
         text=(
-            "Our training in single precision, without dropout; after so many updates the next one "
+            "Our training in bf16, without dropout; after so many updates the next one "
             "is taken by both sides in both precisions, from the same weights, moments and batch: "
             "both losses, length of the gradient before it is clipped, and the length of the "
             "difference by that of the second, of the gradient (all of it, and where a tensor "

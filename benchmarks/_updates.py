@@ -68,7 +68,7 @@ class Comparison:
 
 
 class SameUpdatesTraining(HuggingFaceMaskedTraining):
-    """Our training in single precision, looked at from both sides at some of its updates."""
+    """Our training in bf16, looked at from both sides at some of its updates."""
 
     def __init__(self, files: Files, **sizes: Any) -> None:
         super().__init__(files, precision="fp32", attention="sdpa", sampling="random", **sizes)
@@ -76,7 +76,7 @@ class SameUpdatesTraining(HuggingFaceMaskedTraining):
     def compare(self, *, steps: Sequence[int], rate: float, warm_up: int) -> list[Comparison]:
         """Train on our side; at each of these updates take the next one in all four ways."""
         model = self.without_dropout()
-        trainer = self.our_trainer(model, rate=rate, warm_up=warm_up, precision="fp32")
+        trainer = self.our_trainer(model, rate=rate, warm_up=warm_up, precision="bf16")
         found = []
         for step in sorted(steps):
             while trainer.state.step < step:
@@ -95,6 +95,7 @@ class SameUpdatesTraining(HuggingFaceMaskedTraining):
         kept = copy.deepcopy(
             (trainer.modules.state_dict(), trainer.optimizer.state_dict(), trainer.state)
         )
+        usual = trainer.precision
         before = _weights(trainer.model)
         trainer.precision = precision
         indices = trainer._plan_of(trainer.state.epoch)[trainer.state.step_in_epoch]
@@ -109,7 +110,7 @@ class SameUpdatesTraining(HuggingFaceMaskedTraining):
         changes = _changes(before, _weights(trainer.model))
         trainer.modules.load_state_dict(kept[0])
         trainer.optimizer.load_state_dict(kept[1])
-        trainer.state, trainer.precision = kept[2], "fp32"
+        trainer.state, trainer.precision = kept[2], usual
         return Taken(losses["masked_lm"], gradients, changes)
 
     def _theirs(self, trainer: Trainer, precision: str, rate: float, warm_up: int) -> Taken:
