@@ -267,3 +267,4 @@ def test_a_norm_is_the_same_whether_something_learns_or_not():
     with torch.no_grad():
         plain = norm(hidden)
     torch.testing.assert_close(norm(hidden), plain)
+    assert norm.bfloat16()(hidden).dtype == torch.bfloat16
