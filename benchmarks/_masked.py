@@ -5,17 +5,21 @@ Imported in the process of a side only (see `_worker.py`), by the name of a clas
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 import headway
 from _peers import OurLoop, TheirTrainer
 from _worker import Files
+from headway.data.batch import Batch
 from headway.data.lines import is_blank, read_text
 from headway.data.store import store_of_texts
 from headway.layers.dropout import Dropout
@@ -54,13 +58,21 @@ class Masked:
         vocab_size: Entries of the vocabulary; a smaller one is learned, and the table filled up.
         rows: Lines in an update.
         max_tokens: Where lines are cut.
+        seed: Of the first weights, the order of the lines and their masks.
     """
 
     def __init__(
-        self, files: Files, *, preset: str, vocab_size: int, rows: int, max_tokens: int
+        self,
+        files: Files,
+        *,
+        preset: str,
+        vocab_size: int,
+        rows: int,
+        max_tokens: int,
+        seed: int = 0,
     ) -> None:
-        self.files, self.rows, self.max_tokens = files, rows, max_tokens
-        self.first = files.work / f"{preset}-{vocab_size}-{max_tokens}"
+        self.files, self.rows, self.max_tokens, self.seed = files, rows, max_tokens, seed
+        self.first = files.work / f"{preset}-{vocab_size}-{max_tokens}-{seed}"
         if not self.first.exists():
             self._make(preset, vocab_size)
         self.model = headway.load(self.first)
@@ -79,7 +91,7 @@ class Masked:
             max_position_embeddings=self.max_tokens,
             pad_token_id=tokenizer.pad_id,
         )
-        torch.manual_seed(0)
+        torch.manual_seed(self.seed)
         body = Bert(config, ("masked_lm",))
         task = MaskedLm(max_tokens=self.max_tokens)
         Model(body, tokenizer, task, task_name="masked_lm", architecture="bert").save(self.first)
@@ -95,7 +107,9 @@ class Masked:
         start, end = self.model.tokenizer.start_id, self.model.tokenizer.end_id
         return [[start, *line[: self.max_tokens - 2], end] for line in bare if line]
 
-    def our_trainer(self, model: Model, *, rate: float = _RATE, warm_up: int = 0) -> Trainer:
+    def our_trainer(
+        self, model: Model, *, rate: float = _RATE, warm_up: int = 0, precision: str = "auto"
+    ) -> Trainer:
         """Give our loop over the training lines, with as many tokens in an update as `rows`."""
         tokens = sum(map(len, self.ids)) * self.rows // len(self.ids)
         options = Training(
@@ -104,6 +118,8 @@ class Masked:
             schedule="constant",
             warmup_steps=warm_up,
             epochs=1000,
+            seed=self.seed,
+            precision=precision,
         )
         store = store_of_texts(self._lines("train"), model.tokenizer)
         return Trainer(model, model.task.encode_corpus(store, model.setting), options)
@@ -123,17 +139,45 @@ class Masked:
         return Curve(losses, found.losses["masked_lm"], found.accuracies["masked_lm"])
 
 
-class HeadwayMaskedTraining(OurLoop, Masked):
-    """Our loop."""
+def next_batch(trainer: Trainer) -> Batch:
+    """Give the batch of our loop's next update, which has one forward pass."""
+    plan = trainer._plan_of(trainer.state.epoch)
+    (batch,) = trainer.micro_batches(plan[trainer.state.step_in_epoch])
+    return batch
 
-    def __init__(self, files: Files, **sizes: Any) -> None:
+
+def as_theirs(batch: Batch) -> dict[str, Tensor]:
+    """Give a batch of ours as their Trainer takes it."""
+    real = batch.source.documents > 0
+    return {
+        "input_ids": batch.source.ids,
+        "attention_mask": real.long(),
+        "labels": batch.labels,
+    }
+
+
+class HeadwayMaskedTraining(OurLoop, Masked):
+    """Our loop.
+
+    Args:
+        precision: "fp32", "bf16", or "auto", our default.
+        nudge: Added to one of the first weights before a curve, to see what so little can do.
+    """
+
+    def __init__(
+        self, files: Files, *, precision: str = "auto", nudge: float = 0.0, **sizes: Any
+    ) -> None:
         super().__init__(files, **sizes)
-        self.trainer = self.our_trainer(self.model)
+        self.precision, self.nudge = precision, nudge
+        self.trainer = self.our_trainer(self.model, precision=precision)
 
     def curve(self, *, steps: int, rate: float, warm_up: int) -> Curve:
         """Train so many updates from the first weights, without dropout."""
         model = self.without_dropout()
-        trainer = self.our_trainer(model, rate=rate, warm_up=warm_up)
+        with torch.no_grad():
+            # A weight that is added to every token, in single precision whatever follows.
+            model.body.embeddings.token_type.weight[0, 0] += self.nudge
+        trainer = self.our_trainer(model, rate=rate, warm_up=warm_up, precision=self.precision)
         losses = [trainer.take_step().losses["masked_lm"] for _ in range(steps)]
         return self.curve_of(losses, model)
 
@@ -155,7 +199,13 @@ class HuggingFaceMaskedTraining(TheirTrainer, Masked):
         self.trainer = self._make_trainer()
 
     def _make_trainer(
-        self, batches: Sequence[Any] = (), *, rate: float = _RATE, warm_up: int = 0
+        self,
+        batches: Sequence[Any] = (),
+        *,
+        rate: float = _RATE,
+        warm_up: int = 0,
+        first: Path | None = None,
+        first_step: int = 0,
     ) -> Any:
         from transformers import (
             AutoTokenizer,
@@ -168,20 +218,23 @@ class HuggingFaceMaskedTraining(TheirTrainer, Masked):
         from transformers.trainer_pt_utils import LengthGroupedSampler
 
         class CountingTrainer(Trainer):
-            num_tokens = 0
-            losses: ClassVar[list[float]] = []
+            def __init__(self, **arguments):
+                super().__init__(**arguments)
+                self.num_tokens, self.losses, self.after_backward = 0, [], lambda: None
 
             def training_step(self, model, inputs, *arguments, **keywords):
                 self.num_tokens += int(inputs["attention_mask"].sum())
                 loss = super().training_step(model, inputs, *arguments, **keywords)
                 if batches:
                     self.losses.append(float(loss))
+                    self.after_backward()
                 return loss
 
             def create_scheduler(self, num_training_steps, optimizer=None):
                 # Ours, to the last digit.
                 self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
-                    optimizer or self.optimizer, lambda step: min(1.0, (step + 1) / (warm_up + 1))
+                    optimizer or self.optimizer,
+                    lambda step: min(1.0, (first_step + step + 1) / (warm_up + 1)),
                 )
                 return self.lr_scheduler
 
@@ -198,7 +251,7 @@ class HuggingFaceMaskedTraining(TheirTrainer, Masked):
 
         dropout = {"hidden_dropout_prob": 0.0} if batches else {}
         model = BertForMaskedLM.from_pretrained(
-            self.first, attn_implementation=self.attention, **dropout
+            first or self.first, attn_implementation=self.attention, **dropout
         )
         # As ours: a tenth on embeddings and sublayers, none on attention weights.
         arguments = TrainingArguments(
@@ -234,20 +287,16 @@ class HuggingFaceMaskedTraining(TheirTrainer, Masked):
         ours = self.our_trainer(self.without_dropout())
         batches = []
         while len(batches) < steps:
-            plan = ours._plan_of(ours.state.epoch)
-            (batch,) = ours.micro_batches(plan[ours.state.step_in_epoch])
-            ours._count(len(plan), 0, 0.0)
-            real = batch.source.documents > 0
-            batches.append(
-                {
-                    "input_ids": batch.source.ids,
-                    "attention_mask": real.long(),
-                    "labels": batch.labels,
-                }
-            )
+            batches.append(as_theirs(next_batch(ours)))
+            ours._count(len(ours._plan_of(ours.state.epoch)), 0, 0.0)
         self.trainer = self._make_trainer(batches, rate=rate, warm_up=warm_up)
         self._run(lambda step: step >= steps)
-        folder = self.files.work / "trained"
-        self.trainer.model.save_pretrained(folder)
-        (folder / "tokenizer.json").write_text(self.model.tokenizer.to_json(), encoding="utf-8")
-        return self.curve_of(self.trainer.losses, headway.load(folder))
+        return self.curve_of(self.trainer.losses, self.as_ours(self.trainer.model))
+
+    def as_ours(self, model: Any) -> Model:
+        """Read a network of theirs as one of ours."""
+        with tempfile.TemporaryDirectory(dir=self.files.work) as name:
+            folder = Path(name)
+            model.save_pretrained(folder)
+            (folder / "tokenizer.json").write_text(self.model.tokenizer.to_json(), encoding="utf-8")
+            return headway.load(folder)

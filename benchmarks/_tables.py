@@ -106,7 +106,7 @@ def describe_run() -> dict[str, Any]:
     }
 
 
-def to_markdown(title: str, run: Mapping[str, Any], tables: Sequence[Table]) -> str:
+def to_markdown(title: str, run: Mapping[str, Any], tables: Sequence[Any]) -> str:
     """Write the block for RESULTS.md."""
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     head = (

@@ -10,11 +10,11 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from _curves import compare_curves, compare_updates
 from _tables import Table, describe_run, say, take_turns, to_markdown
 from _worker import Choice, Files, Side, Worker, choose
 
@@ -71,43 +71,10 @@ def compare(name: str, sizes: dict[str, Any], options: argparse.Namespace, files
             files,
         )
         choices.append(best)
-    speeds: dict[str, list[float]] = {choice.side.name: [0.0] for choice in choices}
-    if options.repeats:
-        with ExitStack() as stack:
-            workers = [stack.enter_context(Worker(choice.side, files)) for choice in choices]
-            speeds = take_turns(workers, options.repeats, measure)
-    table = Table(title=f"Masked language modeling, {name}", choices=choices, speeds=speeds)
-    if options.curve_steps:
-        kept = [c for c in choices[:3] if c.side.options.get("precision") in options.curves]
-        add_curves(table, [choices[0], *kept], options, files)
-    return table
-
-
-def add_curves(
-    table: Table, choices: Sequence[Choice], options: argparse.Namespace, files: Files
-) -> None:
-    """Train each side on the same batches, masks and order, without dropout, and compare."""
-    steps = options.curve_steps
-    marks = [max(1, steps * part // 4) for part in (1, 2, 4)]
-    words = " / ".join(map(str, marks))
-    table.text = (
-        "Curves: on the same batches, masked alike, in the same order, from the same weights, "
-        f"without dropout: nats per hidden token at update {words}, the largest difference of any "
-        "update to ours, and on 1,000 validation lines after the last."
-    )
-    ours: list[float] = []
-    for choice in choices:
-        say(f"curve of {choice.side.name}")
-        with Worker(choice.side, files) as worker:
-            curve = worker.ask(
-                "curve", steps=steps, rate=options.curve_rate, warm_up=options.curve_warm_up
-            )
-        ours = ours or curve.losses
-        largest = max(abs(a - b) for a, b in zip(ours, curve.losses, strict=True))
-        table.notes[choice.side.name] = (
-            f"{' / '.join(f'{curve.losses[mark - 1]:.4f}' for mark in marks)}; differs by at most "
-            f"{largest:.4f}; valid {curve.loss:.4f}, accuracy {100 * curve.accuracy:.2f} %"
-        )
+    with ExitStack() as stack:
+        workers = [stack.enter_context(Worker(choice.side, files)) for choice in choices]
+        speeds = take_turns(workers, options.repeats, measure)
+    return Table(title=f"Masked language modeling, {name}", choices=choices, speeds=speeds)
 
 
 def parse_options() -> argparse.Namespace:
@@ -115,7 +82,7 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with WikiText-2")
     parser.add_argument("--size", choices=("mini", "base", "both"), default="both")
-    parser.add_argument("--repeats", type=int, default=5, help="rounds; 0: curves alone")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds; 0: no speed")
     parser.add_argument("--seconds", type=float, default=20, help="of training in a round")
     parser.add_argument("--best", action="store_true", help="search the Trainer's best settings")
     parser.add_argument("--max-tokens", type=int, default=128, help="where lines are cut")
@@ -123,10 +90,29 @@ def parse_options() -> argparse.Namespace:
         "--curve-steps", type=int, default=100, help="updates of the compared curves; 0 is none"
     )
     parser.add_argument(
-        "--curves", nargs="+", default=["fp32", "bf16"], help="precisions of the Trainer's curves"
+        "--curves", nargs="+", default=["fp32", "bf16"], help="precisions of both sides' curves"
     )
+    parser.add_argument(
+        "--curve-seeds", nargs="+", type=int, default=[0], help="of weights, order and masks"
+    )
+    parser.add_argument(
+        "--curve-sides",
+        nargs="+",
+        choices=("ours", "nudged", "theirs"),
+        default=["ours", "theirs"],
+        help="nudged: ours with one of the first weights changed by 1e-7",
+    )
+    parser.add_argument("--keep", type=Path, help="folder for curves; those there are not redone")
     parser.add_argument("--curve-rate", type=float, default=1e-4, help="their learning rate")
     parser.add_argument("--curve-warm-up", type=int, default=0, help="updates in which it rises")
+    parser.add_argument(
+        "--same-update",
+        nargs="+",
+        type=int,
+        default=[],
+        help="updates of our curve after which both sides take the next one",
+    )
+    parser.add_argument("--threads", type=int, help="of curves; all cores if not given")
     parser.add_argument("--json", type=Path, help="file for everything measured")
     return parser.parse_args()
 
@@ -137,15 +123,21 @@ def main() -> None:
     run = describe_run()
     if run["load"] > 0.5:
         say(f"the load of this machine is {run['load']}: these numbers will be noisy")
-    tables = []
+    tables: list[Any] = []
     with tempfile.TemporaryDirectory() as work:
         files = Files(data=options.data.resolve(), work=Path(work), model=Path(work) / "none")
         for name, sizes in SIZES.items():
             if options.size in (sizes["preset"], "both"):
                 sizes["max_tokens"] = options.max_tokens
                 title = f"{name}, cut at {options.max_tokens} tokens"
-                tables.append(compare(title, sizes, options, files))
-                print(tables[-1].to_markdown(), flush=True)
+                parts = (
+                    (compare, options.repeats),
+                    (compare_updates, options.same_update),
+                    (compare_curves, options.curve_steps),
+                )
+                for part in (part for part, is_wanted in parts if is_wanted):
+                    tables.append(part(title, sizes, options, files))
+                    print(tables[-1].to_markdown(), flush=True)
     print("\nFor benchmarks/RESULTS.md:\n\n" + to_markdown("Pretraining", run, tables))
     if options.json:
         content = run | {"tables": [table.to_json() for table in tables]}

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from headway.layers.blocks import LayerNorm
 from headway.layers.dropout import Dropout
 from headway.layers.pooling import first_places, members_of
 from headway.layers.side import Memory
@@ -147,7 +148,7 @@ class MaskedLmHead(nn.Module):
         super().__init__()
         self.dense = nn.Linear(hidden_size, width)
         self.activation = activation
-        self.norm = nn.LayerNorm(width, eps=epsilon)
+        self.norm = LayerNorm(width, eps=epsilon)
         self.output = nn.Linear(width, vocab_size)
 
     def prepare(self, hidden: Tensor) -> Tensor:

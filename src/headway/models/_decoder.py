@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from headway.errors import ConfigError
-from headway.layers.blocks import FeedForward, Residual
+from headway.layers.blocks import FeedForward, LayerNorm, Residual
 from headway.layers.cache import Ancestry, KeyValueCache
 from headway.layers.causal import CausalAttention, CausalBlock, CausalLayers, CausalState, Sight
 from headway.layers.embeddings import PlacedEmbeddings
@@ -90,7 +90,7 @@ def placed_embeddings(config: DecoderConfig) -> PlacedEmbeddings:
 
 def gpt_layers(config: DecoderConfig, attentions: Iterable[nn.Module]) -> CausalLayers:
     """Build layers as GPT-2 has them: blocks with norms before, and a norm at the end."""
-    norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
+    norm = LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
     return CausalLayers((gpt_block(config, attention) for attention in attentions), norm)
 
 
@@ -124,7 +124,7 @@ def gpt_block(config: Any, attention: nn.Module, *, pre_norm: bool = True) -> Ca
     """Build a block as GPT has it: layer norms, and two layers with an activation between them."""
 
     def residual() -> Residual:
-        norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
+        norm = LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
         return Residual(norm, dropout=config.dropout, pre_norm=pre_norm)
 
     inner = FeedForward(config.hidden_size, config.intermediate_size, config.activation)

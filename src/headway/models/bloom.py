@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from headway.layers.attention import ScaledDotProduct
+from headway.layers.blocks import LayerNorm
 from headway.layers.cache import KeyValueCache
 from headway.layers.causal import Sight, look_back
 from headway.layers.embeddings import to_autocast
@@ -105,7 +106,7 @@ class NormedEmbeddings(nn.Module):
     def __init__(self, config: BloomConfig) -> None:
         super().__init__()
         self.token = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
+        self.norm = LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
 
     def forward(self, source: Side) -> Tensor:
         """Map a side, (B, T), to (B, T, E) float."""

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from headway.errors import ConfigError
 from headway.layers.attention import MultiHeadAttention
-from headway.layers.blocks import ACTIVATIONS, DecoderBlock, EncoderBlock, FeedForward
+from headway.layers.blocks import ACTIVATIONS, DecoderBlock, EncoderBlock, FeedForward, LayerNorm
 from headway.layers.dropout import Dropout
 from headway.layers.embeddings import to_autocast
 from headway.layers.masks import causal_mask, document_mask
@@ -315,7 +315,7 @@ def make_encoder(config: TransformerConfig) -> EncoderStack:
         EncoderBlock(*_make_parts(config), dropout=config.dropout, pre_norm=pre_norm)
         for _ in range(config.num_encoder_layers)
     )
-    norm = nn.LayerNorm(config.hidden_size) if pre_norm else None
+    norm = LayerNorm(config.hidden_size) if pre_norm else None
     return EncoderStack(_make_positions(config), blocks, norm)
 
 
@@ -331,7 +331,7 @@ def make_decoder(config: TransformerConfig) -> DecoderStack:
         )
         for _ in range(config.num_decoder_layers)
     )
-    norm = nn.LayerNorm(config.hidden_size) if pre_norm else None
+    norm = LayerNorm(config.hidden_size) if pre_norm else None
     return DecoderStack(_make_positions(config), blocks, norm)
 
 

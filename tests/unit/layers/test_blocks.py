@@ -8,7 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from headway.layers.attention import MultiHeadAttention
-from headway.layers.blocks import ACTIVATIONS, DecoderBlock, EncoderBlock, FeedForward, Residual
+from headway.layers.blocks import (
+    ACTIVATIONS,
+    DecoderBlock,
+    EncoderBlock,
+    FeedForward,
+    LayerNorm,
+    Residual,
+)
 from headway.layers.cache import Ancestry, KeyValueCache
 from headway.layers.dropout import Dropout
 from headway.layers.masks import causal_mask
@@ -236,3 +243,29 @@ def test_a_post_norm_residual_normalizes_the_sum_and_a_pre_norm_one_the_input():
     pre = Residual(norm, dropout=0.0, pre_norm=True)
     assert_close(post(hidden, torch.tanh), norm(hidden + hidden.tanh()))
     assert_close(pre(hidden, torch.tanh), hidden + norm(hidden).tanh())
+
+
+def norm_gradients(norm: nn.LayerNorm, hidden: Tensor, above: Tensor) -> list[Tensor]:
+    """Give the gradients of scale, shift and input."""
+    hidden = hidden.clone().requires_grad_()
+    result = norm(hidden)
+    assert result.dtype == hidden.dtype
+    result.backward(above.to(hidden.dtype))
+    return [value.grad.double() for value in (norm.weight, norm.bias, hidden)]
+
+
+def test_a_norms_gradients_are_summed_in_single_precision_under_half_precision():
+    hidden, above = draw(4000, WIDTH).bfloat16(), draw(4000, WIDTH, seed=3).bfloat16()
+    ours = norm_gradients(LayerNorm(WIDTH), hidden, above)
+    exact = norm_gradients(nn.LayerNorm(WIDTH).double(), hidden.double(), above)
+    for mine, other, bound in zip(ours, exact, (1e-5, 1e-5, 1e-2), strict=True):
+        assert (mine - other).norm() <= bound * other.norm()
+
+
+def test_a_norm_is_the_same_whether_something_learns_or_not():
+    norm = shuffle(LayerNorm(WIDTH)).float()
+    hidden = draw(50, WIDTH).bfloat16()
+    with torch.no_grad():
+        plain = norm(hidden)
+    torch.testing.assert_close(norm(hidden), plain)
+    assert norm.bfloat16()(hidden).dtype == torch.bfloat16
