@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
 import inspect
 import itertools
 import json
@@ -19,13 +20,14 @@ def describe_fields(config_class: type) -> dict[str, str]:
     """Read the line below each field of a config class, which is its help text.
 
     Returns:
-        texts: Field name -> text; empty where the source says nothing.
+        texts: Field name -> text; an inherited field has its own class's, unless it is said anew.
     """
-    body = ast.parse(inspect.getsource(config_class)).body[0].body  # pyright: ignore
     texts = {}
-    for before, after in itertools.pairwise(body):
-        if isinstance(before, ast.AnnAssign) and isinstance(after, ast.Expr):
-            texts[before.target.id] = after.value.value  # pyright: ignore
+    for owner in filter(dataclasses.is_dataclass, reversed(config_class.__mro__)):
+        body = ast.parse(inspect.getsource(owner)).body[0].body  # pyright: ignore
+        for before, after in itertools.pairwise(body):
+            if isinstance(before, ast.AnnAssign) and isinstance(after, ast.Expr):
+                texts[before.target.id] = after.value.value  # pyright: ignore
     return texts
 
 

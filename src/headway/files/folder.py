@@ -103,7 +103,7 @@ def write_model(
     fixed: dict[str, Any] = {**layout.constants, **layout.extras}
     for name, keys in layout.config.items():
         fixed |= dict.fromkeys(keys, getattr(config, name))
-    for name, value in {**fixed, **_derive(layout, config)}.items():
+    for name, value in {**fixed, **layout.derived(config)}.items():
         _put(published, name, value)
     if not labels and kind == "sequence" and head is not None:
         # Others take two results for granted.
@@ -141,11 +141,6 @@ def write_model(
     except SafetensorError as error:
         # The library wraps the operating system's error ("No space left on device").
         raise OSError(str(error)) from error
-
-
-def _derive(layout: Layout, config: Any) -> Mapping[str, Any]:
-    """Give the published keys that follow from a config."""
-    return {} if layout.derived is None else layout.derived(config)
 
 
 def _put(published: dict[str, Any], key: str, value: Any) -> None:
@@ -203,7 +198,7 @@ def read_config(folder: Path) -> tuple[str, Any, Layout]:
     problems += more
     if not problems:
         config = config_class(**values, **layout.when)
-        problems = _odd_values(published, _derive(layout, config))
+        problems = _odd_values(published, layout.derived(config))
     if problems:
         raise FileError("the config cannot be used: " + join_problems(problems), where=where)
     called = {name: keys[0] for name, keys in layout.config.items()}
@@ -378,7 +373,9 @@ def read_model(folder: Path, *, kind: str | None = None) -> Loaded:
 def _check_model(folder: Path) -> list[str]:
     """List what was edited since the folder was saved; weights that differ are damaged."""
     changed = changed_files(folder, quick=True)
-    fatal = [name for name in changed if not (folder / name).is_file() or _is_weights(name)]
+    fatal = [
+        name for name in changed if name.endswith(".safetensors") or not (folder / name).is_file()
+    ]
     if fatal:
         raise FileError(
             f"{', '.join(sorted(fatal))} differs from what was saved",
@@ -386,10 +383,6 @@ def _check_model(folder: Path) -> list[str]:
             hint=f"copy the folder again; if you changed it yourself, remove {MANIFEST}",
         )
     return sorted(changed)
-
-
-def _is_weights(name: str) -> bool:
-    return name.endswith(".safetensors")
 
 
 def _read_labels(published: Mapping[str, Any]) -> tuple[str, ...]:

@@ -117,11 +117,9 @@ class EncoderBlock(nn.Module):
         width = feed_forward.up.in_features
         self.attention = attention
         self.feed_forward = feed_forward
-        self.after_attention = Residual(
-            nn.LayerNorm(width, eps=epsilon), dropout=dropout, pre_norm=pre_norm
-        )
-        self.after_feed_forward = Residual(
-            nn.LayerNorm(width, eps=epsilon), dropout=dropout, pre_norm=pre_norm
+        self.after_attention, self.after_feed_forward = (
+            Residual(nn.LayerNorm(width, eps=epsilon), dropout=dropout, pre_norm=pre_norm)
+            for _ in range(2)
         )
 
     def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
@@ -163,11 +161,9 @@ class DecoderBlock(nn.Module):
         self.attention = attention
         self.cross_attention = cross_attention
         self.feed_forward = feed_forward
-        self.after_attention = Residual(nn.LayerNorm(width), dropout=dropout, pre_norm=pre_norm)
-        self.after_cross_attention = Residual(
-            nn.LayerNorm(width), dropout=dropout, pre_norm=pre_norm
+        self.after_attention, self.after_cross_attention, self.after_feed_forward = (
+            Residual(nn.LayerNorm(width), dropout=dropout, pre_norm=pre_norm) for _ in range(3)
         )
-        self.after_feed_forward = Residual(nn.LayerNorm(width), dropout=dropout, pre_norm=pre_norm)
 
     def forward(
         self, hidden: Tensor, memory: Tensor, mask: Tensor | None, memory_mask: Tensor | None
