@@ -20,7 +20,7 @@ def describe_fields(config_class: type) -> dict[str, str]:
     """Read the line below each field of a config class, inherited ones too: its help text.
 
     Returns:
-        texts: Field name -> text; empty where the source says nothing.
+        texts: Field name -> text; an inherited field has its own class's, unless it is said anew.
     """
     texts = {}
     for part in reversed([part for part in config_class.__mro__ if is_dataclass(part)]):

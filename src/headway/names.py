@@ -7,8 +7,9 @@ directions. `{}` stands for a layer number and matches digits only.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
 from typing import Any
 
 
@@ -24,20 +25,12 @@ class Rename:
     ours: str
 
 
-@dataclass(frozen=True)
-class Transpose:
+class Transpose(Rename):
     """As Rename, for a matrix that the published file stores the other way round."""
 
-    published: str
-    ours: str
 
-
-@dataclass(frozen=True)
-class OneRow:
+class OneRow(Rename):
     """As Rename, for a vector that the published file stores as a matrix of one row."""
-
-    published: str
-    ours: str
 
 
 @dataclass(frozen=True)
@@ -53,20 +46,12 @@ class Split:
     transposed: bool = False
 
 
-@dataclass(frozen=True)
-class Tie:
+class Tie(Rename):
     """A second published name of a parameter; read when the first is absent, never written."""
 
-    published: str
-    ours: str
 
-
-@dataclass(frozen=True)
-class Copy:
+class Copy(Rename):
     """A second published name of a parameter; read when the first is absent, and written too."""
-
-    published: str
-    ours: str
 
 
 @dataclass(frozen=True)
@@ -76,7 +61,21 @@ class Ignore:
     published: str
 
 
-Entry = Rename | Transpose | OneRow | Split | Tie | Copy | Ignore
+def renames_below(
+    published: str, ours: str, pairs: Iterable[tuple[str, str]]
+) -> tuple[Rename, ...]:
+    """Name what lies below a published name and below one of ours: (theirs, ours) each."""
+    return tuple(Rename(f"{published}.{theirs}", f"{ours}.{own}") for theirs, own in pairs)
+
+
+Entry = Rename | Split | Ignore
+
+
+def published_fields(
+    config_class: type, renamed: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, tuple[str, ...]]:
+    """Say how a config's fields are published: by their own names, or by those in `renamed`."""
+    return {item.name: (renamed.get(item.name, item.name),) for item in fields(config_class)}
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ class Layout:
     when: Mapping[str, object] = field(default_factory=dict)
     config: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     constants: Mapping[str, object] = field(default_factory=dict)
-    derived: Callable[[Any], Mapping[str, object]] | None = None
+    derived: Callable[[Any], Mapping[str, object]] = lambda config: {}
     extras: Mapping[str, object] = field(default_factory=dict)
     prefix: str = ""
     renames: tuple[Entry, ...] = ()

@@ -7,7 +7,7 @@ kept as plain mappings here and checked where their types are known.
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -34,9 +34,17 @@ def dash(name: str) -> str:
 
 def at_least(section: str, values: Any, least: Mapping[str, float]) -> list[str]:
     return [
-        f"{section}.{dash(name)} is {getattr(values, name)}, but at least {bound} is needed"
+        f"{section}.{dash(name)} is {value}, but at least {bound} is needed"
         for name, bound in least.items()
-        if getattr(values, name) < bound
+        if (value := getattr(values, name)) is not None and value < bound
+    ]
+
+
+def not_among(section: str, values: Any, choices: Mapping[str, Sequence[str]]) -> list[str]:
+    return [
+        f"{section}.{dash(name)} is {value!r}; {nearest(value, allowed)}"
+        for name, allowed in choices.items()
+        if (value := getattr(values, name)) not in allowed
     ]
 
 
@@ -59,7 +67,7 @@ class Data:
 
     def check(self) -> list[str]:
         """Return every problem of this section."""
-        problems = [] if self.max_rows is None else at_least("data", self, {"max_rows": 1})
+        problems = at_least("data", self, {"max_rows": 1})
         is_fit = len(self.weights) == len(self.train) and any(self.weights)
         if self.weights and not (is_fit and all(0 <= weight <= 1000 for weight in self.weights)):
             problems.append(
@@ -100,10 +108,6 @@ class ModelSection:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Sizes and choices of the architecture."""
 
-    def check(self) -> list[str]:
-        """Return every problem of this section."""
-        return []
-
 
 @dataclass(frozen=True, kw_only=True)
 class TaskSection:
@@ -113,10 +117,6 @@ class TaskSection:
     """Key of a file in tasks/."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the task."""
-
-    def check(self) -> list[str]:
-        """Return every problem of this section."""
-        return []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,11 +182,8 @@ class Training:
     def check(self) -> list[str]:
         """Return every problem of this section."""
         least = {"micro_batch_tokens": 1, "warmup_steps": 0, "cycle_steps": 1, "weight_decay": 0}
-        least["clip_norm"] = 0
-        for name in ("steps", "batch_tokens", "batch_rows", "evaluate_steps"):
-            if getattr(self, name) is not None:
-                least[name] = 1
-        problems = at_least("training", self, least)
+        least |= {"clip_norm": 0, "steps": 1, "batch_tokens": 1, "batch_rows": 1}
+        problems = at_least("training", self, least | {"evaluate_steps": 1})
         if not 0 <= self.seed < 2**63:
             problems.append(f"training.seed is {self.seed}, but must be from 0 to below 2^63")
         for name in ("epochs", "peak_lr", "epsilon", "decay_ratio"):
@@ -208,11 +205,7 @@ class Training:
             "precision": ("auto", "fp32", "bf16"),
             "schedule": SCHEDULES,
         }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                value = getattr(self, name)
-                problems.append(f"training.{name} is {value!r}; {nearest(value, allowed)}")
-        return problems
+        return problems + not_among("training", self, choices)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,14 +258,9 @@ class Playbook:
     def check(self) -> list[str]:
         """Return every problem of this section."""
         least = {"average_checkpoints": 1, "valid_beams": 1, "unfreeze_stages": 1}
-        least |= {"reinit_layers": 0, "cache_megabytes": 0}
-        for name in ("patience", "swa_steps"):
-            if getattr(self, name) is not None:
-                least[name] = 1
+        least |= {"reinit_layers": 0, "cache_megabytes": 0, "patience": 1, "swa_steps": 1}
         problems = at_least("playbook", self, least)
-        if self.class_weights not in CLASS_WEIGHTS:
-            hint = nearest(self.class_weights, CLASS_WEIGHTS)
-            problems.append(f"playbook.class-weights is {self.class_weights!r}; {hint}")
+        problems += not_among("playbook", self, {"class_weights": CLASS_WEIGHTS})
         shares: dict[str, tuple[float | None, ...]] = {
             "layer_decay": (self.layer_decay,),
             "stage_rates": self.stage_rates,
@@ -327,7 +315,8 @@ class Recipe:
         Raises:
             ConfigError: naming all problems together.
         """
-        sections = (self.data, self.text, self.model, self.task, self.training, self.playbook)
+        # What model and task may be, their own files know.
+        sections = (self.data, self.text, self.training, self.playbook)
         if problems := [problem for section in sections for problem in section.check()]:
             raise ConfigError("; ".join(problems))
 

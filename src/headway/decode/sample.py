@@ -111,7 +111,7 @@ class Sampler:
     @property
     def is_running(self) -> bool:
         """Say whether any text is still continued."""
-        return len(self._done) < len(self.rows)
+        return any(row not in self._done for row in self.rows)
 
     def stop(self, row: int) -> None:
         """Continue a text no further."""

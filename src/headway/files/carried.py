@@ -42,8 +42,7 @@ def find_carried(
         tokenizer: tokenizer_config.json.
     """
     known = {key for keys in layout.config.values() for key in keys}
-    known |= {*_OWN, *layout.constants, *layout.extras}
-    known |= {*(layout.derived(config) if layout.derived else ())}
+    known |= {*_OWN, *layout.constants, *layout.extras, *layout.derived(config)}
     config = {
         name: value
         for name, value in published.items()

@@ -19,7 +19,14 @@ from headway import registry
 from headway.errors import ConfigError, FileError, join_problems
 from headway.files.carried import Carried, find_carried, read_rate
 from headway.files.kinds import find_kind
-from headway.files.manifest import MANIFEST, changed_files, read_json, write_json
+from headway.files.manifest import (
+    MANIFEST,
+    changed_files,
+    get_key,
+    put_key,
+    read_json,
+    write_json,
+)
 from headway.files.rename import ours_of, to_published
 from headway.files.vocabulary import VOCABULARY_FILES, read_tokenizer_config
 from headway.files.weights import (
@@ -103,8 +110,8 @@ def write_model(
     fixed: dict[str, Any] = {**layout.constants, **layout.extras}
     for name, keys in layout.config.items():
         fixed |= dict.fromkeys(keys, getattr(config, name))
-    for name, value in {**fixed, **_derive(layout, config)}.items():
-        _put(published, name, value)
+    for name, value in {**fixed, **layout.derived(config)}.items():
+        put_key(published, name, value)
     if not labels and kind == "sequence" and head is not None:
         # Others take two results for granted.
         labels = [f"LABEL_{number}" for number in range(head.output.out_features)]  # pyright: ignore
@@ -141,29 +148,6 @@ def write_model(
     except SafetensorError as error:
         # The library wraps the operating system's error ("No space left on device").
         raise OSError(str(error)) from error
-
-
-def _derive(layout: Layout, config: Any) -> Mapping[str, Any]:
-    """Give the published keys that follow from a config."""
-    return {} if layout.derived is None else layout.derived(config)
-
-
-def _put(published: dict[str, Any], key: str, value: Any) -> None:
-    """Write a key; "a.b" is key b of the object a."""
-    *above, last = key.split(".")
-    for name in above:
-        published = published.setdefault(name, {})
-    published[last] = value
-
-
-def _get(published: Mapping[str, Any], key: str, default: Any = None) -> Any:
-    """Read a key, likewise; the default where it is absent."""
-    found: Any = published
-    for name in key.split("."):
-        if not isinstance(found, Mapping) or name not in found:
-            return default
-        found = found[name]
-    return found
 
 
 def _has_head(table: Sequence[Entry]) -> bool:
@@ -203,7 +187,7 @@ def read_config(folder: Path) -> tuple[str, Any, Layout]:
     problems += more
     if not problems:
         config = config_class(**values, **layout.when)
-        problems = _odd_values(published, _derive(layout, config))
+        problems = _odd_values(published, layout.derived(config))
     if problems:
         raise FileError("the config cannot be used: " + join_problems(problems), where=where)
     called = {name: keys[0] for name, keys in layout.config.items()}
@@ -216,9 +200,9 @@ def read_config(folder: Path) -> tuple[str, Any, Layout]:
 def _odd_values(published: Mapping[str, Any], known: Mapping[str, Any]) -> list[str]:
     """Find keys that ask for something else than what is computed."""
     return [
-        f"{name} is {reprlib.repr(_get(published, name))}, but Headway computes only {value!r}"
+        f"{name} is {reprlib.repr(get_key(published, name))}, but Headway computes only {value!r}"
         for name, value in known.items()
-        if _get(published, name, value) != value
+        if get_key(published, name, value) != value
     ]
 
 
@@ -256,7 +240,7 @@ def _read_values(
     values: dict[str, Any] = {}
     problems = []
     for name, keys in layout.config.items():
-        seen = [value for key in keys if (value := _get(published, key)) is not None]
+        seen = [value for key in keys if (value := get_key(published, key)) is not None]
         if not seen:
             continue
         if any(value != seen[0] for value in seen[1:]):
@@ -378,7 +362,9 @@ def read_model(folder: Path, *, kind: str | None = None) -> Loaded:
 def _check_model(folder: Path) -> list[str]:
     """List what was edited since the folder was saved; weights that differ are damaged."""
     changed = changed_files(folder, quick=True)
-    fatal = [name for name in changed if not (folder / name).is_file() or _is_weights(name)]
+    fatal = [
+        name for name in changed if name.endswith(".safetensors") or not (folder / name).is_file()
+    ]
     if fatal:
         raise FileError(
             f"{', '.join(sorted(fatal))} differs from what was saved",
@@ -386,10 +372,6 @@ def _check_model(folder: Path) -> list[str]:
             hint=f"copy the folder again; if you changed it yourself, remove {MANIFEST}",
         )
     return sorted(changed)
-
-
-def _is_weights(name: str) -> bool:
-    return name.endswith(".safetensors")
 
 
 def _read_labels(published: Mapping[str, Any]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -219,3 +219,21 @@ def leads_out(folder: Path, name: str) -> bool:
     if path.name == name and name not in (".", ".."):
         return False
     return path.is_absolute() or folder.resolve() not in (folder / path).resolve().parents
+
+
+def put_key(published: dict[str, Any], key: str, value: Any) -> None:
+    """Write a key; "a.b" is key b of the object a."""
+    *above, last = key.split(".")
+    for name in above:
+        published = published.setdefault(name, {})
+    published[last] = value
+
+
+def get_key(published: Mapping[str, Any], key: str, default: Any = None) -> Any:
+    """Read a key, likewise; the default where it is absent."""
+    found: Any = published
+    for name in key.split("."):
+        if not isinstance(found, Mapping) or name not in found:
+            return default
+        found = found[name]
+    return found

@@ -175,25 +175,30 @@ def to_ours(
     return {name: found[name] for name in shapes}
 
 
+def _is_turned(entry: Entry) -> bool:
+    """Say whether the file stores a matrix the other way round."""
+    return isinstance(entry, Transpose) or (isinstance(entry, Split) and entry.transposed)
+
+
+def _turn(tensor: Tensor, entry: Entry) -> Tensor:
+    return tensor.t() if _is_turned(entry) and tensor.dim() == 2 else tensor
+
+
 def _to_ours(tensor: Tensor, pair: Pair) -> tuple[Tensor, ...]:
-    if not pair.ours:
+    entry, parts = pair.entry, (tensor,)
+    if isinstance(entry, Ignore):
         return ()
-    if isinstance(pair.entry, Transpose) and tensor.dim() == 2:
-        return (tensor.t(),)
-    if isinstance(pair.entry, OneRow) and tensor.dim() == 2 and len(tensor) == 1:
+    if isinstance(entry, OneRow) and tensor.dim() == 2 and len(tensor) == 1:
         return (tensor[0],)
-    if isinstance(pair.entry, Split):
-        parts = tensor.chunk(len(pair.ours), dim=pair.entry.axis if tensor.dim() > 1 else 0)
-        is_turned = pair.entry.transposed and tensor.dim() == 2
-        return tuple(part.t() for part in parts) if is_turned else parts
-    return (tensor,)
+    if isinstance(entry, Split):
+        parts = tensor.chunk(len(pair.ours), dim=entry.axis if tensor.dim() > 1 else 0)
+    return tuple(_turn(part, entry) for part in parts)
 
 
 def _published_shape(entry: Entry, shape: torch.Size) -> list[int]:
     """Give the shape that the file has for a parameter of ours."""
     seen = list(shape)
-    is_turned = isinstance(entry, Transpose) or (isinstance(entry, Split) and entry.transposed)
-    if is_turned and len(seen) == 2:
+    if _is_turned(entry) and len(seen) == 2:
         seen = seen[::-1]
     if isinstance(entry, OneRow):
         return [1, *seen]
@@ -206,17 +211,12 @@ def to_published(tensors: Mapping[str, Tensor], renames: Iterable[Entry]) -> dic
     """Turn our tensors into published ones, contiguous and ready to be written."""
     written = {}
     for pair in match_ours(renames, tensors):
-        parts = [tensors[name] for name in pair.ours]
+        parts = [_turn(tensors[name], pair.entry) for name in pair.ours]
+        tensor = parts[0]
         if isinstance(pair.entry, Split):
-            if pair.entry.transposed:
-                parts = [part.t() if part.dim() == 2 else part for part in parts]
-            tensor = torch.cat(parts, dim=pair.entry.axis if parts[0].dim() > 1 else 0)
-        elif isinstance(pair.entry, Transpose) and parts[0].dim() == 2:
-            tensor = parts[0].t()
+            tensor = torch.cat(parts, dim=pair.entry.axis if tensor.dim() > 1 else 0)
         elif isinstance(pair.entry, OneRow):
-            tensor = parts[0][None]
-        else:
-            tensor = parts[0]
+            tensor = tensor[None]
         tensor = tensor.detach().contiguous()
         if isinstance(pair.entry, Copy):
             # A file cannot hold the same memory twice.

@@ -22,10 +22,9 @@ class DecodingState:
 
     Args:
         recurrent: States of the layers, (B, R, D) float each.
-        key: (B, S, F) float. The memory, projected once.
+        key: (B, S, F) float. The memory, projected once; a fixed context is one position, S = 1.
         value: (B, S, D) float.
         lengths: (B) int64. Real source positions.
-        context: (B, 1, D) float. The fixed context.
         fed: (B, R, E) float. Attentional state of the step before, where it is fed.
         step: Steps done.
     """
@@ -34,7 +33,6 @@ class DecodingState:
     key: Tensor
     value: Tensor
     lengths: Tensor
-    context: Tensor | None = None
     fed: Tensor | None = None
     step: int = 0
 
@@ -47,7 +45,7 @@ class DecodingState:
     def keep(self, rows: Tensor) -> None:
         """Keep these rows, (B) int64."""
         self.recurrent = self.recurrent.keep(rows)
-        for name in ("key", "value", "lengths", "context", "fed"):
+        for name in ("key", "value", "lengths", "fed"):
             value = vars(self)[name]
             if value is not None:
                 vars(self)[name] = value.index_select(0, rows)
@@ -58,7 +56,34 @@ class DecodingState:
         return torch.full_like(self.lengths, self.step)[:, None]
 
 
-class FixedContextDecoder(nn.Module):
+class RecurrentDecoder(nn.Module):
+    """What the decoders below share: a memory projected once, known targets step by step.
+
+    Args:
+        stack: Moves the states.
+        attention: Score and window; None where there is none.
+    """
+
+    def __init__(self, stack: RecurrentStack, attention: Attention | None = None) -> None:
+        super().__init__()
+        self.stack = stack
+        if attention is not None:
+            self.attention = attention
+
+    def start(self, memory: Memory, recurrent: RecurrentState) -> DecodingState:
+        """Project the memory once."""
+        key, value = self.attention.score.prepare(memory.hidden)
+        return DecodingState(recurrent=recurrent, key=key, value=value, lengths=memory.lengths)
+
+    def unroll(self, embedded: Tensor, state: DecodingState) -> Tensor:
+        """Write known targets: (B, T, E) float -> (B, T, E) float."""
+        # unbind, not slices: the gradient of a slice is as large as the whole.
+        steps = self.stack.project(embedded).unbind(1)
+        features = [self.advance(gates[:, None], state) for gates in steps]
+        return self.read_out(torch.cat(features, dim=1), embedded)
+
+
+class FixedContextDecoder(RecurrentDecoder):
     """Write from one vector for the whole source.
 
     Args:
@@ -70,9 +95,8 @@ class FixedContextDecoder(nn.Module):
     """
 
     def __init__(self, stack: RecurrentStack, *, readout_size: int, form: str) -> None:
-        super().__init__()
+        super().__init__(stack)
         self.form = form
-        self.stack = stack
         width = stack.hidden_size
         if form != "initial":
             self.context_input = nn.Linear(width, stack.gates_size, bias=False)
@@ -85,18 +109,12 @@ class FixedContextDecoder(nn.Module):
             raise TypeError("a fixed context is the encoder's last state")
         context = memory.summary[-1][:, None]  # (B, D) -> (B, 1, D)
         return DecodingState(
-            recurrent=recurrent,
-            key=memory.hidden,
-            value=memory.hidden,
-            lengths=memory.lengths,
-            context=context,
+            recurrent=recurrent, key=context, value=context, lengths=memory.lengths
         )
 
     def advance(self, gates: Tensor, state: DecodingState) -> Tensor:
         """Move one step: (B, R, G) float -> features (B, R, D) or (B, R, 2D) float."""
-        context = state.context
-        if context is None:
-            raise TypeError("the state has no fixed context")
+        context = state.value
         if self.form != "initial":
             gates = gates + self.context_input(context)
         state.recurrent = self.stack(gates, state.recurrent)
@@ -106,11 +124,6 @@ class FixedContextDecoder(nn.Module):
             return hidden
         return torch.cat([hidden, context.expand_as(hidden)], dim=-1)
 
-    def unroll(self, embedded: Tensor, state: DecodingState) -> Tensor:
-        """Write known targets: (B, T, E) float -> (B, T, E) float."""
-        features = _unroll(self, self.stack.project(embedded), state)
-        return self.read_out(features, embedded)
-
     def read_out(self, features: Tensor, embedded: Tensor) -> Tensor:
         """Join state, context and last token as the form says: g(q), or g(y, q, c)."""
         if self.form == "output":
@@ -118,7 +131,7 @@ class FixedContextDecoder(nn.Module):
         return torch.tanh(self.readout(features))
 
 
-class BahdanauDecoder(nn.Module):
+class BahdanauDecoder(RecurrentDecoder):
     """Attend with the previous state, feed the context into the cell.
 
     c_t = attend(s_{t-1});  s_t = cell([e_t; c_t], s_{t-1});  readout tanh(W [s_t; c_t; e_t])
@@ -131,17 +144,10 @@ class BahdanauDecoder(nn.Module):
     """
 
     def __init__(self, stack: RecurrentStack, attention: Attention, *, readout_size: int) -> None:
-        super().__init__()
-        self.stack = stack
-        self.attention = attention
+        super().__init__(stack, attention)
         width = stack.hidden_size
         self.context_input = nn.Linear(width, stack.gates_size, bias=False)
         self.readout = nn.Linear(2 * width + readout_size, readout_size)
-
-    def start(self, memory: Memory, recurrent: RecurrentState) -> DecodingState:
-        """Project the memory once."""
-        key, value = self.attention.score.prepare(memory.hidden)
-        return DecodingState(recurrent=recurrent, key=key, value=value, lengths=memory.lengths)
 
     def advance(self, gates: Tensor, state: DecodingState) -> Tensor:
         """Move one step: (B, R, G) float -> features (B, R, 2D) float."""
@@ -151,17 +157,12 @@ class BahdanauDecoder(nn.Module):
         state.step += 1
         return torch.cat([state.recurrent.hidden[-1], context], dim=-1)
 
-    def unroll(self, embedded: Tensor, state: DecodingState) -> Tensor:
-        """Write known targets: (B, T, E) float -> (B, T, E) float."""
-        features = _unroll(self, self.stack.project(embedded), state)
-        return self.read_out(features, embedded)
-
     def read_out(self, features: Tensor, embedded: Tensor) -> Tensor:
         """Join state, context and last token."""
         return torch.tanh(self.readout(torch.cat([features, embedded], dim=-1)))
 
 
-class LuongDecoder(nn.Module):
+class LuongDecoder(RecurrentDecoder):
     """Attend with the current state; answer from the attentional state.
 
     s_t = cell([e_t; a_{t-1}], s_{t-1});  c_t = attend(s_t);  a_t = tanh(W [c_t; s_t])
@@ -185,9 +186,7 @@ class LuongDecoder(nn.Module):
         readout_size: int,
         input_feeding: bool,
     ) -> None:
-        super().__init__()
-        self.stack = stack
-        self.attention = attention
+        super().__init__(stack, attention)
         self.is_feeding = input_feeding
         self.readout_size = readout_size
         if input_feeding:
@@ -195,9 +194,8 @@ class LuongDecoder(nn.Module):
         self.readout = nn.Linear(2 * stack.hidden_size, readout_size)
 
     def start(self, memory: Memory, recurrent: RecurrentState) -> DecodingState:
-        """Project the memory once."""
-        key, value = self.attention.score.prepare(memory.hidden)
-        state = DecodingState(recurrent=recurrent, key=key, value=value, lengths=memory.lengths)
+        """Project the memory once; nothing was fed before the first step."""
+        state = super().start(memory, recurrent)
         if self.is_feeding:
             rows, beams, _ = recurrent.hidden[0].shape
             state.fed = memory.hidden.new_zeros(rows, beams, self.readout_size)
@@ -220,27 +218,15 @@ class LuongDecoder(nn.Module):
 
     def unroll(self, embedded: Tensor, state: DecodingState) -> Tensor:
         """Write known targets: (B, T, E) float -> (B, T, E) float."""
-        gates = self.stack.project(embedded)
         if self.is_feeding:
-            return _unroll(self, gates, state)
+            return super().unroll(embedded, state)
         hidden = []
-        for now in gates.unbind(1):
-            state.recurrent = self.stack(now[:, None], state.recurrent)
+        for gates in self.stack.project(embedded).unbind(1):
+            state.recurrent = self.stack(gates[:, None], state.recurrent)
             hidden.append(state.recurrent.hidden[-1])
-        steps = torch.arange(gates.shape[1], device=gates.device)[None]
-        return self._attend(torch.cat(hidden, dim=1), state, steps.expand(len(gates), -1))
+        steps = torch.arange(len(hidden), device=embedded.device)[None]
+        return self._attend(torch.cat(hidden, dim=1), state, steps.expand(len(embedded), -1))
 
     def read_out(self, features: Tensor, embedded: Tensor) -> Tensor:
         """Give the attentional state as it is."""
         return features
-
-
-def _unroll(
-    decoder: FixedContextDecoder | BahdanauDecoder | LuongDecoder,
-    gates: Tensor,
-    state: DecodingState,
-) -> Tensor:
-    """Move through known inputs, (B, T, G) float -> features (B, T, .) float."""
-    # unbind, not slices: the gradient of a slice is as large as the whole.
-    features = [decoder.advance(now[:, None], state) for now in gates.unbind(1)]
-    return torch.cat(features, dim=1)

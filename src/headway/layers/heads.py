@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from headway.layers.blocks import LayerNorm
 from headway.layers.dropout import Dropout
-from headway.layers.pooling import first_places, members_of
+from headway.layers.pooling import first_places, gather_documents, members_of
 from headway.layers.side import Memory
 
 
@@ -115,12 +115,11 @@ class SpanHead(LinearHead):
         """
         hidden, documents = memory.hidden, memory.documents
         members = members_of(documents)  # (B, N, T)
-        exists = members.any(-1).flatten().nonzero().squeeze(1)
         vectors = [hidden.flatten(0, 1).index_select(0, first_places(documents))]
         for number in range(self.num_spans):
             inside = members & (marks >> number & 1).bool()[:, None]
             means = inside.to(hidden.dtype) @ hidden / inside.sum(-1).clamp(min=1)[..., None]
-            vectors.append(means.flatten(0, 1).index_select(0, exists))
+            vectors.append(gather_documents(means, members))
         return super().forward(self.dropout(torch.cat(vectors, dim=-1)))
 
 

@@ -45,30 +45,33 @@ def members_of(documents: Tensor) -> Tensor:
     return documents[:, None, :] == numbers[:, None]
 
 
+def gather_documents(vectors: Tensor, members: Tensor) -> Tensor:
+    """Keep the vectors of the documents that there are.
+
+    Args:
+        vectors: (B, N, D) float.
+        members: (B, N, T) bool. From `members_of`.
+    Returns:
+        kept: One row of D floats for each document, in the order of the batch.
+    """
+    return vectors.flatten(0, 1).index_select(0, members.any(-1).flatten().nonzero().squeeze(1))
+
+
 def published_pool(body: nn.Module, memory: Memory) -> Tensor:
     """Let the body's own pooler make one vector of each document, (N, D) float."""
     return body.pooler(memory.hidden, memory.documents)  # pyright: ignore
 
 
 def mean_pool(body: nn.Module, memory: Memory) -> Tensor:
-    """Average the hidden states of each document, special tokens included, (N, D) float."""
-    return mean_of_documents(memory.hidden, memory.documents)
-
-
-def mean_of_documents(hidden: Tensor, documents: Tensor) -> Tensor:
     """Average the hidden states of every document, special tokens included.
 
-    Args:
-        hidden: (B, T, D) float.
-        documents: (B, T) int64. Document numbers, 0 on padding.
     Returns:
         pooled: (N, D) float. One row for each document, in the order of the batch.
     """
-    members = members_of(documents)
-    counts = members.sum(-1)
+    members = members_of(memory.documents)
     # (B, N, T) x (B, T, D) -> (B, N, D)
-    means = members.to(hidden.dtype) @ hidden / counts.clamp(min=1)[..., None]
-    return means.flatten(0, 1).index_select(0, (counts.flatten() > 0).nonzero().squeeze(1))
+    sums = members.to(memory.hidden.dtype) @ memory.hidden
+    return gather_documents(sums / members.sum(-1).clamp(min=1)[..., None], members)
 
 
 class AttentionPooler(nn.Module):
@@ -104,9 +107,8 @@ class AttentionPooler(nn.Module):
     def forward(self, body: nn.Module, memory: Memory) -> Tensor:
         """Pool every document, (N, D) float."""
         weights = self.weights(memory.hidden, memory.documents)
-        pooled = (weights.to(memory.hidden.dtype) @ memory.hidden).flatten(0, 1)
-        exists = members_of(memory.documents).any(-1).flatten().nonzero().squeeze(1)
-        return pooled.index_select(0, exists)
+        pooled = weights.to(memory.hidden.dtype) @ memory.hidden
+        return gather_documents(pooled, members_of(memory.documents))
 
 
 class FirstTokenPooler(nn.Module):

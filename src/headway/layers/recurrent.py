@@ -12,6 +12,21 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from headway.layers.dropout import Dropout
 
 
+def draw_weights(module: nn.Module) -> None:
+    """Draw the weights of a recurrent network anew: Xavier uniform, biases 0.
+
+    Matrices from state to state are orthogonal, gate by gate.
+    """
+    for name, parameter in module.named_parameters():
+        if parameter.dim() < 2:
+            nn.init.zeros_(parameter)
+        elif "weight_hh" in name or ".recurrent.weight" in name:
+            for gate in parameter.detach().split(parameter.shape[1]):
+                nn.init.orthogonal_(gate)
+        else:
+            nn.init.xavier_uniform_(parameter)
+
+
 @dataclass(frozen=True)
 class RecurrentState:
     """What a decoder stack remembers, for R beams of each row; one tensor for each layer.
@@ -102,10 +117,15 @@ class RecurrentEncoder(nn.Module):
             lengths: (B) int64. At least 1.
         """
         width = embedded.shape[1]
-        packed = pack_padded_sequence(
-            embedded, lengths.cpu(), batch_first=True, enforce_sorted=False
-        )
-        packed_hidden, state = self.rnn(packed)
+        # The recurrent kernels keep to one type; half precision is used where it is stored so.
+        with torch.autocast(embedded.device.type, enabled=False):
+            packed = pack_padded_sequence(
+                embedded.to(next(self.rnn.parameters()).dtype),
+                lengths.cpu(),
+                batch_first=True,
+                enforce_sorted=False,
+            )
+            packed_hidden, state = self.rnn(packed)
         hidden, _ = pad_packed_sequence(packed_hidden, batch_first=True, total_length=width)
         ends = state if isinstance(state, tuple) else (state,)
         return Reading(hidden, *map(self._join_directions, ends))
@@ -116,7 +136,18 @@ class RecurrentEncoder(nn.Module):
         return apart.flatten(2)
 
 
-class Gru(nn.Module):
+class _Cell(nn.Module):
+    """The weights of one layer that is moved one step at a time, all gates side by side."""
+
+    num_gates: int
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.input = nn.Linear(input_size, self.num_gates * hidden_size)
+        self.recurrent = nn.Linear(hidden_size, self.num_gates * hidden_size)
+
+
+class Gru(_Cell):
     """One GRU layer that is moved one step at a time.
 
     r, z = sigmoid(W x + U h);  n = tanh(W x + r * (U h));  h' = (1 - z) n + z h
@@ -126,11 +157,6 @@ class Gru(nn.Module):
     """
 
     num_gates = 3
-
-    def __init__(self, input_size: int, hidden_size: int) -> None:
-        super().__init__()
-        self.input = nn.Linear(input_size, 3 * hidden_size)
-        self.recurrent = nn.Linear(hidden_size, 3 * hidden_size)
 
     def forward(
         self, gates: Tensor, hidden: Tensor, cell: Tensor | None
@@ -154,7 +180,7 @@ class Gru(nn.Module):
         return new + update * (hidden - new), None
 
 
-class Lstm(nn.Module):
+class Lstm(_Cell):
     """One LSTM layer that is moved one step at a time.
 
     i, f, o = sigmoid(W x + U h);  g = tanh(W x + U h);  c' = f c + i g;  h' = o tanh(c')
@@ -163,11 +189,6 @@ class Lstm(nn.Module):
     """
 
     num_gates = 4
-
-    def __init__(self, input_size: int, hidden_size: int) -> None:
-        super().__init__()
-        self.input = nn.Linear(input_size, 4 * hidden_size)
-        self.recurrent = nn.Linear(hidden_size, 4 * hidden_size)
 
     def forward(
         self, gates: Tensor, hidden: Tensor, cell: Tensor | None

@@ -29,15 +29,6 @@ def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
     return scores.masked_fill(~mask, lowest).softmax(-1) * mask
 
 
-def _check_widths(score: str, query_size: int, key_size: int) -> None:
-    if query_size != key_size:
-        raise ShapeError(
-            f"the {score} score multiplies query and key, but the query is {query_size} wide and "
-            f"the key {key_size}",
-            hint="use equal widths, or score 'general' or 'concat'",
-        )
-
-
 class DotScore(nn.Module):
     """Score by the dot product: softmax(query . key).
 
@@ -51,7 +42,12 @@ class DotScore(nn.Module):
 
     def __init__(self, query_size: int, key_size: int) -> None:
         super().__init__()
-        _check_widths("dot", query_size, key_size)
+        if query_size != key_size:
+            raise ShapeError(
+                f"the dot score multiplies query and key, but the query is {query_size} wide and "
+                f"the key {key_size}",
+                hint="use equal widths, or score 'general' or 'concat'",
+            )
 
     def prepare(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Give key and value of a memory; both (B, S, D) float."""

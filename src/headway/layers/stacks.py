@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from headway.layers.blocks import DecoderBlock, EncoderBlock
+from headway.layers.blocks import EncoderBlock
 from headway.layers.cache import Ancestry, KeyValueCache, step_type
 from headway.layers.positions import Positions
 from headway.layers.side import Memory
@@ -33,8 +33,8 @@ class EncoderLayers(nn.Module):
             yield hidden
 
 
-class EncoderStack(nn.Module):
-    """Encoder blocks one on the other.
+class BlockStack(nn.Module):
+    """Blocks one on the other, with a table of positions: what both stacks of a Transformer hold.
 
     Args:
         positions: Table that the model adds to its embeddings.
@@ -43,12 +43,16 @@ class EncoderStack(nn.Module):
     """
 
     def __init__(
-        self, positions: Positions, blocks: Iterable[EncoderBlock], norm: nn.LayerNorm | None
+        self, positions: Positions, blocks: Iterable[nn.Module], norm: nn.LayerNorm | None
     ) -> None:
         super().__init__()
         self.positions = positions
         self.layers = nn.ModuleList(blocks)
         self.norm = norm
+
+
+class EncoderStack(BlockStack):
+    """Encoder blocks one on the other."""
 
     def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
         """Map (B, S, D) float to (B, S, D) float under a (B, 1, S, S) bool mask."""
@@ -57,22 +61,8 @@ class EncoderStack(nn.Module):
         return hidden if self.norm is None else self.norm(hidden)
 
 
-class DecoderStack(nn.Module):
-    """Decoder blocks one on the other, whole sequences at once or step by step.
-
-    Args:
-        positions: Table that the model adds to its embeddings.
-        blocks: From the bottom up.
-        norm: Last norm, where the blocks are pre-norm.
-    """
-
-    def __init__(
-        self, positions: Positions, blocks: Iterable[DecoderBlock], norm: nn.LayerNorm | None
-    ) -> None:
-        super().__init__()
-        self.positions = positions
-        self.layers = nn.ModuleList(blocks)
-        self.norm = norm
+class DecoderStack(BlockStack):
+    """Decoder blocks one on the other, whole sequences at once or step by step."""
 
     def forward(
         self, hidden: Tensor, memory: Tensor, mask: Tensor | None, memory_mask: Tensor | None

@@ -123,12 +123,12 @@ def plain_attention(
 def gpt_block(config: Any, attention: nn.Module, *, pre_norm: bool = True) -> CausalBlock:
     """Build a block as GPT has it: layer norms, and two layers with an activation between them."""
 
-    def residual() -> Residual:
-        norm = LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
-        return Residual(norm, dropout=config.dropout, pre_norm=pre_norm)
-
-    inner = FeedForward(config.hidden_size, config.intermediate_size, config.activation)
-    return CausalBlock(attention, inner, residual(), residual())
+    norms = [LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon) for _ in range(2)]
+    return CausalBlock(
+        attention,
+        FeedForward(config.hidden_size, config.intermediate_size, config.activation),
+        *(Residual(norm, dropout=config.dropout, pre_norm=pre_norm) for norm in norms),
+    )
 
 
 class Decoder(nn.Module):

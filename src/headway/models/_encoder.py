@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -16,32 +18,88 @@ from headway.layers.heads import MaskedLmHead
 from headway.layers.masks import document_mask
 from headway.layers.pooling import FirstTokenPooler
 from headway.layers.side import Memory, Side, Start
+from headway.layers.stacks import EncoderLayers
+from headway.models._checks import no_shares, too_small, uneven_heads, unknown_words
+from headway.names import Entry, PublishedHead, Rename
 
 # Optional parts of an encoder; which of them a published class has is in its layout.
 PARTS = ("pooler", "masked_lm")
+# The smallest sensible sizes; positions are counted in the families' own ways.
+TINY: Mapping[str, Any] = MappingProxyType(
+    {
+        "vocab_size": 24,
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "dropout": 0.0,
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """Sizes and choices that BERT and its relatives share; the values are those of BERT's base."""
+
+    vocab_size: int = 30522
+    """Entries of the vocabulary; recipes take the tokenizer's."""
+    hidden_size: int = 768
+    """Width of hidden states, and of embeddings where they have none of their own."""
+    num_hidden_layers: int = 12
+    """Blocks."""
+    num_attention_heads: int = 12
+    """Heads of each attention layer; a divisor of hidden_size."""
+    intermediate_size: int = 3072
+    """Inner width of the feed-forward layers."""
+    max_position_embeddings: int = 512
+    """Longest input, in tokens."""
+    type_vocab_size: int = 2
+    """Segments that the model can tell apart."""
+    dropout: float = 0.1
+    """Rate on embeddings and on each sublayer's result, 0 to below 1."""
+    attention_dropout: float = 0.0
+    """Kept for other readers: attention weights are never dropped out here."""
+    activation: str = "gelu"
+    """gelu, gelu_new, relu or silu, between the feed-forward layers."""
+    layer_norm_epsilon: float = 1e-12
+    """Added to the variance in every norm."""
+    initializer_range: float = 0.02
+    """Deviation of fresh weights."""
+    tie_word_embeddings: bool = True
+    """Let the masked-LM output share the embeddings' matrix."""
+    pad_token_id: int = 0
+    """Id of [PAD] or <pad>; recipes take the tokenizer's."""
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest input, in tokens."""
+        return self.max_position_embeddings
+
+    def check(self) -> list[str]:
+        """Return every problem of these values, in the recipe's words."""
+        return encoder_problems(self) + too_small(
+            self, "max_position_embeddings", "type_vocab_size"
+        )
+
+
+def sizes(width: int, layers: int) -> dict[str, int]:
+    """Give the sizes of a published encoder: heads 64 wide, four times the width inside."""
+    return {
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": width // 64,
+        "intermediate_size": 4 * width,
+    }
 
 
 def encoder_problems(config: Any) -> list[str]:
     """Return every problem of an encoder's sizes, in the recipe's words."""
-    problems = []
-    for name in ("vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size"):
-        if getattr(config, name) < 1:
-            problems.append(f"{name} is {getattr(config, name)}, but at least 1 is needed")
-    if config.num_attention_heads < 1 or config.hidden_size % max(1, config.num_attention_heads):
-        problems.append(
-            f"num_attention_heads is {config.num_attention_heads}, but hidden_size "
-            f"{config.hidden_size} is not divisible by it"
-        )
-    if not 0 <= config.dropout < 1:
-        problems.append(f"dropout is {config.dropout}, but must be from 0 to below 1")
-    for name in ("initializer_range", "layer_norm_epsilon"):
-        if not 0 <= getattr(config, name) < 1:
-            problems.append(f"{name} is {getattr(config, name)}, but must be from 0 to below 1")
-    if config.activation not in ACTIVATIONS:
-        problems.append(
-            f"activation is {config.activation!r}, but must be one of {', '.join(ACTIVATIONS)}"
-        )
-    return problems
+    return [
+        *too_small(config, "vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size"),
+        *uneven_heads(config),
+        *no_shares(config, "dropout", "initializer_range", "layer_norm_epsilon"),
+        *unknown_words(config, {"activation": ACTIVATIONS}),
+    ]
 
 
 def check_encoder(config: Any, parts: Sequence[str]) -> None:
@@ -63,6 +121,24 @@ def make_block(config: Any) -> EncoderBlock:
     )
 
 
+def make_layers(config: Any) -> EncoderLayers:
+    """Build as many blocks, each with weights of its own."""
+    return EncoderLayers(make_block(config) for _ in range(config.num_hidden_layers))
+
+
+def make_embeddings(config: Any, *, width: int, first_position: int = 0) -> InputEmbeddings:
+    """Build what enters, of a width E; `first_position` is the row of the first token's."""
+    return InputEmbeddings(
+        config.vocab_size,
+        width,
+        num_positions=config.max_position_embeddings,
+        num_types=config.type_vocab_size,
+        first_position=first_position,
+        epsilon=config.layer_norm_epsilon,
+        dropout=config.dropout,
+    )
+
+
 class Encoder(nn.Module):
     """What BERT and its relatives have in common: embeddings, layers, and parts on top.
 
@@ -74,7 +150,6 @@ class Encoder(nn.Module):
         parts: What to have beside the layers: "pooler", "masked_lm".
         embeddings: What enters.
         encoder: Gives its states one after the other.
-        width: Width E of the embeddings, to which the masked-LM head goes back.
         pooled: Activation of the pooler.
         guessed: Name of the masked-LM head's activation.
     """
@@ -92,7 +167,6 @@ class Encoder(nn.Module):
         *,
         embeddings: InputEmbeddings,
         encoder: nn.Module,
-        width: int,
         pooled: Callable[[Tensor], Tensor] = torch.tanh,
         guessed: str,
     ) -> None:
@@ -104,7 +178,7 @@ class Encoder(nn.Module):
         if "masked_lm" in parts:
             self.masked_lm = MaskedLmHead(
                 config.hidden_size,
-                width,
+                embeddings.token.embedding_dim,
                 config.vocab_size,
                 activation=ACTIVATIONS[guessed],
                 epsilon=config.layer_norm_epsilon,
@@ -164,3 +238,38 @@ class Encoder(nn.Module):
     def depth_of(self, num_stages: int) -> int | None:
         """Say which hidden state the lowest stages complete; None where it is none."""
         return num_stages - 1 if num_stages else None
+
+
+CLASSIFIER = (Rename("classifier", "head.output"),)
+
+
+def make_heads(
+    names: str,
+    masked_lm: tuple[Entry, ...],
+    *,
+    dropout: Mapping[str, str],
+    pretraining: Mapping[str, PublishedHead] = MappingProxyType({}),
+    sequence: tuple[Entry, ...] = CLASSIFIER,
+    choice: tuple[Entry, ...] = CLASSIFIER,
+) -> dict[str, PublishedHead]:
+    """List the published classes of a family.
+
+    Args:
+        names: What its classes begin with.
+        masked_lm: What the parameters of the masked-LM head are called.
+        dropout: Kind of head -> published key with its rate of dropout.
+        pretraining: Classes of the family's own for its pretraining.
+        sequence: What those of a classifier of texts are called.
+        choice: What those of a multiple-choice head are called.
+    """
+    span = (Rename("qa_outputs", "head.output"),)
+    heads = {
+        "body": PublishedHead(f"{names}Model", ("pooler",), is_body=True),
+        "masked_lm": PublishedHead(f"{names}ForMaskedLM", ("masked_lm",), masked_lm),
+        **pretraining,
+        "sequence": PublishedHead(f"{names}ForSequenceClassification", ("pooler",), sequence),
+        "token": PublishedHead(f"{names}ForTokenClassification", (), CLASSIFIER),
+        "span": PublishedHead(f"{names}ForQuestionAnswering", (), span),
+        "choice": PublishedHead(f"{names}ForMultipleChoice", ("pooler",), choice),
+    }
+    return {kind: replace(head, dropout=dropout.get(kind, "")) for kind, head in heads.items()}

@@ -16,16 +16,27 @@ from types import MappingProxyType
 
 from torch import Tensor, nn
 
-from headway.layers.embeddings import InputEmbeddings
+from headway.models._checks import too_small
 from headway.models._encoder import (
     PARTS,
+    TINY,
     Encoder,
+    EncoderConfig,
     check_encoder,
-    encoder_problems,
     make_block,
+    make_embeddings,
+    make_heads,
+    sizes,
 )
-from headway.models.bert import CONFIG, CONSTANTS, EMBEDDING_RENAMES
-from headway.names import Copy, Layout, PublishedHead, Rename
+from headway.models.bert import CONFIG_RENAMES, CONSTANTS, EMBEDDING_RENAMES
+from headway.names import (
+    Copy,
+    Layout,
+    PublishedHead,
+    Rename,
+    published_fields,
+    renames_below,
+)
 
 PUBLISHED = ("albert",)
 SPECIALS = "albert"
@@ -35,56 +46,27 @@ _MOST_BLOCKS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlbertConfig:
-    """Sizes and choices of an ALBERT."""
+class AlbertConfig(EncoderConfig):
+    """Sizes and choices of an ALBERT: where base differs from BERT's, and what BERT has not."""
 
     vocab_size: int = 30000
     """Entries of the vocabulary; recipes take the tokenizer's."""
-    embedding_size: int = 128
-    """Width of the embeddings."""
-    hidden_size: int = 768
-    """Width of hidden states."""
     num_hidden_layers: int = 12
     """Times that a group of blocks is passed through."""
+    dropout: float = 0.0
+    """Rate on embeddings and on each sublayer's result, 0 to below 1."""
+    activation: str = "gelu_new"
+    """gelu, gelu_new, relu or silu, between the feed-forward layers."""
+    embedding_size: int = 128
+    """Width of the embeddings."""
     num_hidden_groups: int = 1
     """Groups with weights of their own, each for as many layers in a row."""
     num_inner_layers: int = 1
     """Blocks in a group."""
-    num_attention_heads: int = 12
-    """Heads of each attention layer; a divisor of hidden_size."""
-    intermediate_size: int = 3072
-    """Inner width of the feed-forward layers."""
-    max_position_embeddings: int = 512
-    """Longest input, in tokens."""
-    type_vocab_size: int = 2
-    """Segments that the model can tell apart."""
-    dropout: float = 0.0
-    """Rate on embeddings and on each sublayer's result, 0 to below 1."""
-    attention_dropout: float = 0.0
-    """Kept for other readers: attention weights are never dropped out here."""
-    activation: str = "gelu_new"
-    """gelu, gelu_new, relu or silu, between the feed-forward layers."""
-    layer_norm_epsilon: float = 1e-12
-    """Added to the variance in every norm."""
-    initializer_range: float = 0.02
-    """Deviation of fresh weights."""
-    tie_word_embeddings: bool = True
-    """Let the masked-LM output share the embeddings' matrix."""
-    pad_token_id: int = 0
-    """Id of <pad>; recipes take the tokenizer's."""
-
-    @property
-    def max_tokens(self) -> int:
-        """Longest input, in tokens."""
-        return self.max_position_embeddings
 
     def check(self) -> list[str]:
         """Return every problem of these values, in the recipe's words."""
-        problems = encoder_problems(self)
-        names = ("embedding_size", "num_inner_layers", "max_position_embeddings")
-        for name in (*names, "type_vocab_size"):
-            if getattr(self, name) < 1:
-                problems.append(f"{name} is {getattr(self, name)}, but at least 1 is needed")
+        problems = super().check() + too_small(self, "embedding_size", "num_inner_layers")
         if not 1 <= self.num_hidden_groups <= max(1, self.num_hidden_layers):
             problems.append(
                 f"num_hidden_groups is {self.num_hidden_groups}, but must be from 1 to "
@@ -98,23 +80,14 @@ class AlbertConfig:
         return problems
 
 
-def _sizes(width: int, layers: int) -> dict[str, int]:
-    return {
-        "hidden_size": width,
-        "num_hidden_layers": layers,
-        "num_attention_heads": width // 64,
-        "intermediate_size": 4 * width,
-    }
-
-
 # Table 1 of the paper; heads as published. The mini is BERT's, for small machines.
 PRESETS = MappingProxyType(
     {
-        "mini": _sizes(256, 4) | {"embedding_size": 128},
-        "base": _sizes(768, 12),
-        "large": _sizes(1024, 24),
-        "xlarge": _sizes(2048, 24) | {"num_attention_heads": 16},
-        "xxlarge": _sizes(4096, 12),
+        "mini": sizes(256, 4) | {"embedding_size": 128},
+        "base": sizes(768, 12),
+        "large": sizes(1024, 24),
+        "xlarge": sizes(2048, 24) | {"num_attention_heads": 16},
+        "xxlarge": sizes(4096, 12),
     }
 )
 VARIANTS = {
@@ -173,16 +146,8 @@ class Albert(Encoder):
         super().__init__(
             config,
             parts,
-            embeddings=InputEmbeddings(
-                config.vocab_size,
-                config.embedding_size,
-                num_positions=config.max_position_embeddings,
-                num_types=config.type_vocab_size,
-                epsilon=config.layer_norm_epsilon,
-                dropout=config.dropout,
-            ),
+            embeddings=make_embeddings(config, width=config.embedding_size),
             encoder=SharedLayers(config),
-            width=config.embedding_size,
             guessed=config.activation,
         )
 
@@ -193,32 +158,19 @@ class Albert(Encoder):
     @staticmethod
     def tiny() -> AlbertConfig:
         """Give the smallest sensible config."""
-        return AlbertConfig(
-            vocab_size=24,
-            embedding_size=8,
-            hidden_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=32,
-            max_position_embeddings=64,
-        )
+        return AlbertConfig(**TINY, embedding_size=8, max_position_embeddings=64)
 
 
-def _renames() -> tuple[Rename, ...]:
-    pairs = (
-        ("attention.query", "attention.query"),
-        ("attention.key", "attention.key"),
-        ("attention.value", "attention.value"),
-        ("attention.dense", "attention.output"),
-        ("attention.LayerNorm", "after_attention.norm"),
-        ("ffn", "feed_forward.up"),
-        ("ffn_output", "feed_forward.down"),
-        ("full_layer_layer_norm", "after_feed_forward.norm"),
-    )
-    group = "encoder.albert_layer_groups.{}.albert_layers.{}."
-    return tuple(Rename(group + a, f"encoder.groups.{{}}.{{}}.{b}") for a, b in pairs)
-
-
+_BLOCK = (
+    ("attention.query", "attention.query"),
+    ("attention.key", "attention.key"),
+    ("attention.value", "attention.value"),
+    ("attention.dense", "attention.output"),
+    ("attention.LayerNorm", "after_attention.norm"),
+    ("ffn", "feed_forward.up"),
+    ("ffn_output", "feed_forward.down"),
+    ("full_layer_layer_norm", "after_feed_forward.norm"),
+)
 _MASKED_LM = (
     Rename("predictions.dense", "masked_lm.dense"),
     Rename("predictions.LayerNorm", "masked_lm.norm"),
@@ -226,44 +178,31 @@ _MASKED_LM = (
     Copy("predictions.bias", "masked_lm.output.bias"),
 )
 _PAIR = Rename("sop_classifier.classifier", "head.output")
-_CLASSIFIER = (Rename("classifier", "head.output"),)
-_SPAN = (Rename("qa_outputs", "head.output"),)
-_DROPOUT = "classifier_dropout_prob"
 
-HEADS = MappingProxyType(
-    {
-        "body": PublishedHead("AlbertModel", ("pooler",), is_body=True),
-        "masked_lm": PublishedHead("AlbertForMaskedLM", ("masked_lm",), _MASKED_LM),
-        "masked_lm_pair": PublishedHead("AlbertForPreTraining", PARTS, (*_MASKED_LM, _PAIR)),
-        "sequence": PublishedHead(
-            "AlbertForSequenceClassification", ("pooler",), _CLASSIFIER, dropout=_DROPOUT
-        ),
-        "token": PublishedHead("AlbertForTokenClassification", (), _CLASSIFIER, dropout=_DROPOUT),
-        "span": PublishedHead("AlbertForQuestionAnswering", (), _SPAN),
-        "choice": PublishedHead(
-            "AlbertForMultipleChoice", ("pooler",), _CLASSIFIER, dropout=_DROPOUT
-        ),
-    }
+HEADS = make_heads(
+    "Albert",
+    _MASKED_LM,
+    dropout=dict.fromkeys(("sequence", "token", "choice"), "classifier_dropout_prob"),
+    pretraining={
+        "masked_lm_pair": PublishedHead("AlbertForPreTraining", PARTS, (*_MASKED_LM, _PAIR))
+    },
 )
 
 LAYOUTS = (
     Layout(
         model_type="albert",
         heads=HEADS,
-        config=MappingProxyType(
-            {
-                **CONFIG,
-                "embedding_size": ("embedding_size",),
-                "num_hidden_groups": ("num_hidden_groups",),
-                "num_inner_layers": ("inner_group_num",),
-            }
+        config=published_fields(
+            AlbertConfig, {**CONFIG_RENAMES, "num_inner_layers": "inner_group_num"}
         ),
         constants=CONSTANTS,
         prefix="albert.",
         renames=(
             *EMBEDDING_RENAMES,
             Rename("encoder.embedding_hidden_mapping_in", "encoder.project"),
-            *_renames(),
+            *renames_below(
+                "encoder.albert_layer_groups.{}.albert_layers.{}", "encoder.groups.{}.{}", _BLOCK
+            ),
             Rename("pooler", "pooler.dense"),
         ),
     ),

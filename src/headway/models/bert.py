@@ -14,86 +14,45 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from headway.layers.embeddings import InputEmbeddings
-from headway.layers.stacks import EncoderLayers
 from headway.models._encoder import (
     PARTS,
+    TINY,
     Encoder,
+    EncoderConfig,
     check_encoder,
-    encoder_problems,
-    make_block,
+    make_embeddings,
+    make_heads,
+    make_layers,
+    sizes,
 )
-from headway.names import Copy, Ignore, Layout, PublishedHead, Rename
+from headway.names import (
+    Copy,
+    Ignore,
+    Layout,
+    PublishedHead,
+    Rename,
+    published_fields,
+    renames_below,
+)
 
 PUBLISHED = ("bert",)
 SPECIALS = "bert"
 
 
 @dataclass(frozen=True, kw_only=True)
-class BertConfig:
-    """Sizes and choices of a BERT."""
-
-    vocab_size: int = 30522
-    """Entries of the vocabulary; recipes take the tokenizer's."""
-    hidden_size: int = 768
-    """Width of hidden states and embeddings."""
-    num_hidden_layers: int = 12
-    """Blocks."""
-    num_attention_heads: int = 12
-    """Heads of each attention layer; a divisor of hidden_size."""
-    intermediate_size: int = 3072
-    """Inner width of the feed-forward layers."""
-    max_position_embeddings: int = 512
-    """Longest input, in tokens."""
-    type_vocab_size: int = 2
-    """Segments that the model can tell apart."""
-    dropout: float = 0.1
-    """Rate on embeddings and on each sublayer's result, 0 to below 1."""
-    attention_dropout: float = 0.0
-    """Kept for other readers: attention weights are never dropped out here."""
-    activation: str = "gelu"
-    """gelu, gelu_new, relu or silu, between the feed-forward layers."""
-    layer_norm_epsilon: float = 1e-12
-    """Added to the variance in every norm."""
-    initializer_range: float = 0.02
-    """Deviation of fresh weights."""
-    tie_word_embeddings: bool = True
-    """Let the masked-LM output share the embeddings' matrix."""
-    pad_token_id: int = 0
-    """Id of [PAD]; recipes take the tokenizer's."""
-
-    @property
-    def max_tokens(self) -> int:
-        """Longest input, in tokens."""
-        return self.max_position_embeddings
-
-    def check(self) -> list[str]:
-        """Return every problem of these values, in the recipe's words."""
-        problems = encoder_problems(self)
-        for name in ("max_position_embeddings", "type_vocab_size"):
-            if getattr(self, name) < 1:
-                problems.append(f"{name} is {getattr(self, name)}, but at least 1 is needed")
-        return problems
-
-
-def _sizes(width: int, layers: int) -> dict[str, int]:
-    return {
-        "hidden_size": width,
-        "num_hidden_layers": layers,
-        "num_attention_heads": width // 64,
-        "intermediate_size": 4 * width,
-    }
+class BertConfig(EncoderConfig):
+    """Sizes and choices of a BERT: what all its relatives have, with the values of base."""
 
 
 # Base and large: section 3 of the paper. The small ones: Turc et al. 2019 (arXiv 1908.08962).
 PRESETS = MappingProxyType(
     {
-        "tiny": _sizes(128, 2),
-        "mini": _sizes(256, 4),
-        "small": _sizes(512, 4),
-        "medium": _sizes(512, 8),
-        "base": _sizes(768, 12),
-        "large": _sizes(1024, 24),
+        "tiny": sizes(128, 2),
+        "mini": sizes(256, 4),
+        "small": sizes(512, 4),
+        "medium": sizes(512, 8),
+        "base": sizes(768, 12),
+        "large": sizes(1024, 24),
     }
 )
 VARIANTS = {
@@ -117,46 +76,15 @@ class Bert(Encoder):
         super().__init__(
             config,
             parts,
-            embeddings=InputEmbeddings(
-                config.vocab_size,
-                config.hidden_size,
-                num_positions=config.max_position_embeddings,
-                num_types=config.type_vocab_size,
-                epsilon=config.layer_norm_epsilon,
-                dropout=config.dropout,
-            ),
-            encoder=EncoderLayers(make_block(config) for _ in range(config.num_hidden_layers)),
-            width=config.hidden_size,
+            embeddings=make_embeddings(config, width=config.hidden_size),
+            encoder=make_layers(config),
             guessed=config.activation,
         )
 
     @staticmethod
     def tiny() -> BertConfig:
         """Give the smallest sensible config."""
-        return BertConfig(
-            vocab_size=24,
-            hidden_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=32,
-            max_position_embeddings=64,
-            dropout=0.0,
-        )
-
-
-def block_renames(layer: str) -> tuple[Rename, ...]:
-    """Name the parameters of a block as BERT and RoBERTa publish them."""
-    pairs = (
-        ("attention.self.query", "attention.query"),
-        ("attention.self.key", "attention.key"),
-        ("attention.self.value", "attention.value"),
-        ("attention.output.dense", "attention.output"),
-        ("attention.output.LayerNorm", "after_attention.norm"),
-        ("intermediate.dense", "feed_forward.up"),
-        ("output.dense", "feed_forward.down"),
-        ("output.LayerNorm", "after_feed_forward.norm"),
-    )
-    return tuple(Rename(f"{layer}.{a}", f"encoder.layers.{{}}.{b}") for a, b in pairs)
+        return BertConfig(**TINY, max_position_embeddings=64)
 
 
 EMBEDDING_RENAMES = (
@@ -167,10 +95,19 @@ EMBEDDING_RENAMES = (
     Ignore("embeddings.position_ids"),
     Ignore("embeddings.token_type_ids"),
 )
-
+_BLOCK = (
+    ("attention.self.query", "attention.query"),
+    ("attention.self.key", "attention.key"),
+    ("attention.self.value", "attention.value"),
+    ("attention.output.dense", "attention.output"),
+    ("attention.output.LayerNorm", "after_attention.norm"),
+    ("intermediate.dense", "feed_forward.up"),
+    ("output.dense", "feed_forward.down"),
+    ("output.LayerNorm", "after_feed_forward.norm"),
+)
 RENAMES = (
     *EMBEDDING_RENAMES,
-    *block_renames("encoder.layer.{}"),
+    *renames_below("encoder.layer.{}", "encoder.layers.{}", _BLOCK),
     Rename("pooler.dense", "pooler.dense"),
 )
 
@@ -181,46 +118,24 @@ _MASKED_LM = (
     Copy("cls.predictions.bias", "masked_lm.output.bias"),
 )
 _PAIR = Rename("cls.seq_relationship", "head.output")
-_CLASSIFIER = Rename("classifier", "head.output")
 HEAD_DROPOUT = "classifier_dropout"
 
-HEADS = MappingProxyType(
-    {
-        "body": PublishedHead("BertModel", ("pooler",), is_body=True),
-        "masked_lm": PublishedHead("BertForMaskedLM", ("masked_lm",), _MASKED_LM),
+HEADS = make_heads(
+    "Bert",
+    _MASKED_LM,
+    dropout=dict.fromkeys(("sequence", "token", "choice"), HEAD_DROPOUT),
+    pretraining={
         "masked_lm_pair": PublishedHead("BertForPreTraining", PARTS, (*_MASKED_LM, _PAIR)),
         "pair": PublishedHead("BertForNextSentencePrediction", ("pooler",), (_PAIR,)),
-        "sequence": PublishedHead(
-            "BertForSequenceClassification", ("pooler",), (_CLASSIFIER,), dropout=HEAD_DROPOUT
-        ),
-        "token": PublishedHead(
-            "BertForTokenClassification", (), (_CLASSIFIER,), dropout=HEAD_DROPOUT
-        ),
-        "span": PublishedHead(
-            "BertForQuestionAnswering", (), (Rename("qa_outputs", "head.output"),)
-        ),
-        "choice": PublishedHead(
-            "BertForMultipleChoice", ("pooler",), (_CLASSIFIER,), dropout=HEAD_DROPOUT
-        ),
-    }
+    },
 )
 
-CONFIG = MappingProxyType(
+CONFIG_RENAMES = MappingProxyType(
     {
-        "vocab_size": ("vocab_size",),
-        "hidden_size": ("hidden_size",),
-        "num_hidden_layers": ("num_hidden_layers",),
-        "num_attention_heads": ("num_attention_heads",),
-        "intermediate_size": ("intermediate_size",),
-        "max_position_embeddings": ("max_position_embeddings",),
-        "type_vocab_size": ("type_vocab_size",),
-        "dropout": ("hidden_dropout_prob",),
-        "attention_dropout": ("attention_probs_dropout_prob",),
-        "activation": ("hidden_act",),
-        "layer_norm_epsilon": ("layer_norm_eps",),
-        "initializer_range": ("initializer_range",),
-        "tie_word_embeddings": ("tie_word_embeddings",),
-        "pad_token_id": ("pad_token_id",),
+        "dropout": "hidden_dropout_prob",
+        "attention_dropout": "attention_probs_dropout_prob",
+        "activation": "hidden_act",
+        "layer_norm_epsilon": "layer_norm_eps",
     }
 )
 CONSTANTS = MappingProxyType(
@@ -231,7 +146,7 @@ LAYOUTS = (
     Layout(
         model_type="bert",
         heads=HEADS,
-        config=CONFIG,
+        config=published_fields(BertConfig, CONFIG_RENAMES),
         constants=CONSTANTS,
         prefix="bert.",
         renames=RENAMES,

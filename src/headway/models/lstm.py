@@ -15,7 +15,7 @@ Differs from the papers:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import torch
@@ -28,9 +28,10 @@ from headway.layers.dropout import Dropout
 from headway.layers.embeddings import TokenEmbeddings
 from headway.layers.heads import MaskedLmHead
 from headway.layers.pooling import EndsPooler
-from headway.layers.recurrent import RecurrentEncoder
+from headway.layers.recurrent import RecurrentEncoder, draw_weights
 from headway.layers.side import Memory, Side
-from headway.names import Layout, PublishedHead
+from headway.models._checks import no_shares, too_small
+from headway.names import Layout, PublishedHead, published_fields
 
 PUBLISHED = ("headway-lstm",)
 SPECIALS = "bert"
@@ -68,21 +69,16 @@ class LstmConfig:
 
     def check(self) -> list[str]:
         """Return every problem of these values, in the recipe's words."""
-        problems = [
-            f"{name} is {getattr(self, name)}, but at least 1 is needed"
-            for name in (
-                *("vocab_size", "embedding_size", "hidden_size", "num_hidden_layers"),
-                "max_position_embeddings",
-            )
-            if getattr(self, name) < 1
-        ]
+        problems = too_small(
+            self,
+            *("vocab_size", "embedding_size", "hidden_size", "num_hidden_layers"),
+            "max_position_embeddings",
+        )
         if self.bidirectional and self.hidden_size % 2:
             problems.append(f"hidden_size is {self.hidden_size}, but two directions share it")
         if self.cell not in ("lstm", "gru"):
             problems.append(f"cell is {self.cell!r}, but must be lstm or gru")
-        if not 0 <= self.dropout < 1:
-            problems.append(f"dropout is {self.dropout}, but must be from 0 to below 1")
-        return problems
+        return problems + no_shares(self, "dropout")
 
 
 PRESETS = MappingProxyType(
@@ -157,17 +153,11 @@ class Lstm(nn.Module):
         | biases | 0 |
         | norms | 1 and 0 |
         """
+        if self.embeddings.token.weight.is_meta and not part:
+            # Built without memory, as for a file's tensors: there is nothing to draw.
+            return
         module = self.get_submodule(part)
-        for name, parameter in module.named_parameters():
-            if parameter.is_meta:
-                return
-            if "weight_hh" in name:
-                for gate in parameter.detach().split(parameter.shape[1]):
-                    nn.init.orthogonal_(gate)
-            elif parameter.dim() > 1:
-                nn.init.xavier_uniform_(parameter)
-            else:
-                nn.init.zeros_(parameter)
+        draw_weights(module)
         for layer in module.modules():
             if isinstance(layer, nn.LayerNorm):
                 layer.reset_parameters()
@@ -180,12 +170,8 @@ class Lstm(nn.Module):
         """Give the states of the last layer, (B, T, D) float: what is below has other widths."""
         unpacked = unpack(source)
         side = source if unpacked is None else unpacked.side
-        embedded = self.embeddings(side)
-        # The recurrent kernels keep to one type; half precision is used where it is stored so.
-        dtype = next(self.encoder.parameters()).dtype
-        with torch.autocast(embedded.device.type, enabled=False):
-            hidden = self.encoder(embedded.to(dtype), side.attention_mask.sum(1)).hidden
-        hidden = self.dropout(hidden)
+        reading = self.encoder(self.embeddings(side), side.attention_mask.sum(1))
+        hidden = self.dropout(reading.hidden)
         yield hidden if unpacked is None else unpacked.pack(hidden)
 
     def encode(self, source: Side) -> Memory:
@@ -224,6 +210,6 @@ LAYOUTS = (
                 "choice": PublishedHead("HeadwayLstmForMultipleChoice", _POOLED),
             }
         ),
-        config=MappingProxyType({item.name: (item.name,) for item in fields(LstmConfig)}),
+        config=published_fields(LstmConfig),
     ),
 )

@@ -15,52 +15,38 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from headway.layers.embeddings import InputEmbeddings
-from headway.layers.stacks import EncoderLayers
+from headway.models._checks import too_small
 from headway.models._encoder import (
     PARTS,
+    TINY,
     Encoder,
+    EncoderConfig,
     check_encoder,
     encoder_problems,
-    make_block,
+    make_embeddings,
+    make_heads,
+    make_layers,
+    sizes,
 )
-from headway.models.bert import CONFIG, CONSTANTS, HEAD_DROPOUT, RENAMES
-from headway.names import Copy, Layout, PublishedHead, Rename
+from headway.models.bert import CONFIG_RENAMES, CONSTANTS, HEAD_DROPOUT, RENAMES
+from headway.names import Copy, Layout, Rename, published_fields
 
 PUBLISHED = ("roberta",)
 SPECIALS = "roberta"
 
 
 @dataclass(frozen=True, kw_only=True)
-class RobertaConfig:
-    """Sizes and choices of a RoBERTa."""
+class RobertaConfig(EncoderConfig):
+    """Sizes and choices of a RoBERTa: where base differs from BERT's."""
 
     vocab_size: int = 50265
     """Entries of the vocabulary; recipes take the tokenizer's."""
-    hidden_size: int = 768
-    """Width of hidden states and embeddings."""
-    num_hidden_layers: int = 12
-    """Blocks."""
-    num_attention_heads: int = 12
-    """Heads of each attention layer; a divisor of hidden_size."""
-    intermediate_size: int = 3072
-    """Inner width of the feed-forward layers."""
     max_position_embeddings: int = 514
     """Rows of the position table: the longest input, in tokens, and pad_token_id + 1 more."""
     type_vocab_size: int = 1
     """Segments that the model can tell apart."""
-    dropout: float = 0.1
-    """Rate on embeddings and on each sublayer's result, 0 to below 1."""
-    attention_dropout: float = 0.0
-    """Kept for other readers: attention weights are never dropped out here."""
-    activation: str = "gelu"
-    """gelu, gelu_new, relu or silu, between the feed-forward layers."""
     layer_norm_epsilon: float = 1e-5
     """Added to the variance in every norm."""
-    initializer_range: float = 0.02
-    """Deviation of fresh weights."""
-    tie_word_embeddings: bool = True
-    """Let the masked-LM output share the embeddings' matrix."""
     pad_token_id: int = 1
     """Id of <pad>; recipes take the tokenizer's."""
 
@@ -71,9 +57,7 @@ class RobertaConfig:
 
     def check(self) -> list[str]:
         """Return every problem of these values, in the recipe's words."""
-        problems = encoder_problems(self)
-        if self.type_vocab_size < 1:
-            problems.append(f"type_vocab_size is {self.type_vocab_size}, but 1 is needed at least")
+        problems = encoder_problems(self) + too_small(self, "type_vocab_size")
         if self.max_tokens < 1:
             problems.append(
                 f"max_position_embeddings is {self.max_position_embeddings}, but positions begin "
@@ -83,23 +67,7 @@ class RobertaConfig:
 
 
 # Section 2.1 and table 9 of the paper. The mini is BERT's, for small machines.
-PRESETS = MappingProxyType(
-    {
-        "mini": {
-            "hidden_size": 256,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 4,
-            "intermediate_size": 1024,
-        },
-        "base": {},
-        "large": {
-            "hidden_size": 1024,
-            "num_hidden_layers": 24,
-            "num_attention_heads": 16,
-            "intermediate_size": 4096,
-        },
-    }
-)
+PRESETS = MappingProxyType({"mini": sizes(256, 4), "base": {}, "large": sizes(1024, 24)})
 VARIANTS = {"untied": {"tie_word_embeddings": False}}
 
 
@@ -120,17 +88,10 @@ class Roberta(Encoder):
         super().__init__(
             config,
             parts,
-            embeddings=InputEmbeddings(
-                config.vocab_size,
-                config.hidden_size,
-                num_positions=config.max_position_embeddings,
-                num_types=config.type_vocab_size,
-                first_position=config.pad_token_id + 1,
-                epsilon=config.layer_norm_epsilon,
-                dropout=config.dropout,
+            embeddings=make_embeddings(
+                config, width=config.hidden_size, first_position=config.pad_token_id + 1
             ),
-            encoder=EncoderLayers(make_block(config) for _ in range(config.num_hidden_layers)),
-            width=config.hidden_size,
+            encoder=make_layers(config),
             # Whatever the blocks have.
             guessed="gelu",
         )
@@ -138,15 +99,7 @@ class Roberta(Encoder):
     @staticmethod
     def tiny() -> RobertaConfig:
         """Give the smallest sensible config."""
-        return RobertaConfig(
-            vocab_size=24,
-            hidden_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=32,
-            max_position_embeddings=66,
-            dropout=0.0,
-        )
+        return RobertaConfig(**TINY, max_position_embeddings=66)
 
 
 _MASKED_LM = (
@@ -160,29 +113,19 @@ _SEQUENCE = (
     Rename("classifier.dense", "pooler.dense"),
     Rename("classifier.out_proj", "head.output"),
 )
-_CLASSIFIER = (Rename("classifier", "head.output"),)
-_SPAN = (Rename("qa_outputs", "head.output"),)
 
-HEADS = MappingProxyType(
-    {
-        "body": PublishedHead("RobertaModel", ("pooler",), is_body=True),
-        "masked_lm": PublishedHead("RobertaForMaskedLM", ("masked_lm",), _MASKED_LM),
-        "sequence": PublishedHead(
-            "RobertaForSequenceClassification", ("pooler",), _SEQUENCE, dropout=HEAD_DROPOUT
-        ),
-        "token": PublishedHead(
-            "RobertaForTokenClassification", (), _CLASSIFIER, dropout=HEAD_DROPOUT
-        ),
-        "span": PublishedHead("RobertaForQuestionAnswering", (), _SPAN),
-        "choice": PublishedHead("RobertaForMultipleChoice", ("pooler",), _CLASSIFIER),
-    }
+HEADS = make_heads(
+    "Roberta",
+    _MASKED_LM,
+    dropout=dict.fromkeys(("sequence", "token"), HEAD_DROPOUT),
+    sequence=_SEQUENCE,
 )
 
 LAYOUTS = (
     Layout(
         model_type="roberta",
         heads=HEADS,
-        config=CONFIG,
+        config=published_fields(RobertaConfig, CONFIG_RENAMES),
         constants=CONSTANTS,
         prefix="roberta.",
         renames=RENAMES,

@@ -20,7 +20,7 @@ data; each decoder layer starts from tanh(W h) of the encoder's last state, an L
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import torch
@@ -33,10 +33,17 @@ from headway.layers.decoders import (
     DecodingState,
     FixedContextDecoder,
     LuongDecoder,
+    RecurrentDecoder,
 )
 from headway.layers.documents import unpack
 from headway.layers.dropout import Dropout
-from headway.layers.recurrent import RecurrentEncoder, RecurrentStack, RecurrentState
+from headway.layers.embeddings import to_autocast
+from headway.layers.recurrent import (
+    RecurrentEncoder,
+    RecurrentStack,
+    RecurrentState,
+    draw_weights,
+)
 from headway.layers.scoring import (
     AdditiveScore,
     Attention,
@@ -48,7 +55,8 @@ from headway.layers.scoring import (
     LocalPredictiveWindow,
 )
 from headway.layers.side import Memory, Side
-from headway.names import Layout, PublishedHead
+from headway.models._checks import no_shares, too_small, unknown_words
+from headway.names import Layout, PublishedHead, published_fields
 
 PUBLISHED = ("headway-seq2seq",)
 SPECIALS = "translation"
@@ -114,24 +122,16 @@ class Seq2seqConfig:
 
     def check(self) -> list[str]:
         """Return every problem of these values, in the recipe's words."""
-        problems = []
-        sizes = ("vocab_size", "embedding_size", "hidden_size", "attention_size", "half_width")
-        counts = ("num_encoder_layers", "num_decoder_layers", "max_position_embeddings")
-        for name in (*sizes, *counts):
-            if getattr(self, name) < 1:
-                problems.append(f"{name} is {getattr(self, name)}, but at least 1 is needed")
+        problems = too_small(
+            self,
+            *("vocab_size", "embedding_size", "hidden_size", "attention_size", "half_width"),
+            *("num_encoder_layers", "num_decoder_layers", "max_position_embeddings"),
+        )
         if self.bidirectional and self.hidden_size % 2:
             problems.append(f"hidden_size is {self.hidden_size}, but two directions need it even")
         if self.attention == "none" and self.window != "global":
             problems.append(f"window is {self.window}, but attention is none: there is no window")
-        if not 0 <= self.dropout < 1:
-            problems.append(f"dropout is {self.dropout}, but must be from 0 to below 1")
-        for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed:
-                problems.append(
-                    f"{name} is {getattr(self, name)!r}, but must be one of {', '.join(allowed)}"
-                )
-        return problems
+        return problems + no_shares(self, "dropout") + unknown_words(self, _CHOICES)
 
 
 PRESETS = MappingProxyType(
@@ -246,17 +246,9 @@ class Seq2seq(nn.Module):
         | biases | 0, that of <pad> in the output -10000 |
         | embeddings | normal, deviation E^-1/2, row of <pad> zero |
         """
-        for name, parameter in self.named_parameters():
-            if parameter.is_meta:
-                return
-            is_recurrent = "weight_hh" in name or ".recurrent.weight" in name
-            if parameter.dim() < 2:
-                nn.init.zeros_(parameter)
-            elif is_recurrent:
-                for gate in parameter.detach().split(parameter.shape[1]):
-                    nn.init.orthogonal_(gate)
-            else:
-                nn.init.xavier_uniform_(parameter)
+        if self.embeddings.weight.is_meta:
+            return
+        draw_weights(self)
         nn.init.normal_(self.embeddings.weight, std=self.config.embedding_size**-0.5)
         with torch.no_grad():
             self.embeddings.weight[self.config.pad_token_id].zero_()
@@ -265,9 +257,7 @@ class Seq2seq(nn.Module):
     def embed(self, ids: Tensor) -> Tensor:
         """Look up tokens, (B, T) int64 -> (B, T, E) float; <pad> is and stays zero."""
         embedded = F.embedding(ids, self.embeddings.weight, self.config.pad_token_id)
-        if torch.is_autocast_enabled(embedded.device.type):
-            embedded = embedded.to(torch.get_autocast_dtype(embedded.device.type))
-        return self.dropout(embedded)
+        return self.dropout(to_autocast(embedded))
 
     def encode(self, source: Side) -> Memory:
         """Read the source.
@@ -281,10 +271,7 @@ class Seq2seq(nn.Module):
         side = source if unpacked is None else unpacked.side
         lengths = side.attention_mask.sum(1)
         embedded = self.embed(side.ids)
-        # The recurrent kernels keep to one type; half precision is used where it is stored so.
-        dtype = next(self.encoder.parameters()).dtype
-        with torch.autocast(embedded.device.type, enabled=False):
-            reading = self.encoder(embedded.to(dtype), lengths)
+        reading = self.encoder(embedded, lengths)
         return Memory(
             hidden=reading.hidden.to(embedded.dtype),
             documents=side.documents,
@@ -393,7 +380,7 @@ def _make_attention(config: Seq2seqConfig) -> Attention:
     return Attention(score, window)
 
 
-def make_decoder(config: Seq2seqConfig) -> FixedContextDecoder | BahdanauDecoder | LuongDecoder:
+def make_decoder(config: Seq2seqConfig) -> RecurrentDecoder:
     """Build the decoder that a config asks for."""
     stack = RecurrentStack(
         config.embedding_size,
@@ -415,6 +402,6 @@ LAYOUTS = (
     Layout(
         model_type="headway-seq2seq",
         heads={"translation": PublishedHead("HeadwaySeq2seq")},
-        config={item.name: (item.name,) for item in fields(Seq2seqConfig)},
+        config=published_fields(Seq2seqConfig),
     ),
 )

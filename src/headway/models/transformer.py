@@ -32,15 +32,18 @@ from headway.layers.masks import causal_mask, document_mask
 from headway.layers.positions import Positions, sines_first, sinusoid
 from headway.layers.side import Memory, Side
 from headway.layers.stacks import DecoderStack, DecodingState, EncoderStack
-from headway.names import Layout, OneRow, PublishedHead, Rename, Tie
+from headway.models._checks import no_shares, too_small, uneven_heads, unknown_words
+from headway.names import Layout, OneRow, PublishedHead, Rename, Tie, renames_below
 
 PUBLISHED = ("marian", "pegasus")
 SPECIALS = "translation"
 
-_CHOICES = (
-    ("norm", ("post", "pre")),
-    ("positions", ("sinusoidal", "learned")),
-    ("activation", tuple(ACTIVATIONS)),
+_CHOICES = MappingProxyType(
+    {
+        "norm": ("post", "pre"),
+        "positions": ("sinusoidal", "learned"),
+        "activation": tuple(ACTIVATIONS),
+    }
 )
 
 
@@ -84,28 +87,18 @@ class TransformerConfig:
 
     def check(self) -> list[str]:
         """Return every problem of these values, in the recipe's words."""
-        problems = []
-        sizes = ("vocab_size", "hidden_size", "num_encoder_layers", "num_decoder_layers")
-        for name in (*sizes, "intermediate_size", "max_position_embeddings"):
-            if getattr(self, name) < 1:
-                problems.append(f"{name} is {getattr(self, name)}, but at least 1 is needed")
-        if self.num_attention_heads < 1 or self.hidden_size % max(1, self.num_attention_heads):
-            problems.append(
-                f"num_attention_heads is {self.num_attention_heads}, but hidden_size "
-                f"{self.hidden_size} is not divisible by it"
-            )
+        problems = too_small(
+            self,
+            *("vocab_size", "hidden_size", "num_encoder_layers", "num_decoder_layers"),
+            *("intermediate_size", "max_position_embeddings"),
+        )
+        problems += uneven_heads(self)
         if self.positions == "sinusoidal" and self.hidden_size % 2:
             problems.append(f"hidden_size is {self.hidden_size}, but sinusoids need an even width")
-        if not 0 <= self.dropout < 1:
-            problems.append(f"dropout is {self.dropout}, but must be from 0 to below 1")
+        problems += no_shares(self, "dropout")
         if not self.position_base > 1:
             problems.append(f"position_base is {self.position_base}, but must be above 1")
-        for name, allowed in _CHOICES:
-            if getattr(self, name) not in allowed:
-                problems.append(
-                    f"{name} is {getattr(self, name)!r}, but must be one of {', '.join(allowed)}"
-                )
-        return problems
+        return problems + unknown_words(self, _CHOICES)
 
 
 # Table 3 of the paper; its joint vocabulary is "about 37000" (section 5.1).
@@ -225,8 +218,7 @@ class Transformer(nn.Module):
         """
         mask = document_mask(source.documents, source.documents)[:, None]
         hidden = self.encoder(self.embed(source, self.encoder.positions), mask)
-        lengths = source.attention_mask.sum(1)
-        return Memory(hidden=hidden, documents=source.documents, lengths=lengths)
+        return Memory.from_states((hidden,), source)
 
     def decode(self, target: Side, memory: Memory) -> Tensor:
         """Write the target, every position at once.
@@ -336,7 +328,6 @@ def make_decoder(config: TransformerConfig) -> DecoderStack:
 
 
 def _stack_renames(stack: str) -> tuple[Rename, ...]:
-    published, ours = f"model.{stack}.layers.{{}}.", f"{stack}.layers.{{}}."
     pairs = [
         ("self_attn.q_proj", "attention.query"),
         ("self_attn.k_proj", "attention.key"),
@@ -355,8 +346,10 @@ def _stack_renames(stack: str) -> tuple[Rename, ...]:
             ("encoder_attn.out_proj", "cross_attention.output"),
             ("encoder_attn_layer_norm", "after_cross_attention.norm"),
         ]
-    positions = Rename(f"model.{stack}.embed_positions", f"{stack}.positions")
-    return (*(Rename(published + a, ours + b) for a, b in pairs), positions)
+    return (
+        *renames_below(f"model.{stack}.layers.{{}}", f"{stack}.layers.{{}}", pairs),
+        Rename(f"model.{stack}.embed_positions", f"{stack}.positions"),
+    )
 
 
 _RENAMES = (

@@ -21,7 +21,8 @@ from headway.layers.packed import has_fast_bf16, pack, pack_head
 from headway.memory import keep_freed_memory
 from headway.recipe import convert_settings
 from headway.tasks._task import Answer, Body, Head, OnProgress, Rows, Setting, Task
-from headway.tasks._writing import TextStream, Writes, prompt_ids, score_texts
+from headway.tasks._writes import Writes
+from headway.tasks._writing import TextStream, prompt_ids, score_texts
 from headway.text.tokenizer import Tokenizer
 
 FORMAT = 1

@@ -36,7 +36,8 @@ from headway.tasks._task import (
     Rows,
     Setting,
 )
-from headway.tasks._writing import Writes, prompt_ids, write
+from headway.tasks._writes import Writes
+from headway.tasks._writing import prompt_ids, write
 from headway.text.tokenizer import Tokenizer
 
 

@@ -37,7 +37,8 @@ from headway.tasks._task import (
     Rows,
     Setting,
 )
-from headway.tasks._writing import TextStream, Writes, write
+from headway.tasks._writes import Writes
+from headway.tasks._writing import TextStream, write
 from headway.text.chat import (
     TEMPLATES,
     Message,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,10 @@ def read_tokenizer(
     Raises:
         FileError: if there is none, or it cannot be read.
     """
-    what, path, make = _find(folder)
+    found = _find(folder)
+    if found is None:
+        raise FileError(f"there is no {VOCABULARIES}", where=str(folder))
+    what, path, make = found
     with muted(), one_line(f"the {what} cannot be read", where=str(path)):
         engine = make(path, names, settings)
         _add_listed(engine, _listed_tokens(folder, settings), where=str(folder))
@@ -54,12 +58,10 @@ def read_tokenizer(
 
 def has_vocabulary(folder: Path) -> bool:
     """Say whether a model folder has a vocabulary, of today or of old."""
-    both = all((folder / name).is_file() for name in ("vocab.json", "merges.txt"))
-    single = ("tokenizer.json", "vocab.txt", *_SENTENCEPIECE)
-    return both or any((folder / name).is_file() for name in single)
+    return _find(folder) is not None
 
 
-def _find(folder: Path) -> tuple[str, Path, Callable[..., Engine]]:
+def _find(folder: Path) -> tuple[str, Path, Callable[..., Engine]] | None:
     """Find the file, and what reads it."""
     if (folder / "tokenizer.json").is_file():
         return "tokenizer", folder / "tokenizer.json", _whole
@@ -70,7 +72,7 @@ def _find(folder: Path) -> tuple[str, Path, Callable[..., Engine]]:
     for name in _SENTENCEPIECE:
         if (folder / name).is_file():
             return "SentencePiece model", folder / name, _unigram
-    raise FileError(f"there is no {VOCABULARIES}", where=str(folder))
+    return None
 
 
 def _listed_tokens(folder: Path, settings: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
@@ -134,13 +136,20 @@ def _whole(path: Path, names: Mapping[str, str], settings: Mapping[str, Any]) ->
     old = engine.normalizer
     heard = settings.get("tokenizer_class") not in ("PreTrainedTokenizerFast", "TokenizersBackend")
     if heard and isinstance(old, normalizers.BertNormalizer):
-        engine.normalizer = normalizers.BertNormalizer(
-            clean_text=old.clean_text,
-            handle_chinese_chars=settings.get("tokenize_chinese_chars", old.handle_chinese_chars),
-            strip_accents=settings.get("strip_accents", old.strip_accents),
-            lowercase=settings.get("do_lower_case", old.lowercase),
-        )
+        engine.normalizer = _bert_normalizer(settings, old)
     return engine
+
+
+def _bert_normalizer(
+    settings: Mapping[str, Any], usual: normalizers.BertNormalizer
+) -> normalizers.BertNormalizer:
+    """BERT's cleaning, as the settings say; what they leave out is as usual."""
+    return normalizers.BertNormalizer(
+        clean_text=usual.clean_text,
+        handle_chinese_chars=settings.get("tokenize_chinese_chars", usual.handle_chinese_chars),
+        strip_accents=settings.get("strip_accents", usual.strip_accents),
+        lowercase=settings.get("do_lower_case", usual.lowercase),
+    )
 
 
 def _add_specials(engine: Engine, tokens: Sequence[str], wide: Set[str] = frozenset()) -> None:
@@ -161,13 +170,7 @@ def _wordpiece(path: Path, names: Mapping[str, str], settings: Mapping[str, Any]
     lines = path.read_text(encoding="utf-8").split("\n")
     vocabulary = {line.rstrip("\r"): place for place, line in enumerate(lines) if line.strip()}
     engine = Engine(models.WordPiece(vocabulary, unk_token=unknown))
-    lowercase = settings.get("do_lower_case", True)
-    engine.normalizer = normalizers.BertNormalizer(
-        clean_text=True,
-        handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
-        strip_accents=settings.get("strip_accents"),
-        lowercase=lowercase,
-    )
+    engine.normalizer = _bert_normalizer(settings, normalizers.BertNormalizer())
     engine.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     engine.decoder = decoders.WordPiece(prefix="##")
     specials = [names.get("pad", "[PAD]"), unknown, start, end, names.get("mask", "[MASK]")]
@@ -248,46 +251,38 @@ def _surround(engine: Engine, single: str, pair: str) -> None:
     )
 
 
+@dataclass
 class _SentencePiece:
     """What a SentencePiece file says, as far as it is of use."""
 
-    def __init__(self) -> None:
-        self.pieces: list[tuple[str, float]] = []
-        self.control: list[str] = []
-        self.unknown: int | None = None
-        self.characters = b""
-        self.kind = _UNIGRAM
+    pieces: list[tuple[str, float]] = field(default_factory=list)
+    control: list[str] = field(default_factory=list)
+    unknown: int | None = None
+    characters: bytes = b""
+    kind: int = _UNIGRAM
 
 
 def _read_sentencepiece(content: bytes) -> _SentencePiece:
     """Read the fields that matter of sentencepiece_model.proto, which is stable since 2018."""
     model = _SentencePiece()
     for number, value in _fields(content):
-        if number == 1 and isinstance(value, bytes):
-            piece, score, kind = "", 0.0, _NORMAL
-            for inner, part in _fields(value):
-                if inner == 1 and isinstance(part, bytes):
-                    piece = part.decode("utf-8")
-                elif inner == 2 and isinstance(part, bytes):
-                    score = struct.unpack("<f", part)[0]
-                elif inner == 3 and isinstance(part, int):
-                    kind = part
+        # Of a field that is given twice the last counts, as the format asks.
+        parts = dict(_fields(value)) if number in (1, 2, 3) else {}
+        if number == 1:
+            piece, kind = parts.get(1, b"").decode("utf-8"), parts.get(3, _NORMAL)
             if kind == _UNKNOWN:
                 model.unknown = len(model.pieces)
             if kind in (_UNKNOWN, _CONTROL):
                 model.control.append(piece)
-            model.pieces.append((piece, score))
-        elif number == 2 and isinstance(value, bytes):
-            kind = dict(_fields(value)).get(3, _UNIGRAM)
-            model.kind = kind if isinstance(kind, int) else _UNIGRAM
-        elif number == 3 and isinstance(value, bytes):
-            parts = dict(_fields(value))
-            found = parts.get(2, b"")
-            model.characters = found if isinstance(found, bytes) else b""
+            model.pieces.append((piece, struct.unpack("<f", parts.get(2, bytes(4)))[0]))
+        elif number == 2:
+            model.kind = parts.get(3, _UNIGRAM)
+        elif number == 3:
+            model.characters = parts.get(2, b"")
     return model
 
 
-def _fields(content: bytes) -> Iterator[tuple[int, int | bytes]]:
+def _fields(content: bytes) -> Iterator[tuple[int, Any]]:
     """Give the fields of a protocol buffer: numbers as int, everything else as bytes."""
     place = 0
     while place < len(content):

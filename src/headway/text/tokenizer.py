@@ -337,20 +337,17 @@ class Tokenizer:
         return self._engine.to_str(pretty=False)
 
     @staticmethod
-    def from_json(
-        text: str, *, where: str = "tokenizer.json", names: Mapping[str, str] | None = None
-    ) -> Tokenizer:
+    def from_json(text: str, *, where: str = "tokenizer.json") -> Tokenizer:
         """Read what `to_json` or another library wrote.
 
         Args:
             text: The JSON.
             where: File, for messages.
-            names: Role -> special token, where it is known.
         Raises:
             FileError: if it cannot be read.
         """
         with muted(), one_line("the tokenizer cannot be read", where=where):
-            tokenizer = Tokenizer(Engine.from_str(text), names)
+            tokenizer = Tokenizer(Engine.from_str(text))
             tokenizer.try_out()
         return tokenizer
 
@@ -359,15 +356,13 @@ class Tokenizer:
         self._engine.decode(self._engine.encode("a b").ids)
 
     @staticmethod
-    def from_file(path: Path, names: Mapping[str, str] | None = None) -> Tokenizer:
-        """Read a `tokenizer.json`; `names` as for `from_json`."""
-        try:
+    def from_file(path: Path) -> Tokenizer:
+        """Read a `tokenizer.json`."""
+        if not path.exists():
+            raise FileError(f"there is no {path.name}", where=str(path.parent))
+        with one_line("the tokenizer cannot be read", where=str(path)):
             text = path.read_text(encoding="utf-8")
-        except FileNotFoundError as error:
-            raise FileError(f"there is no {path.name}", where=str(path.parent)) from error
-        except (OSError, UnicodeDecodeError) as error:
-            raise FileError(f"the tokenizer cannot be read: {error}", where=str(path)) from error
-        return Tokenizer.from_json(text, where=str(path), names=names)
+        return Tokenizer.from_json(text, where=str(path))
 
 
 @contextlib.contextmanager

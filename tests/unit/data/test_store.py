@@ -185,7 +185,12 @@ def test_texts_in_memory_keep_their_blank_lines_as_empty_segments(tokenizer):
 def test_what_was_read_is_counted(opened):
     store = opened("a.txt", "one two\nsix\n\none two\n\n\none six six\none two\n")
     assert store.info == stores.StoreInfo(
-        files=["a.txt"], characters=7 + 3 + 7 + 11 + 7, blank_lines=3, repeated=2, unknown=3
+        files=["a.txt"],
+        characters=7 + 3 + 7 + 11 + 7,
+        bytes=35,
+        blank_lines=3,
+        repeated=2,
+        unknown=3,
     )
 
 
