@@ -1,4 +1,4 @@
-"""What tasks share whose model goes on with texts: what is learned, and the settings of decoding."""
+"""What tasks on decoders share: what is learned, and the settings of going on with texts."""
 
 from __future__ import annotations
 
