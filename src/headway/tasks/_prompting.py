@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import headway
 from headway.errors import ConfigError, FileError, RequestError, nearest
 from headway.tasks._model import Model
 from headway.tasks._task import Record
@@ -77,7 +76,7 @@ def _columns_of(template: str) -> tuple[str, ...]:
 
 def shipped() -> dict[str, Path]:
     """List the prompt files that come with the package: name -> file."""
-    folder = Path(headway.__path__[0]) / "prompts"
+    folder = Path(__file__).parents[1] / "prompts"
     return {path.stem: path for path in sorted(folder.glob(f"*{_SUFFIX}"))}
 
 
