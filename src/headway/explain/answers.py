@@ -97,7 +97,7 @@ def _baseline(view: RunView) -> str:
 def draw_worst_rows(view: RunView) -> str:
     """Write the rows whose answer scores lowest; nothing for tasks that write or read on."""
     task = view.model.task
-    if task.reads_corpus or "source" in task.columns:
+    if task.reads_corpus or "encoder" not in task.bodies:
         return ""
     sides = _sides(view)
     name, scores = _row_scores(view)
