@@ -37,7 +37,7 @@ SPECIALS = "gpt"
 class Gpt2Config(DecoderConfig):
     """Sizes and choices of a GPT-2."""
 
-    eos_token_id: int = 50256
+    eos_token_id: int = 0
     """Id of <|endoftext|>, which ends a text; recipes take the tokenizer's."""
 
 

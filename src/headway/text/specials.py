@@ -9,8 +9,7 @@ UNKNOWN, END, PAD, ENDOFTEXT = "<unk>", "</s>", "<pad>", "<|endoftext|>"
 # Role -> what published families call it; the first that the vocabulary has is meant.
 ROLES = MappingProxyType(
     {
-        # GPT-2 has one special token: what hides behind the mask may be any.
-        "pad": ("<pad>", "[PAD]", ENDOFTEXT, "</s>"),
+        "pad": ("<pad>", "[PAD]"),
         "unknown": ("<unk>", "[UNK]"),
         "start": ("[CLS]", "<s>", ENDOFTEXT),
         "end": ("[SEP]", "</s>", ENDOFTEXT),

@@ -99,8 +99,9 @@ class Tokenizer:
 
     @property
     def pad_id(self) -> int:
-        """Give the id of <pad>."""
-        return self.id_of(self.name_of("pad"))
+        """Give the id of <pad>; without one, as in GPT-2, that of the end: the mask hides it."""
+        found = self.find(self.name_of("pad"))
+        return self.end_id if found is None else found
 
     @property
     def end_id(self) -> int:
