@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from headway import registry
-from headway.files.rename import match_published, ours_of
+from headway.files.rename import head_names, match_published
 from headway.files.weights import modern_name
 from headway.names import Layout, PublishedHead
 
@@ -68,9 +68,8 @@ def _count_own(
     for kind in candidates:
         head = layout.heads[kind]
         own = [name for name in every if name.split(".")[0] in (head.parts or ())]
-        results = [n for entry in head.renames for n in ours_of(entry) if n.startswith("head.")]
         ends = ("weight", "bias") if getattr(body, "has_head_bias", True) else ("weight",)
-        own += [f"{name}.{end}" for name in results for end in ends]
+        own += [f"{name}.{end}" for name in head_names(head.renames) for end in ends]
         table = layout.table(kind, prefixed=prefixed)
         pairs, _ = match_published(table, map(modern_name, names))
         if own and {name for pair in pairs for name in pair.ours}.issuperset(own):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from headway.errors import FileError, join_problems
 from headway.files.manifest import leads_out, read_json
-from headway.files.rename import UNTIED, match_published, ours_of, to_ours, to_published
+from headway.files.rename import UNTIED, head_names, match_published, to_ours, to_published
 from headway.names import Layout
 
 # Parameters of a head that no published class has.
@@ -67,8 +67,7 @@ class Fit:
     def _parts(self, kind: str) -> list[str]:
         head = self.layout.heads[kind]
         asked = list(head.parts or ())
-        has_own = any(name.startswith("head.") for e in head.renames for name in ours_of(e))
-        return [*asked, "head"] if has_own else asked
+        return [*asked, "head"] if head_names(head.renames) else asked
 
     def _is_asked(self, name: str, kind: str, prefixed: bool) -> bool:
         """Leave out, and note, what only other heads of the family need."""

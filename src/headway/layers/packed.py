@@ -78,6 +78,3 @@ def pack_head(head: nn.Module) -> nn.Module:
     if isinstance(head, LinearHead):
         packed.output = copy.deepcopy(head.output).requires_grad_(False)
     return packed
-
-
-__all__ = ["PackedLinear", "has_fast_bf16", "pack", "pack_head"]

@@ -52,7 +52,7 @@ def gather_documents(vectors: Tensor, members: Tensor) -> Tensor:
         vectors: (B, N, D) float.
         members: (B, N, T) bool. From `members_of`.
     Returns:
-        kept: (N, D) float. One row for each document, in the order of the batch.
+        kept: One row for each document, in the order of the batch; D wide.
     """
     return vectors.flatten(0, 1).index_select(0, members.any(-1).flatten().nonzero().squeeze(1))
 

@@ -120,7 +120,7 @@ class RecurrentEncoder(nn.Module):
         # The recurrent kernels keep to one type; half precision is used where it is stored so.
         with torch.autocast(embedded.device.type, enabled=False):
             packed = pack_padded_sequence(
-                embedded.to(self.rnn.weight_hh_l0.dtype),
+                embedded.to(next(self.rnn.parameters()).dtype),
                 lengths.cpu(),
                 batch_first=True,
                 enforce_sorted=False,

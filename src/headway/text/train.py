@@ -19,14 +19,13 @@ from tokenizers import (
     models,
     normalizers,
     pre_tokenizers,
-    processors,
     trainers,
 )
 from tokenizers import Tokenizer as Engine
 
 from headway.errors import ConfigError, FileError, nearest
 from headway.text.specials import ROLES, SPECIALS, Specials
-from headway.text.tokenizer import Tokenizer, keep_apart, one_line
+from headway.text.tokenizer import Tokenizer, keep_apart, one_line, surround
 
 # Learning merges takes time by the square of a word's length: a word of a million characters, as
 # a damaged line brings, takes hours. Longer ones are learned from in pieces of so many.
@@ -39,11 +38,11 @@ def _apart() -> pre_tokenizers.PreTokenizer:
     return pre_tokenizers.Split("<", "isolated")
 
 
-def _character(vocab_size: int, unknown: str) -> tuple[Engine, trainers.Trainer]:
+def _character(unknown: str) -> tuple[Engine, trainers.Trainer]:
     engine = Engine(models.WordLevel({}, unk_token=unknown))
     engine.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     engine.decoder = decoders.Fuse()
-    return engine, trainers.WordLevelTrainer(vocab_size=vocab_size, show_progress=False)
+    return engine, trainers.WordLevelTrainer()
 
 
 def _metaspace(*splits: pre_tokenizers.PreTokenizer) -> pre_tokenizers.PreTokenizer:
@@ -52,49 +51,44 @@ def _metaspace(*splits: pre_tokenizers.PreTokenizer) -> pre_tokenizers.PreTokeni
     return pre_tokenizers.Sequence([spaces, *splits])
 
 
-def _word(vocab_size: int, unknown: str) -> tuple[Engine, trainers.Trainer]:
+def _word(unknown: str) -> tuple[Engine, trainers.Trainer]:
     engine = Engine(models.WordLevel({}, unk_token=unknown))
     # The mark of a space stays on the word, so that decoding restores the spaces exactly.
     engine.pre_tokenizer = _metaspace(pre_tokenizers.Split(Regex(r"[^\w\s\u2581]"), "isolated"))
     engine.decoder = decoders.Metaspace()
-    return engine, trainers.WordLevelTrainer(vocab_size=vocab_size, show_progress=False)
+    return engine, trainers.WordLevelTrainer()
 
 
-def _bpe(vocab_size: int, unknown: str) -> tuple[Engine, trainers.Trainer]:
+def _bpe(unknown: str) -> tuple[Engine, trainers.Trainer]:
     engine = Engine(models.BPE(unk_token=unknown))
     engine.pre_tokenizer = _metaspace(
         _apart(), pre_tokenizers.Split(Regex(r"[.,!?;:]"), "isolated")
     )
     engine.decoder = decoders.Metaspace()
-    return engine, trainers.BpeTrainer(vocab_size=vocab_size, show_progress=False)
+    return engine, trainers.BpeTrainer()
 
 
-def _byte_bpe(vocab_size: int, unknown: str) -> tuple[Engine, trainers.Trainer]:
+def _byte_bpe(unknown: str) -> tuple[Engine, trainers.Trainer]:
     engine = Engine(models.BPE())
     engine.pre_tokenizer = pre_tokenizers.Sequence(
         [_apart(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     engine.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    return engine, trainers.BpeTrainer(
-        vocab_size=vocab_size, initial_alphabet=alphabet, show_progress=False
-    )
+    return engine, trainers.BpeTrainer(initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
 
 
-def _wordpiece(vocab_size: int, unknown: str) -> tuple[Engine, trainers.Trainer]:
+def _wordpiece(unknown: str) -> tuple[Engine, trainers.Trainer]:
     engine = Engine(models.WordPiece(unk_token=unknown))
     engine.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     engine.decoder = decoders.WordPiece()
-    return engine, trainers.WordPieceTrainer(vocab_size=vocab_size, show_progress=False)
+    return engine, trainers.WordPieceTrainer()
 
 
-def _unigram(vocab_size: int, unknown: str) -> tuple[Engine, trainers.Trainer]:
+def _unigram(unknown: str) -> tuple[Engine, trainers.Trainer]:
     engine = Engine(models.Unigram())
     engine.pre_tokenizer = _metaspace(_apart())
     engine.decoder = decoders.Metaspace()
-    return engine, trainers.UnigramTrainer(
-        vocab_size=vocab_size, unk_token=unknown, show_progress=False
-    )
+    return engine, trainers.UnigramTrainer(unk_token=unknown)
 
 
 def _learn(engine: Engine, trainer: Any, texts: Iterable[str], special: list[AddedToken]) -> None:
@@ -173,7 +167,8 @@ def train_tokenizer(
     check_kind(kind)
     if vocab_size < 8:
         raise ConfigError(f"text.vocab-size is {vocab_size}, but at least 8 is needed")
-    engine, trainer = KINDS[kind](vocab_size - len(specials.last), specials.unknown)
+    engine, trainer = KINDS[kind](specials.unknown)
+    trainer.vocab_size, trainer.show_progress = vocab_size - len(specials.last), False
     normal = [normalizers.NFC()] + ([normalizers.Lowercase()] if lowercase else [])
     engine.normalizer = normalizers.Sequence(normal)
     if kind == "wordpiece":
@@ -192,12 +187,7 @@ def train_tokenizer(
         raise ConfigError(error.message, hint="raise text.vocab-size") from error
     last = [_special(token, kind) for token in specials.last]
     engine.add_special_tokens([*first, *last])
-    around = set(re.findall(r"[\[<][^\s:]+", f"{specials.single} {specials.pair}"))
-    engine.post_processor = processors.TemplateProcessing(
-        single=specials.single,
-        pair=specials.pair,
-        special_tokens=[(token, engine.token_to_id(token)) for token in sorted(around)],
-    )
+    surround(engine, specials.single, specials.pair)
     tokenizer = Tokenizer(engine)
     if tokenizer.vocab_size > vocab_size:
         raise ConfigError(
