@@ -194,11 +194,11 @@ def read_config(folder: Path) -> tuple[str, Any, Layout]:
     if not problems:
         config = config_class(**values, **layout.when)
         problems = _odd_values(published, layout.derived(config))
+    if not problems:
+        called = {name: keys[0] for name, keys in layout.config.items()}
+        problems = check_sizes(config, called=called)
+        problems += [_in_words_of(called, problem) for problem in config.check()]
     if problems:
-        raise FileError("the config cannot be used: " + join_problems(problems), where=where)
-    called = {name: keys[0] for name, keys in layout.config.items()}
-    problems = [_in_words_of(called, problem) for problem in config.check()]
-    if problems := check_sizes(config, called=called) + problems:
         raise FileError("the config cannot be used: " + join_problems(problems), where=where)
     return key, config, layout
 

@@ -34,13 +34,13 @@ def find_kind(
     classes = published.get("architectures")
     named = classes[0] if isinstance(classes, list) and classes else None
     kinds = [kind for kind, head in layout.heads.items() if head.architecture == named]
+    first = [*kinds, *layout.heads][0]
     candidates = list(layout.heads)
     if kinds:
-        candidates = [kind for kind in layout.heads if _is_richer(layout.heads, kind, kinds[0])]
+        candidates = [kind for kind in layout.heads if _is_richer(layout.heads, kind, first)]
     if not candidates or len(layout.heads) == 1:
-        return [*kinds, *layout.heads][0]
+        return first
     counts = _count_own(key, config, layout, list(names), candidates)
-    first = kinds[0] if kinds else next(iter(layout.heads))
     # The first is taken unless another has more.
     return max([first, *counts], key=lambda kind: counts.get(kind, 0))
 

@@ -71,16 +71,13 @@ class Fit:
 
     def _is_asked(self, name: str, kind: str, prefixed: bool) -> bool:
         """Leave out, and note, what only other heads of the family need."""
-        pairs, _ = match_published(self.table, [name])
         known = set(self.shapes) | set(self.shared)
-        if any(not pair.ours for pair in pairs):
-            return True
-        if any(ours in known or ours.startswith("head.") for pair in pairs for ours in pair.ours):
-            return True
-        every = {
-            "head",
-            *(part for head in self.layout.heads.values() for part in head.parts or ()),
-        }
+        for pair in match_published(self.table, [name])[0]:
+            # What is ignored, and what is needed.
+            if not pair.ours or any(n in known or n.startswith("head.") for n in pair.ours):
+                return True
+        every = {part for head in self.layout.heads.values() for part in head.parts or ()}
+        every.add("head")
         for other in self.layout.heads:
             pairs, _ = match_published(self.layout.table(other, prefixed=prefixed), [name])
             if any(ours.split(".")[0] in every for pair in pairs for ours in pair.ours):
@@ -133,12 +130,10 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
         FileError: if a file is missing or damaged, or the index points outside of the folder.
     """
     listed = _read_index(folder)
-    if listed is None:
-        return _without_wrapper(_read_file(folder / "model.safetensors"))
     tensors: dict[str, Tensor] = {}
-    for name in sorted(set(listed.values())):
+    for name in ["model.safetensors"] if listed is None else sorted(set(listed.values())):
         tensors |= _read_file(folder / name)
-    if missing := sorted(listed.keys() - tensors.keys()):
+    if missing := sorted((listed or {}).keys() - tensors.keys()):
         raise FileError(
             f"the files lack what {INDEX} lists: {join_problems(missing)}", where=str(folder)
         )

@@ -27,14 +27,7 @@ from headway.models._encoder import (
     sizes,
 )
 from headway.models.bert import CONFIG_RENAMES, CONSTANTS, EMBEDDING_RENAMES
-from headway.names import (
-    Copy,
-    Layout,
-    PublishedHead,
-    Rename,
-    published_fields,
-    renames_below,
-)
+from headway.names import Copy, Layout, PublishedHead, Rename, published_fields, renames_below
 
 PUBLISHED = ("albert",)
 SPECIALS = "albert"

@@ -26,14 +26,7 @@ from headway.models._encoder import (
     encoder_problems,
     make_heads,
 )
-from headway.names import (
-    Ignore,
-    Layout,
-    PublishedHead,
-    Rename,
-    published_fields,
-    renames_below,
-)
+from headway.names import Ignore, Layout, PublishedHead, Rename, published_fields, renames_below
 
 PUBLISHED = ("distilbert",)
 SPECIALS = "bert"
