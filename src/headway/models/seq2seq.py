@@ -250,14 +250,13 @@ class Seq2seq(nn.Module):
         unpacked = unpack(source)
         side = source if unpacked is None else unpacked.side
         lengths = side.attention_mask.sum(1)
-        embedded = self.embed(side.ids)
-        reading = self.encoder(embedded, lengths)
+        reading = self.encoder(self.embed(side.ids), lengths)
         return Memory(
-            hidden=reading.hidden.to(embedded.dtype),
+            hidden=reading.hidden,
             documents=side.documents,
             lengths=lengths,
-            summary=reading.last.to(embedded.dtype),
-            cells=None if reading.cells is None else reading.cells.to(embedded.dtype),
+            summary=reading.last,
+            cells=reading.cells,
         )
 
     def decode(self, target: Side, memory: Memory) -> Tensor:
