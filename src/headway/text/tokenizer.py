@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import AddedToken, Regex, pre_tokenizers, processors
+from tokenizers import AddedToken, Regex, pre_tokenizers
 from tokenizers import Tokenizer as Engine
 
 from headway.errors import ConfigError, FileError, HeadwayError
@@ -406,24 +406,3 @@ def keep_apart(tokens: Sequence[str]) -> list[pre_tokenizers.PreTokenizer]:
         return []
     starts = "|".join(f"{re.escape(piece[0])}(?={re.escape(piece[1:])})" for piece in long)
     return [pre_tokenizers.Split(Regex(starts), "isolated")]
-
-
-def surround(engine: Engine, single: str, pair: str) -> None:
-    """Let a tokenizer put special tokens around one text, and around two.
-
-    Args:
-        engine: A tokenizer of the `tokenizers` library.
-        single: As the library writes templates.
-        pair: Likewise, with every token that `single` has.
-    Raises:
-        FileError: if the vocabulary lacks one.
-    """
-    tokens = sorted({part.split(":")[0] for part in pair.split() if not part.startswith("$")})
-    missing = [token for token in tokens if engine.token_to_id(token) is None]
-    if missing:
-        raise FileError(f"the vocabulary lacks {' and '.join(missing)}")
-    engine.post_processor = processors.TemplateProcessing(
-        single=single,
-        pair=pair,
-        special_tokens=[(token, engine.token_to_id(token)) for token in tokens],
-    )

@@ -16,8 +16,8 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 from tokenizers import Tokenizer as Engine
 
 from headway.errors import ConfigError, FileError, nearest
-from headway.text.specials import ROLES, SPECIALS, Specials
-from headway.text.tokenizer import Tokenizer, keep_apart, one_line, surround
+from headway.text.specials import ROLES, SPECIALS, Specials, surround
+from headway.text.tokenizer import Tokenizer, keep_apart, one_line
 
 # Learning merges takes time by the square of a word's length: a word of a million characters, as
 # a damaged line brings, takes hours. Longer ones are learned from in pieces of so many.
