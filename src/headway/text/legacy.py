@@ -18,8 +18,8 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Engine
 
 from headway.errors import FileError
-from headway.text.specials import surround
 from headway.text.tokenizer import Tokenizer, keep_apart, muted, one_line
+from headway.text.train import surround
 
 _SENTENCEPIECE = ("spiece.model", "tokenizer.model")
 # What a vocabulary is read from, in words.

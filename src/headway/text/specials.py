@@ -5,11 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from tokenizers import Tokenizer as Engine
-from tokenizers import processors
-
-from headway.errors import FileError
-
 UNKNOWN, END, PAD, ENDOFTEXT = "<unk>", "</s>", "<pad>", "<|endoftext|>"
 # Role -> what published families call it; the first that the vocabulary has is meant.
 ROLES = MappingProxyType(
@@ -74,24 +69,3 @@ SPECIALS = MappingProxyType(
         ),
     }
 )
-
-
-def surround(engine: Engine, single: str, pair: str) -> None:
-    """Let a tokenizer put special tokens around one text, and around two.
-
-    Args:
-        engine: A tokenizer of the `tokenizers` library.
-        single: As the library writes templates.
-        pair: Likewise, with every token that `single` has.
-    Raises:
-        FileError: if the vocabulary lacks one.
-    """
-    tokens = sorted({part.split(":")[0] for part in pair.split() if not part.startswith("$")})
-    missing = [token for token in tokens if engine.token_to_id(token) is None]
-    if missing:
-        raise FileError(f"the vocabulary lacks {' and '.join(missing)}")
-    engine.post_processor = processors.TemplateProcessing(
-        single=single,
-        pair=pair,
-        special_tokens=[(token, engine.token_to_id(token)) for token in tokens],
-    )

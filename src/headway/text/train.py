@@ -12,11 +12,20 @@ from collections.abc import Iterable
 from types import MappingProxyType
 from typing import Any
 
-from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from tokenizers import Tokenizer as Engine
 
 from headway.errors import ConfigError, FileError, nearest
-from headway.text.specials import ROLES, SPECIALS, Specials, surround
+from headway.text.specials import ROLES, SPECIALS, Specials
 from headway.text.tokenizer import Tokenizer, keep_apart, one_line
 
 # Learning merges takes time by the square of a word's length: a word of a million characters, as
@@ -30,7 +39,7 @@ def _apart() -> pre_tokenizers.PreTokenizer:
     return pre_tokenizers.Split("<", "isolated")
 
 
-def _character(unknown: str) -> tuple[Engine, trainers.Trainer]:
+def _character(unknown: str) -> tuple[Engine, Any]:
     engine = Engine(models.WordLevel({}, unk_token=unknown))
     engine.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     engine.decoder = decoders.Fuse()
@@ -43,7 +52,7 @@ def _metaspace(*splits: pre_tokenizers.PreTokenizer) -> pre_tokenizers.PreTokeni
     return pre_tokenizers.Sequence([spaces, *splits])
 
 
-def _word(unknown: str) -> tuple[Engine, trainers.Trainer]:
+def _word(unknown: str) -> tuple[Engine, Any]:
     engine = Engine(models.WordLevel({}, unk_token=unknown))
     # The mark of a space stays on the word, so that decoding restores the spaces exactly.
     engine.pre_tokenizer = _metaspace(pre_tokenizers.Split(Regex(r"[^\w\s\u2581]"), "isolated"))
@@ -51,7 +60,7 @@ def _word(unknown: str) -> tuple[Engine, trainers.Trainer]:
     return engine, trainers.WordLevelTrainer()
 
 
-def _bpe(unknown: str) -> tuple[Engine, trainers.Trainer]:
+def _bpe(unknown: str) -> tuple[Engine, Any]:
     engine = Engine(models.BPE(unk_token=unknown))
     engine.pre_tokenizer = _metaspace(
         _apart(), pre_tokenizers.Split(Regex(r"[.,!?;:]"), "isolated")
@@ -60,7 +69,7 @@ def _bpe(unknown: str) -> tuple[Engine, trainers.Trainer]:
     return engine, trainers.BpeTrainer()
 
 
-def _byte_bpe(unknown: str) -> tuple[Engine, trainers.Trainer]:
+def _byte_bpe(unknown: str) -> tuple[Engine, Any]:
     engine = Engine(models.BPE())
     engine.pre_tokenizer = pre_tokenizers.Sequence(
         [_apart(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -69,14 +78,14 @@ def _byte_bpe(unknown: str) -> tuple[Engine, trainers.Trainer]:
     return engine, trainers.BpeTrainer(initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
 
 
-def _wordpiece(unknown: str) -> tuple[Engine, trainers.Trainer]:
+def _wordpiece(unknown: str) -> tuple[Engine, Any]:
     engine = Engine(models.WordPiece(unk_token=unknown))
     engine.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     engine.decoder = decoders.WordPiece()
     return engine, trainers.WordPieceTrainer()
 
 
-def _unigram(unknown: str) -> tuple[Engine, trainers.Trainer]:
+def _unigram(unknown: str) -> tuple[Engine, Any]:
     engine = Engine(models.Unigram())
     engine.pre_tokenizer = _metaspace(_apart())
     engine.decoder = decoders.Metaspace()
@@ -194,3 +203,24 @@ def _special(token: str, kind: str) -> AddedToken:
     # A mask stands for a word with the space before it, where that belongs to the word's pieces.
     takes_space = token in ROLES["mask"] and kind not in ("character", "wordpiece")
     return AddedToken(token, special=True, lstrip=takes_space)
+
+
+def surround(engine: Engine, single: str, pair: str) -> None:
+    """Let a tokenizer put special tokens around one text, and around two.
+
+    Args:
+        engine: A tokenizer of the `tokenizers` library.
+        single: As the library writes templates.
+        pair: Likewise, with every token that `single` has.
+    Raises:
+        FileError: if the vocabulary lacks one.
+    """
+    tokens = sorted({part.split(":")[0] for part in pair.split() if not part.startswith("$")})
+    missing = [token for token in tokens if engine.token_to_id(token) is None]
+    if missing:
+        raise FileError(f"the vocabulary lacks {' and '.join(missing)}")
+    engine.post_processor = processors.TemplateProcessing(
+        single=single,
+        pair=pair,
+        special_tokens=[(token, engine.token_to_id(token)) for token in tokens],
+    )
