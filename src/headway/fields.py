@@ -70,16 +70,13 @@ def _convert_one(value: Any, kind: type, *, where: str) -> Any:
     wrong = ConfigError(f"{where} is {value!r}, but must be of type {kind.__name__}")
     if kind is bool:
         words = {"true": True, "yes": True, "false": False, "no": False}
-        if isinstance(value, bool):
-            return value
-        if isinstance(value, str) and value.lower() in words:
-            return words[value.lower()]
-        raise wrong
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        if (word := str(value).lower()) not in words:
+            raise wrong
+        return words[word]
+    allowed = str if kind is str else str | int | float
+    if isinstance(value, bool) or not isinstance(value, allowed):
         raise wrong
     if kind is str:
-        if not isinstance(value, str):
-            raise wrong
         return value
     if kind is int and not isinstance(value, float):
         # Not by way of a float, which has no room for large integers; 1e4 goes that way.

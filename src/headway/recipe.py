@@ -57,24 +57,15 @@ def build(sections: Mapping[str, Mapping[str, Any]], *, where: str) -> Recipe:
     """
     built = {}
     for name, section_class in SECTIONS.items():
-        kinds = typing.get_type_hints(section_class)
-        known = own_fields(name)
-        values: dict[str, Any] = {}
+        own: dict[str, Any] = {}
         settings: dict[str, Any] = {}
         for key, value in sections.get(name, {}).items():
             key = key.replace("-", "_")
-            if key in values or key in settings:
+            if key in own or key in settings:
                 raise ConfigError(f"{name}.{dash(key)} is given twice", where=where)
-            if key in known:
-                values[key] = convert(value, kinds[key], where=f"{name}.{dash(key)}")
-            elif name in OPEN_SECTIONS:
-                settings[key] = value
-            else:
-                raise ConfigError(
-                    f"there is no {name}.{dash(key)}",
-                    where=where,
-                    hint=nearest(dash(key), map(dash, known)),
-                )
+            is_own = name not in OPEN_SECTIONS or key in own_fields(name)
+            (own if is_own else settings)[key] = value
+        values = convert_settings(name, own, section_class, where=where)
         if name in OPEN_SECTIONS:
             values["settings"] = settings
         if values.get("batch_rows") is not None:
@@ -91,7 +82,7 @@ def build(sections: Mapping[str, Mapping[str, Any]], *, where: str) -> Recipe:
 def convert_settings(
     section: str, settings: Mapping[str, Any], config_class: type, *, where: str
 ) -> dict[str, Any]:
-    """Give the settings of a model or task the types of its config.
+    """Give the keys of a section, or the settings of a model or task, the types of their class.
 
     Raises:
         ConfigError: for an unknown key, with the nearest known one, or a value of a wrong type.
@@ -101,7 +92,7 @@ def convert_settings(
     values = {}
     for key, value in settings.items():
         if key not in kinds:
-            known = [*map(dash, kinds), *map(dash, own_fields(section))]
+            known = {*map(dash, kinds), *map(dash, own_fields(section))}
             raise ConfigError(
                 f"there is no {section}.{dash(key)}", where=where, hint=nearest(dash(key), known)
             )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from headway.errors import ConfigError, nearest
@@ -261,14 +261,11 @@ class Playbook:
         least |= {"reinit_layers": 0, "cache_megabytes": 0, "patience": 1, "swa_steps": 1}
         problems = at_least("playbook", self, least)
         problems += not_among("playbook", self, {"class_weights": CLASS_WEIGHTS})
-        shares: dict[str, tuple[float | None, ...]] = {
-            "layer_decay": (self.layer_decay,),
-            "stage_rates": self.stage_rates,
-            "swa_rate": (self.swa_rate,),
-        }
-        for name, values in shares.items():
-            if not all(value is not None and 0 < value <= 1 for value in values):
-                shown = ", ".join(map(str, values))
+        for name in ("layer_decay", "stage_rates", "swa_rate"):
+            value = getattr(self, name)
+            shares = value if isinstance(value, tuple) else (value,)
+            if not all(0 < share <= 1 for share in shares):
+                shown = ", ".join(map(str, shares))
                 problems.append(f"playbook.{dash(name)} is {shown}, but must be above 0, at most 1")
         for name in ("swa_start", "ema_decay"):
             value = getattr(self, name)
@@ -322,13 +319,6 @@ class Recipe:
 
 
 SECTIONS: Mapping[str, type] = types.MappingProxyType(
-    {
-        "data": Data,
-        "text": Text,
-        "model": ModelSection,
-        "task": TaskSection,
-        "training": Training,
-        "playbook": Playbook,
-    }
+    {item.name: item.default_factory for item in fields(Recipe)}  # pyright: ignore
 )
 OPEN_SECTIONS = ("model", "task")

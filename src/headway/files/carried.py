@@ -46,14 +46,12 @@ def find_carried(
     config = {
         name: value
         for name, value in published.items()
-        if name not in known and not name.startswith("_") and _is_plain(value)
+        if name not in known
+        and not name.startswith("_")
+        and isinstance(value, bool | int | float | str | None)
     }
     longest = tokenizer.get("model_max_length")
     return Carried(config=config, max_tokens=longest if type(longest) is int else None)
-
-
-def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, bool | int | float | str)
 
 
 def read_rate(published: Mapping[str, Any], key: str) -> float | None:

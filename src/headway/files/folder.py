@@ -27,7 +27,7 @@ from headway.files.manifest import (
     read_json,
     write_json,
 )
-from headway.files.rename import ours_of, to_published
+from headway.files.rename import head_names, to_published
 from headway.files.vocabulary import VOCABULARY_FILES, read_tokenizer_config
 from headway.files.weights import (
     HEAD_FILE,
@@ -37,7 +37,7 @@ from headway.files.weights import (
     read_tensors,
     weight_files,
 )
-from headway.names import Entry, Layout, PublishedHead
+from headway.names import Layout, PublishedHead
 
 # Keys with which a published model asks to run code of its own.
 _CODE_KEYS = ("auto_map", "custom_pipelines", "trust_remote_code")
@@ -135,7 +135,8 @@ def write_model(
         )
     own = {} if head is None else {n: p.detach().float() for n, p in head.named_parameters()}
     table = layout.table(kind)
-    is_published = _has_head(table)
+    # A head that nobody published must not answer under a published class.
+    is_published = bool(head_names(table))
     if is_published:
         parameters |= {f"head.{name}": value for name, value in own.items()}
     try:
@@ -143,16 +144,10 @@ def write_model(
             to_published(parameters, table), folder / "model.safetensors", metadata={"format": "pt"}
         )
         if own and not is_published:
-            # A head that nobody published must not answer under a published class.
             save_file({n: v.contiguous() for n, v in own.items()}, folder / HEAD_FILE)
     except SafetensorError as error:
         # The library wraps the operating system's error ("No space left on device").
         raise OSError(str(error)) from error
-
-
-def _has_head(table: Sequence[Entry]) -> bool:
-    """Say whether a published class holds the head's own parameters."""
-    return any(name.startswith("head.") for entry in table for name in ours_of(entry))
 
 
 def read_config(folder: Path) -> tuple[str, Any, Layout]:
@@ -188,11 +183,11 @@ def read_config(folder: Path) -> tuple[str, Any, Layout]:
     if not problems:
         config = config_class(**values, **layout.when)
         problems = _odd_values(published, layout.derived(config))
+    if not problems:
+        called = {name: keys[0] for name, keys in layout.config.items()}
+        problems = check_sizes(config, called=called)
+        problems += [_in_words_of(called, problem) for problem in config.check()]
     if problems:
-        raise FileError("the config cannot be used: " + join_problems(problems), where=where)
-    called = {name: keys[0] for name, keys in layout.config.items()}
-    problems = [_in_words_of(called, problem) for problem in config.check()]
-    if problems := check_sizes(config, called=called) + problems:
         raise FileError("the config cannot be used: " + join_problems(problems), where=where)
     return key, config, layout
 
@@ -335,7 +330,7 @@ def read_model(folder: Path, *, kind: str | None = None) -> Loaded:
         raise FileError(error.message, where=str(folder), hint=hint) from error
     ours = {name: value.float() for name, value in ours.items()}
     head = {name[5:]: ours.pop(name) for name in list(ours) if name.startswith("head.")}
-    head |= {} if _has_head(layout.table(kind)) else read_own_head(folder)
+    head |= {} if head_names(layout.table(kind)) else read_own_head(folder)
     body.load_state_dict(ours, strict=False, assign=True)
     for part in fit.fresh:
         if part != "head":

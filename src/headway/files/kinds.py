@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from headway import registry
-from headway.files.rename import match_published, ours_of
+from headway.files.rename import head_names, match_published
 from headway.files.weights import modern_name
 from headway.names import Layout, PublishedHead
 
@@ -34,13 +34,13 @@ def find_kind(
     classes = published.get("architectures")
     named = classes[0] if isinstance(classes, list) and classes else None
     kinds = [kind for kind, head in layout.heads.items() if head.architecture == named]
+    first = [*kinds, *layout.heads][0]
     candidates = list(layout.heads)
     if kinds:
-        candidates = [kind for kind in layout.heads if _is_richer(layout.heads, kind, kinds[0])]
+        candidates = [kind for kind in layout.heads if _is_richer(layout.heads, kind, first)]
     if not candidates or len(layout.heads) == 1:
-        return [*kinds, *layout.heads][0]
+        return first
     counts = _count_own(key, config, layout, list(names), candidates)
-    first = kinds[0] if kinds else next(iter(layout.heads))
     # The first is taken unless another has more.
     return max([first, *counts], key=lambda kind: counts.get(kind, 0))
 
@@ -68,9 +68,8 @@ def _count_own(
     for kind in candidates:
         head = layout.heads[kind]
         own = [name for name in every if name.split(".")[0] in (head.parts or ())]
-        results = [n for entry in head.renames for n in ours_of(entry) if n.startswith("head.")]
         ends = ("weight", "bias") if getattr(body, "has_head_bias", True) else ("weight",)
-        own += [f"{name}.{end}" for name in results for end in ends]
+        own += [f"{name}.{end}" for name in head_names(head.renames) for end in ends]
         table = layout.table(kind, prefixed=prefixed)
         pairs, _ = match_published(table, map(modern_name, names))
         if own and {name for pair in pairs for name in pair.ours}.issuperset(own):

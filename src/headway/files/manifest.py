@@ -189,7 +189,7 @@ def changed_files(path: Path, *, quick: bool = False) -> list[str]:
     manifest = read_json(path / MANIFEST)
     hashes, sizes = manifest.get("sha256"), manifest.get("bytes", {})
     if not (isinstance(hashes, dict) and isinstance(sizes, dict)) or not all(
-        _is_plain_name(name) for name in hashes
+        name == Path(name).name for name in hashes
     ):
         raise FileError(f"{MANIFEST} is damaged", where=str(path))
 
@@ -203,10 +203,6 @@ def changed_files(path: Path, *, quick: bool = False) -> list[str]:
         return sha256(file) == hashes[name]
 
     return [name for name in hashes if not is_whole(name)]
-
-
-def _is_plain_name(name: Any) -> bool:
-    return isinstance(name, str) and name == Path(name).name
 
 
 def leads_out(folder: Path, name: str) -> bool:

@@ -47,6 +47,11 @@ def ours_of(entry: Entry) -> tuple[str, ...]:
     return () if isinstance(entry, Ignore) else (entry.ours,)
 
 
+def head_names(entries: Iterable[Entry]) -> list[str]:
+    """List the head's own parameters among what some entries map to."""
+    return [name for entry in entries for name in ours_of(entry) if name.startswith("head.")]
+
+
 def match_published(renames: Iterable[Entry], names: Iterable[str]) -> tuple[list[Pair], list[str]]:
     """Find what each published tensor is to us.
 

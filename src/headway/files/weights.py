@@ -12,7 +12,7 @@ from torch import Tensor
 
 from headway.errors import FileError, join_problems
 from headway.files.manifest import leads_out, read_json
-from headway.files.rename import UNTIED, match_published, ours_of, to_ours, to_published
+from headway.files.rename import UNTIED, head_names, match_published, to_ours, to_published
 from headway.names import Layout
 
 # Parameters of a head that no published class has.
@@ -67,21 +67,17 @@ class Fit:
     def _parts(self, kind: str) -> list[str]:
         head = self.layout.heads[kind]
         asked = list(head.parts or ())
-        has_own = any(name.startswith("head.") for e in head.renames for name in ours_of(e))
-        return [*asked, "head"] if has_own else asked
+        return [*asked, "head"] if head_names(head.renames) else asked
 
     def _is_asked(self, name: str, kind: str, prefixed: bool) -> bool:
         """Leave out, and note, what only other heads of the family need."""
-        pairs, _ = match_published(self.table, [name])
         known = set(self.shapes) | set(self.shared)
-        if any(not pair.ours for pair in pairs):
-            return True
-        if any(ours in known or ours.startswith("head.") for pair in pairs for ours in pair.ours):
-            return True
-        every = {
-            "head",
-            *(part for head in self.layout.heads.values() for part in head.parts or ()),
-        }
+        for pair in match_published(self.table, [name])[0]:
+            # What is ignored, and what is needed.
+            if not pair.ours or any(n in known or n.startswith("head.") for n in pair.ours):
+                return True
+        every = {part for head in self.layout.heads.values() for part in head.parts or ()}
+        every.add("head")
         for other in self.layout.heads:
             pairs, _ = match_published(self.layout.table(other, prefixed=prefixed), [name])
             if any(ours.split(".")[0] in every for pair in pairs for ours in pair.ours):
@@ -134,12 +130,10 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
         FileError: if a file is missing or damaged, or the index points outside of the folder.
     """
     listed = _read_index(folder)
-    if listed is None:
-        return _without_wrapper(_read_file(folder / "model.safetensors"))
     tensors: dict[str, Tensor] = {}
-    for name in sorted(set(listed.values())):
+    for name in ["model.safetensors"] if listed is None else sorted(set(listed.values())):
         tensors |= _read_file(folder / name)
-    if missing := sorted(listed.keys() - tensors.keys()):
+    if missing := sorted((listed or {}).keys() - tensors.keys()):
         raise FileError(
             f"the files lack what {INDEX} lists: {join_problems(missing)}", where=str(folder)
         )

@@ -143,8 +143,7 @@ class MultiHeadAttention(nn.Module):
             context: (B, T, D) float.
         """
         query = self.split_heads(self.query(hidden))
-        key = self.split_heads(self.key(memory))
-        value = self.split_heads(self.value(memory))
+        key, value = self.split_heads(self.key(memory)), self.split_heads(self.value(memory))
         context = self.attend(query, key, value, mask)
         return self.output(context.transpose(1, 2).flatten(2))  # (B, H, T, K) -> (B, T, D)
 

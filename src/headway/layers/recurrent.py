@@ -128,7 +128,8 @@ class RecurrentEncoder(nn.Module):
             packed_hidden, state = self.rnn(packed)
         hidden, _ = pad_packed_sequence(packed_hidden, batch_first=True, total_length=width)
         ends = state if isinstance(state, tuple) else (state,)
-        return Reading(hidden, *map(self._join_directions, ends))
+        results = (hidden, *map(self._join_directions, ends))
+        return Reading(*(result.to(embedded.dtype) for result in results))
 
     def _join_directions(self, state: Tensor) -> Tensor:
         directions = 2 if self.rnn.bidirectional else 1

@@ -64,11 +64,10 @@ class Side:
 
     def to(self, device: torch.device | str) -> Side:
         """Move every tensor to a device."""
-        present = {field.name: getattr(self, field.name) for field in fields(self)}
         moved = {
-            name: value.to(device, non_blocking=True)
-            for name, value in present.items()
-            if value is not None
+            field.name: value.to(device, non_blocking=True)
+            for field in fields(self)
+            if (value := getattr(self, field.name)) is not None
         }
         return replace(self, **moved)
 

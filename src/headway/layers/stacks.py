@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from headway.layers.blocks import EncoderBlock
 from headway.layers.cache import Ancestry, KeyValueCache, step_type
+from headway.layers.causal import CausalState
 from headway.layers.positions import Positions
 from headway.layers.side import Memory
 
@@ -93,30 +94,20 @@ class DecoderStack(BlockStack):
 
 
 @dataclass(kw_only=True)
-class DecodingState:
-    """What step-by-step decoding remembers; changed in place by `step`, `reorder` and `keep`.
+class DecodingState(CausalState):
+    """What step-by-step decoding remembers, where there is a source to look at.
 
     Args:
-        ancestry: Which tokens each beam descends from.
-        caches: Keys and values of each layer's self-attention.
         memories: Keys and values of each layer's attention to the source, (B, H, S, K) float.
         bias: (B, 1, 1, S) float. 0 on real source positions, -inf elsewhere.
     """
 
-    ancestry: Ancestry
-    caches: list[KeyValueCache]
     memories: list[tuple[Tensor, Tensor]]
     bias: Tensor
 
-    def reorder(self, parents: Tensor) -> None:
-        """Let beam r continue what beam parents[:, r], (B, R) int64, was."""
-        self.ancestry.reorder(parents)
-
     def keep(self, rows: Tensor) -> None:
         """Keep these rows, (B) int64."""
-        self.ancestry.keep(rows)
-        for cache in self.caches:
-            cache.keep(rows)
+        super().keep(rows)
         self.memories = [
             (key.index_select(0, rows), value.index_select(0, rows)) for key, value in self.memories
         ]

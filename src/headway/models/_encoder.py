@@ -102,14 +102,6 @@ def encoder_problems(config: Any) -> list[str]:
     ]
 
 
-def check_encoder(config: Any, parts: Sequence[str]) -> None:
-    """Raise a ConfigError for sizes that do not fit or parts that nobody has."""
-    problems = config.check()
-    problems += [f"an encoder has no part {part!r}" for part in parts if part not in PARTS]
-    if problems:
-        raise ConfigError("model: " + "; ".join(problems))
-
-
 def make_block(config: Any) -> EncoderBlock:
     """Build one block as BERT has it: post-norm, with the config's sizes."""
     return EncoderBlock(
@@ -126,32 +118,21 @@ def make_layers(config: Any) -> EncoderLayers:
     return EncoderLayers(make_block(config) for _ in range(config.num_hidden_layers))
 
 
-def make_embeddings(config: Any, *, width: int, first_position: int = 0) -> InputEmbeddings:
-    """Build what enters, of a width E; `first_position` is the row of the first token's."""
-    return InputEmbeddings(
-        config.vocab_size,
-        width,
-        num_positions=config.max_position_embeddings,
-        num_types=config.type_vocab_size,
-        first_position=first_position,
-        epsilon=config.layer_norm_epsilon,
-        dropout=config.dropout,
-    )
-
-
 class Encoder(nn.Module):
     """What BERT and its relatives have in common: embeddings, layers, and parts on top.
 
-    The families differ in what they build and in what they are called, not in what is done with it;
-    each file builds its embeddings and layers and hands them over.
+    The families differ in their layers and in what everything is called, not in what is done with
+    it; each file says how it differs from BERT.
 
     Args:
         config: Sizes and choices.
         parts: What to have beside the layers: "pooler", "masked_lm".
-        embeddings: What enters.
-        encoder: Gives its states one after the other.
+        width: Width E of the embeddings, to which the masked-LM head goes back.
+        layers: Builds what gives the hidden states one after the other; BERT's blocks unless said.
         pooled: Activation of the pooler.
         guessed: Name of the masked-LM head's activation.
+    Raises:
+        ConfigError: if the sizes do not fit each other, or nobody has such a part.
     """
 
     kind = "encoder"
@@ -165,20 +146,33 @@ class Encoder(nn.Module):
         config: Any,
         parts: Sequence[str],
         *,
-        embeddings: InputEmbeddings,
-        encoder: nn.Module,
+        width: int,
+        layers: Callable[[Any], nn.Module] = make_layers,
         pooled: Callable[[Tensor], Tensor] = torch.tanh,
         guessed: str,
     ) -> None:
         super().__init__()
+        problems = config.check()
+        problems += [f"an encoder has no part {part!r}" for part in parts if part not in PARTS]
+        if problems:
+            raise ConfigError("model: " + "; ".join(problems))
         self.config, self.parts = config, tuple(parts)
-        self.embeddings, self.encoder = embeddings, encoder
+        self.embeddings = InputEmbeddings(
+            config.vocab_size,
+            width,
+            num_positions=config.max_position_embeddings,
+            num_types=config.type_vocab_size,
+            first_position=config.pad_token_id + 1 if self.counts_from_pad else 0,
+            epsilon=config.layer_norm_epsilon,
+            dropout=config.dropout,
+        )
+        self.encoder = layers(config)
         self.pooler = FirstTokenPooler(config.hidden_size, pooled) if "pooler" in parts else None
         self.masked_lm = None
         if "masked_lm" in parts:
             self.masked_lm = MaskedLmHead(
                 config.hidden_size,
-                embeddings.token.embedding_dim,
+                width,
                 config.vocab_size,
                 activation=ACTIVATIONS[guessed],
                 epsilon=config.layer_norm_epsilon,

@@ -22,21 +22,12 @@ from headway.models._encoder import (
     TINY,
     Encoder,
     EncoderConfig,
-    check_encoder,
     make_block,
-    make_embeddings,
     make_heads,
     sizes,
 )
 from headway.models.bert import CONFIG_RENAMES, CONSTANTS, EMBEDDING_RENAMES
-from headway.names import (
-    Copy,
-    Layout,
-    PublishedHead,
-    Rename,
-    published_fields,
-    renames_below,
-)
+from headway.names import Copy, Layout, PublishedHead, Rename, published_fields, renames_below
 
 PUBLISHED = ("albert",)
 SPECIALS = "albert"
@@ -142,12 +133,11 @@ class Albert(Encoder):
     stages = ("embeddings", "encoder")
 
     def __init__(self, config: AlbertConfig, parts: tuple[str, ...] = PARTS) -> None:
-        check_encoder(config, parts)
         super().__init__(
             config,
             parts,
-            embeddings=make_embeddings(config, width=config.embedding_size),
-            encoder=SharedLayers(config),
+            width=config.embedding_size,
+            layers=SharedLayers,
             guessed=config.activation,
         )
 

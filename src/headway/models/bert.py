@@ -14,17 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from headway.models._encoder import (
-    PARTS,
-    TINY,
-    Encoder,
-    EncoderConfig,
-    check_encoder,
-    make_embeddings,
-    make_heads,
-    make_layers,
-    sizes,
-)
+from headway.models._encoder import PARTS, TINY, Encoder, EncoderConfig, make_heads, sizes
 from headway.names import (
     Copy,
     Ignore,
@@ -62,7 +52,7 @@ VARIANTS = {
 
 
 class Bert(Encoder):
-    """Read a text, every token in sight of all others.
+    """Read a text, every token in sight of all others; `_encoder.py` has the network.
 
     Args:
         config: Sizes and choices.
@@ -72,14 +62,7 @@ class Bert(Encoder):
     """
 
     def __init__(self, config: BertConfig, parts: tuple[str, ...] = PARTS) -> None:
-        check_encoder(config, parts)
-        super().__init__(
-            config,
-            parts,
-            embeddings=make_embeddings(config, width=config.hidden_size),
-            encoder=make_layers(config),
-            guessed=config.activation,
-        )
+        super().__init__(config, parts, width=config.hidden_size, guessed=config.activation)
 
     @staticmethod
     def tiny() -> BertConfig:

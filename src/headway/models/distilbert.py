@@ -23,20 +23,10 @@ from headway.models._encoder import (
     TINY,
     Encoder,
     EncoderConfig,
-    check_encoder,
     encoder_problems,
-    make_embeddings,
     make_heads,
-    make_layers,
 )
-from headway.names import (
-    Ignore,
-    Layout,
-    PublishedHead,
-    Rename,
-    published_fields,
-    renames_below,
-)
+from headway.names import Ignore, Layout, PublishedHead, Rename, published_fields, renames_below
 
 PUBLISHED = ("distilbert",)
 SPECIALS = "bert"
@@ -72,12 +62,10 @@ class Distilbert(Encoder):
     """
 
     def __init__(self, config: DistilbertConfig, parts: tuple[str, ...] = PARTS) -> None:
-        check_encoder(config, parts)
         super().__init__(
             config,
             parts,
-            embeddings=make_embeddings(config, width=config.hidden_size),
-            encoder=make_layers(config),
+            width=config.hidden_size,
             # The classifying heads' own layer.
             pooled=torch.relu,
             guessed=config.activation,

@@ -21,11 +21,8 @@ from headway.models._encoder import (
     TINY,
     Encoder,
     EncoderConfig,
-    check_encoder,
     encoder_problems,
-    make_embeddings,
     make_heads,
-    make_layers,
     sizes,
 )
 from headway.models.bert import CONFIG_RENAMES, CONSTANTS, HEAD_DROPOUT, RENAMES
@@ -84,17 +81,8 @@ class Roberta(Encoder):
     counts_from_pad = True
 
     def __init__(self, config: RobertaConfig, parts: tuple[str, ...] = PARTS) -> None:
-        check_encoder(config, parts)
-        super().__init__(
-            config,
-            parts,
-            embeddings=make_embeddings(
-                config, width=config.hidden_size, first_position=config.pad_token_id + 1
-            ),
-            encoder=make_layers(config),
-            # Whatever the blocks have.
-            guessed="gelu",
-        )
+        # Masked words are guessed with this activation, whatever the blocks have.
+        super().__init__(config, parts, width=config.hidden_size, guessed="gelu")
 
     @staticmethod
     def tiny() -> RobertaConfig:

@@ -28,32 +28,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from headway.errors import ConfigError
-from headway.layers.decoders import (
-    BahdanauDecoder,
-    DecodingState,
-    FixedContextDecoder,
-    LuongDecoder,
-    RecurrentDecoder,
-)
+from headway.layers import decoders, scoring
+from headway.layers.decoders import DecodingState, RecurrentDecoder
 from headway.layers.documents import unpack
 from headway.layers.dropout import Dropout
 from headway.layers.embeddings import to_autocast
-from headway.layers.recurrent import (
-    RecurrentEncoder,
-    RecurrentStack,
-    RecurrentState,
-    draw_weights,
-)
-from headway.layers.scoring import (
-    AdditiveScore,
-    Attention,
-    DotScore,
-    GeneralScore,
-    GlobalWindow,
-    KeyQueryValueScore,
-    LocalMonotonicWindow,
-    LocalPredictiveWindow,
-)
+from headway.layers.recurrent import RecurrentEncoder, RecurrentStack, RecurrentState, draw_weights
 from headway.layers.side import Memory, Side
 from headway.models._checks import no_shares, too_small, unknown_words
 from headway.names import Layout, PublishedHead, published_fields
@@ -270,14 +250,13 @@ class Seq2seq(nn.Module):
         unpacked = unpack(source)
         side = source if unpacked is None else unpacked.side
         lengths = side.attention_mask.sum(1)
-        embedded = self.embed(side.ids)
-        reading = self.encoder(embedded, lengths)
+        reading = self.encoder(self.embed(side.ids), lengths)
         return Memory(
-            hidden=reading.hidden.to(embedded.dtype),
+            hidden=reading.hidden,
             documents=side.documents,
             lengths=lengths,
-            summary=reading.last.to(embedded.dtype),
-            cells=None if reading.cells is None else reading.cells.to(embedded.dtype),
+            summary=reading.last,
+            cells=reading.cells,
         )
 
     def decode(self, target: Side, memory: Memory) -> Tensor:
@@ -362,22 +341,22 @@ def _cross(bridge: nn.ModuleList, last: Tensor, num_beams: int) -> Iterator[Tens
         yield state[:, None].expand(-1, num_beams, -1)
 
 
-def _make_attention(config: Seq2seqConfig) -> Attention:
+def _make_attention(config: Seq2seqConfig) -> scoring.Attention:
     width = config.hidden_size
     score = {
-        "dot": lambda: DotScore(width, width),
-        "general": lambda: GeneralScore(width, width),
-        "concat": lambda: AdditiveScore(width, width, inner_size=config.attention_size),
-        "key-query-value": lambda: KeyQueryValueScore(
+        "dot": lambda: scoring.DotScore(width, width),
+        "general": lambda: scoring.GeneralScore(width, width),
+        "concat": lambda: scoring.AdditiveScore(width, width, inner_size=config.attention_size),
+        "key-query-value": lambda: scoring.KeyQueryValueScore(
             width, width, inner_size=config.attention_size
         ),
     }[config.attention]()
     window = {
-        "global": GlobalWindow,
-        "local-m": lambda: LocalMonotonicWindow(config.half_width),
-        "local-p": lambda: LocalPredictiveWindow(width, config.half_width),
+        "global": scoring.GlobalWindow,
+        "local-m": lambda: scoring.LocalMonotonicWindow(config.half_width),
+        "local-p": lambda: scoring.LocalPredictiveWindow(width, config.half_width),
     }[config.window]()
-    return Attention(score, window)
+    return scoring.Attention(score, window)
 
 
 def make_decoder(config: Seq2seqConfig) -> RecurrentDecoder:
@@ -391,11 +370,13 @@ def make_decoder(config: Seq2seqConfig) -> RecurrentDecoder:
     )
     width = config.embedding_size
     if config.attention == "none":
-        return FixedContextDecoder(stack, readout_size=width, form=config.context)
+        return decoders.FixedContextDecoder(stack, readout_size=width, form=config.context)
     attention = _make_attention(config)
     if config.wiring == "bahdanau":
-        return BahdanauDecoder(stack, attention, readout_size=width)
-    return LuongDecoder(stack, attention, readout_size=width, input_feeding=config.input_feeding)
+        return decoders.BahdanauDecoder(stack, attention, readout_size=width)
+    return decoders.LuongDecoder(
+        stack, attention, readout_size=width, input_feeding=config.input_feeding
+    )
 
 
 LAYOUTS = (

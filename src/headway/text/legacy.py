@@ -19,6 +19,7 @@ from tokenizers import Tokenizer as Engine
 
 from headway.errors import FileError
 from headway.text.tokenizer import Tokenizer, keep_apart, muted, one_line
+from headway.text.train import surround
 
 _SENTENCEPIECE = ("spiece.model", "tokenizer.model")
 # What a vocabulary is read from, in words.
@@ -175,7 +176,7 @@ def _wordpiece(path: Path, names: Mapping[str, str], settings: Mapping[str, Any]
     engine.decoder = decoders.WordPiece(prefix="##")
     specials = [names.get("pad", "[PAD]"), unknown, start, end, names.get("mask", "[MASK]")]
     _add_specials(engine, specials)
-    _surround(engine, f"{start}:0 $A:0 {end}:0", f"{start}:0 $A:0 {end}:0 $B:1 {end}:1")
+    surround(engine, f"{start}:0 $A:0 {end}:0", f"{start}:0 $A:0 {end}:0 $B:1 {end}:1")
     return engine
 
 
@@ -235,20 +236,8 @@ def _unigram(path: Path, names: Mapping[str, str], settings: Mapping[str, Any]) 
     engine.decoder = decoders.Metaspace()
     _add_specials(engine, ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]", *model.control])
     if engine.token_to_id("[CLS]") is not None:
-        _surround(engine, "[CLS]:0 $A:0 [SEP]:0", "[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1")
+        surround(engine, "[CLS]:0 $A:0 [SEP]:0", "[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1")
     return engine
-
-
-def _surround(engine: Engine, single: str, pair: str) -> None:
-    tokens = sorted({part.split(":")[0] for part in pair.split() if not part.startswith("$")})
-    missing = [token for token in tokens if engine.token_to_id(token) is None]
-    if missing:
-        raise FileError(f"the vocabulary lacks {' and '.join(missing)}")
-    engine.post_processor = processors.TemplateProcessing(
-        single=single,
-        pair=pair,
-        special_tokens=[(token, engine.token_to_id(token)) for token in tokens],
-    )
 
 
 @dataclass

@@ -39,11 +39,11 @@ def _apart() -> pre_tokenizers.PreTokenizer:
     return pre_tokenizers.Split("<", "isolated")
 
 
-def _character(vocab_size: int, unknown: str) -> tuple[Engine, trainers.Trainer]:
+def _character(unknown: str) -> tuple[Engine, Any]:
     engine = Engine(models.WordLevel({}, unk_token=unknown))
     engine.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     engine.decoder = decoders.Fuse()
-    return engine, trainers.WordLevelTrainer(vocab_size=vocab_size, show_progress=False)
+    return engine, trainers.WordLevelTrainer()
 
 
 def _metaspace(*splits: pre_tokenizers.PreTokenizer) -> pre_tokenizers.PreTokenizer:
@@ -52,49 +52,44 @@ def _metaspace(*splits: pre_tokenizers.PreTokenizer) -> pre_tokenizers.PreTokeni
     return pre_tokenizers.Sequence([spaces, *splits])
 
 
-def _word(vocab_size: int, unknown: str) -> tuple[Engine, trainers.Trainer]:
+def _word(unknown: str) -> tuple[Engine, Any]:
     engine = Engine(models.WordLevel({}, unk_token=unknown))
     # The mark of a space stays on the word, so that decoding restores the spaces exactly.
     engine.pre_tokenizer = _metaspace(pre_tokenizers.Split(Regex(r"[^\w\s\u2581]"), "isolated"))
     engine.decoder = decoders.Metaspace()
-    return engine, trainers.WordLevelTrainer(vocab_size=vocab_size, show_progress=False)
+    return engine, trainers.WordLevelTrainer()
 
 
-def _bpe(vocab_size: int, unknown: str) -> tuple[Engine, trainers.Trainer]:
+def _bpe(unknown: str) -> tuple[Engine, Any]:
     engine = Engine(models.BPE(unk_token=unknown))
     engine.pre_tokenizer = _metaspace(
         _apart(), pre_tokenizers.Split(Regex(r"[.,!?;:]"), "isolated")
     )
     engine.decoder = decoders.Metaspace()
-    return engine, trainers.BpeTrainer(vocab_size=vocab_size, show_progress=False)
+    return engine, trainers.BpeTrainer()
 
 
-def _byte_bpe(vocab_size: int, unknown: str) -> tuple[Engine, trainers.Trainer]:
+def _byte_bpe(unknown: str) -> tuple[Engine, Any]:
     engine = Engine(models.BPE())
     engine.pre_tokenizer = pre_tokenizers.Sequence(
         [_apart(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     engine.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    return engine, trainers.BpeTrainer(
-        vocab_size=vocab_size, initial_alphabet=alphabet, show_progress=False
-    )
+    return engine, trainers.BpeTrainer(initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
 
 
-def _wordpiece(vocab_size: int, unknown: str) -> tuple[Engine, trainers.Trainer]:
+def _wordpiece(unknown: str) -> tuple[Engine, Any]:
     engine = Engine(models.WordPiece(unk_token=unknown))
     engine.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     engine.decoder = decoders.WordPiece()
-    return engine, trainers.WordPieceTrainer(vocab_size=vocab_size, show_progress=False)
+    return engine, trainers.WordPieceTrainer()
 
 
-def _unigram(vocab_size: int, unknown: str) -> tuple[Engine, trainers.Trainer]:
+def _unigram(unknown: str) -> tuple[Engine, Any]:
     engine = Engine(models.Unigram())
     engine.pre_tokenizer = _metaspace(_apart())
     engine.decoder = decoders.Metaspace()
-    return engine, trainers.UnigramTrainer(
-        vocab_size=vocab_size, unk_token=unknown, show_progress=False
-    )
+    return engine, trainers.UnigramTrainer(unk_token=unknown)
 
 
 def _learn(engine: Engine, trainer: Any, texts: Iterable[str], special: list[AddedToken]) -> None:
@@ -173,7 +168,8 @@ def train_tokenizer(
     check_kind(kind)
     if vocab_size < 8:
         raise ConfigError(f"text.vocab-size is {vocab_size}, but at least 8 is needed")
-    engine, trainer = KINDS[kind](vocab_size - len(specials.last), specials.unknown)
+    engine, trainer = KINDS[kind](specials.unknown)
+    trainer.vocab_size, trainer.show_progress = vocab_size - len(specials.last), False
     normal = [normalizers.NFC()] + ([normalizers.Lowercase()] if lowercase else [])
     engine.normalizer = normalizers.Sequence(normal)
     if kind == "wordpiece":
@@ -192,12 +188,7 @@ def train_tokenizer(
         raise ConfigError(error.message, hint="raise text.vocab-size") from error
     last = [_special(token, kind) for token in specials.last]
     engine.add_special_tokens([*first, *last])
-    around = set(re.findall(r"[\[<][^\s:]+", f"{specials.single} {specials.pair}"))
-    engine.post_processor = processors.TemplateProcessing(
-        single=specials.single,
-        pair=specials.pair,
-        special_tokens=[(token, engine.token_to_id(token)) for token in sorted(around)],
-    )
+    surround(engine, specials.single, specials.pair)
     tokenizer = Tokenizer(engine)
     if tokenizer.vocab_size > vocab_size:
         raise ConfigError(
@@ -212,3 +203,24 @@ def _special(token: str, kind: str) -> AddedToken:
     # A mask stands for a word with the space before it, where that belongs to the word's pieces.
     takes_space = token in ROLES["mask"] and kind not in ("character", "wordpiece")
     return AddedToken(token, special=True, lstrip=takes_space)
+
+
+def surround(engine: Engine, single: str, pair: str) -> None:
+    """Let a tokenizer put special tokens around one text, and around two.
+
+    Args:
+        engine: A tokenizer of the `tokenizers` library.
+        single: As the library writes templates.
+        pair: Likewise, with every token that `single` has.
+    Raises:
+        FileError: if the vocabulary lacks one.
+    """
+    tokens = sorted({part.split(":")[0] for part in pair.split() if not part.startswith("$")})
+    missing = [token for token in tokens if engine.token_to_id(token) is None]
+    if missing:
+        raise FileError(f"the vocabulary lacks {' and '.join(missing)}")
+    engine.post_processor = processors.TemplateProcessing(
+        single=single,
+        pair=pair,
+        special_tokens=[(token, engine.token_to_id(token)) for token in tokens],
+    )
