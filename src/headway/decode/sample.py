@@ -115,7 +115,8 @@ class Sampler:
 
     def stop(self, row: int) -> None:
         """Continue a text no further."""
-        self._done.add(row)
+        if row in self.rows:
+            self._done.add(row)
 
     @torch.inference_mode()
     def step(self) -> list[Drawn]:
@@ -183,7 +184,9 @@ def draw(logits: Tensor, options: SampleOptions, noise: Tensor) -> Tensor:
     Returns:
         tokens: (B) int64.
     """
-    scaled = logits.double() / options.temperature
+    # The best is 0, so that no temperature is too small to divide by.
+    logits = logits.double()
+    scaled = (logits - logits.amax(-1, keepdim=True)) / options.temperature
     count = min(options.top_k or logits.shape[-1], logits.shape[-1])
     if count == logits.shape[-1] and options.top_p == 1:
         # Nothing to be sorted.
