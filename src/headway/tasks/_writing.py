@@ -216,15 +216,20 @@ class Stream:
         old = self.tokenizer.decode(self._context)
         new = self.tokenizer.decode([*self._context, *self._pending])
         if not new.endswith(_PART):
-            self.text += new[len(old) :]
             self._context, self._pending = self._pending, []
-        return self._release()
+            self._append(new[len(old) :])
+        return self._show(len(self.text) - (0 if self.ended_by else self._held()))
 
-    def _release(self) -> str:
-        ends = [place for text in self.stop if (place := self.text.find(text)) >= 0]
-        if ends:
-            self.text, self.ended_by = self.text[: min(ends)], "stop"
-        certain = len(self.text) - (0 if ends else self._held())
+    def _append(self, piece: str) -> None:
+        """Add text; of several stops in it the one counts that is whole first."""
+        self.text += piece
+        found = [(self.text.find(text), text) for text in self.stop]
+        # So it makes no difference which of them came within one token.
+        whole = [(place + len(text), place) for place, text in found if place >= 0]
+        if whole:
+            self.text, self.ended_by = self.text[: min(whole)[1]], "stop"
+
+    def _show(self, certain: int) -> str:
         shown, self._shown = self._shown, max(self._shown, certain)
         return self.text[shown : self._shown]
 
@@ -237,14 +242,14 @@ class Stream:
         return 0
 
     def finish(self, ended_by: str, log_prob: float = 0.0) -> str:
-        """End it; give what was held back."""
-        self.ended_by = self.ended_by or ended_by
-        self.log_probability += log_prob
+        """End it; give what was held back, but for a character of which the rest never came."""
         if self._pending:
             old = self.tokenizer.decode(self._context)
-            self.text += self.tokenizer.decode([*self._context, *self._pending])[len(old) :]
-        rest, self._shown = self.text[self._shown :], len(self.text)
-        return rest
+            new = self.tokenizer.decode([*self._context, *self._pending])
+            self._append(new[len(old) :].rstrip(_PART))
+        self.ended_by = self.ended_by or ended_by
+        self.log_probability += log_prob
+        return self._show(len(self.text))
 
     def take(self, written: Written) -> None:
         """Become what was written elsewhere."""
