@@ -256,6 +256,8 @@ class Model:
         """
         if self.body.kind != "decoder":
             raise RequestError(f"this model does {self.task_name}, and scores no text")
+        if damage := next(filter(None, map(find_damage, [prompt, *texts])), None):
+            raise RequestError(f"a text is {damage}")
         self.stop_training()
         tokenizer = self.tokenizer
         before = prompt_ids(tokenizer, prompt)
