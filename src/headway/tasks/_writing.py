@@ -340,7 +340,7 @@ class TextStream:
         find_room(body, [prompt], setting, wanted=options.max_new_tokens)
         self._stream = Stream(setting.tokenizer, prompt[-1], options.stop)
         if options.num_beams > 1:
-            self._pieces = self._search(body, prompt, setting, options)
+            self._pieces = self._search(body, prompt, setting, options, more_ends)
             return
         pieces = write_pieces(
             body,
@@ -354,10 +354,15 @@ class TextStream:
         self._pieces = (piece for _, piece in pieces)
 
     def _search(
-        self, body: Body, prompt: list[int], setting: Setting, options: Writes
+        self,
+        body: Body,
+        prompt: list[int],
+        setting: Setting,
+        options: Writes,
+        more_ends: Sequence[int],
     ) -> Iterator[str]:
         # Which beam is best is known at the end.
-        ((_, written),) = write(body, [prompt], setting, options)
+        ((_, written),) = write(body, [prompt], setting, options, more_ends=more_ends)
         self._stream.take(written)
         yield written.text
 
@@ -415,7 +420,7 @@ def write(
     for part in inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=_BATCH_ROWS):
         chosen = [prompts[place] for place in part]
         if options.num_beams > 1:
-            found = _search(body, chosen, setting, options)
+            found = _search(body, chosen, setting, options, more_ends)
         else:
             streams = [Stream(setting.tokenizer, p[-1], options.stop) for p in chosen]
             pieces = write_pieces(
@@ -434,11 +439,16 @@ def write(
 
 
 def _search(
-    body: Body, prompts: Sequence[list[int]], setting: Setting, options: Writes
+    body: Body,
+    prompts: Sequence[list[int]],
+    setting: Setting,
+    options: Writes,
+    more_ends: Sequence[int],
 ) -> list[Written]:
     room = find_room(body, prompts, setting, wanted=options.max_new_tokens)
     device = next(body.parameters()).device
-    (end,) = end_ids(setting.tokenizer) or {-1}
+    # One token can end a beam: the task's, where it has one.
+    end, *_ = [*more_ends, *end_ids(setting.tokenizer), -1]
     with torch.inference_mode():
         results = beam_search(
             body,
