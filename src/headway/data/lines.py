@@ -27,9 +27,12 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _BUFFER_BYTES = 1 << 20
 
 
-def read_lines(path: str | Path) -> Iterator[str]:
+def read_lines(path: str | Path, *, keeps_ends: bool = False) -> Iterator[str]:
     """Give the lines of a file, as they are: `find_damage` tells which are not UTF-8.
 
+    Args:
+        path: File; gz too.
+        keeps_ends: Leave the "\\n" at a line's end, which the last one may lack.
     Raises:
         FileError: if the file is missing, unreadable or damaged.
     """
@@ -39,6 +42,8 @@ def read_lines(path: str | Path) -> Iterator[str]:
                 if number == 0:
                     raw = raw.removeprefix(codecs.BOM_UTF8)
                 line = raw.removesuffix(b"\n").removesuffix(b"\r")
+                if keeps_ends and raw.endswith(b"\n"):
+                    line += b"\n"
                 # Bytes that are not UTF-8 become lone surrogates.
                 yield line.decode("utf-8", "surrogateescape")
     except (OSError, ValueError, EOFError, zlib.error) as error:

@@ -26,7 +26,7 @@ from headway.errors import ConfigError, DataError, FileError
 from headway.text.tokenizer import Tokenizer
 
 # Written into the fingerprint: another way of cutting text makes another store.
-_FORMAT = 2
+_FORMAT = 3
 # Characters tokenized at once: enough to keep all cores busy, little enough to bound the memory.
 _BATCH_CHARACTERS = 1 << 22
 # A line longer than this is cut: the library takes a hundred times a text's size to encode it.
@@ -142,10 +142,11 @@ def read_segments(
                 yield Segment(text=part, begins=begins)
                 begins = False
             continue
-        lines = _json_lines(line, where, keeps_blank=keeps_lines)
-        parts = (part for text in lines for part in _split_long(text))
+        text = _json_text(line, where)
+        lines = (part for part in text.split("\n") if not is_blank(part))
+        parts = (part for line in lines for part in _split_long(line))
         if keeps_lines:
-            parts = _cut_between_words(lines)
+            parts = _cut_between_words([text])
         for place, part in enumerate(parts):
             yield Segment(text=part, begins=place == 0)
 
@@ -162,25 +163,29 @@ def _split_long(line: str) -> Iterator[str]:
 
 
 def _sound_lines(path: str | Path) -> Iterator[str]:
-    for number, line in enumerate(read_lines(path), 1):
+    for number, line in enumerate(read_lines(path, keeps_ends=True), 1):
         if problem := find_damage(line):
             where = f"{label_file(path)}, line {number}"
             raise DataError(f"the text is {problem}", where=where)
         yield line
 
 
-def _cut_between_words(lines: Iterable[str]) -> Iterator[str]:
-    """Join lines again, and cut the text where no tokenizer sees across: before " word"."""
-    held = ""
-    for place, line in enumerate(lines):
-        held += ("\n" if place else "") + line
+def _cut_between_words(parts: Iterable[str]) -> Iterator[str]:
+    """Join parts of a text, and cut it where no tokenizer sees across: before " word"."""
+    held, seen = "", 0
+    for part in parts:
+        held += part
         if len(held) < _PIECE_CHARACTERS:
             continue
-        cuts = [found.start() for found in _BETWEEN_WORDS.finditer(held)]
-        end = cuts[-1] if cuts else len(held) // _LONGEST_SEGMENT * _LONGEST_SEGMENT
-        if end:
-            yield from _split_long(held[:end])
-            held = held[end:]
+        start = 0
+        for found in _BETWEEN_WORDS.finditer(held, seen):
+            if found.start() - start >= _PIECE_CHARACTERS:
+                yield from _split_long(held[start : found.start()])
+                start = found.start()
+        *long, held = _split_long(held[start:])
+        yield from long
+        # Of what is left nothing is looked through again, but a space whose word may come.
+        seen = max(0, len(held) - 1)
     if held:
         yield from _split_long(held)
 
@@ -189,7 +194,7 @@ def _is_json(path: str | Path) -> bool:
     return str(path).lower().removesuffix(".gz").endswith((".jsonl", ".ndjson", ".json"))
 
 
-def _json_lines(line: str, where: str, *, keeps_blank: bool = False) -> list[str]:
+def _json_text(line: str, where: str) -> str:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -199,7 +204,7 @@ def _json_lines(line: str, where: str, *, keeps_blank: bool = False) -> list[str
         raise DataError("the row has no 'text'", where=where, hint='write {"text": "..."}')
     if problem := find_damage(text):
         raise DataError(f"the text is {problem}", where=where)
-    return [part for part in text.split("\n") if keeps_blank or not is_blank(part)]
+    return text
 
 
 def read_corpus(

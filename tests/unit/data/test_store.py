@@ -246,12 +246,24 @@ def test_text_that_is_nowhere_cut_between_words_is_read_in_a_moment(unit, write)
 @pytest.mark.parametrize("kind", ["byte-bpe", "character"])
 @pytest.mark.parametrize("form", ["text", "row"])
 @given(data=st.data())
-def test_cutting_between_words_leaves_the_ids_as_they_are(
-    kind, form, data, tmp_path_factory
-):
+def test_cutting_between_words_leaves_the_ids_as_they_are(kind, form, data, tmp_path_factory):
     tokenizer = decoder_tokenizer(kind)
     word = st.sampled_from(
-        ["one", "sea", "don't", "'s", "5", "3.5", "_", "caf\u00e9", "\u732b", "<", "</s>", "\t", "."]
+        [
+            "one",
+            "sea",
+            "don't",
+            "'s",
+            "5",
+            "3.5",
+            "_",
+            "caf\u00e9",
+            "\u732b",
+            "<",
+            "</s>",
+            "\t",
+            ".",
+        ]
     )
     space = st.sampled_from(["", " ", " ", " ", "  ", "\n", " \n", "\n ", "\n\n", "\t"])
     text = "".join(data.draw(st.lists(st.one_of(word, space), max_size=40))) + "."
@@ -308,7 +320,12 @@ def test_a_line_that_is_not_utf_8_is_named_where_lines_are_kept(kept):
 def test_what_was_read_is_counted(opened):
     store = opened("a.txt", "one two\nsix\n\none two\n\n\none six six\none two\n")
     assert store.info == stores.StoreInfo(
-        files=["a.txt"], characters=35, bytes=7 + 3 + 7 + 11 + 7, blank_lines=3, repeated=2, unknown=3
+        files=["a.txt"],
+        characters=35,
+        bytes=7 + 3 + 7 + 11 + 7,
+        blank_lines=3,
+        repeated=2,
+        unknown=3,
     )
 
 
