@@ -11,7 +11,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from decoders import TEXTS, make_decoder, make_tokenizer
+from encoders import make_encoder
 from headway.errors import ConfigError, RequestError
+from headway.layers.side import Side
 from headway.tasks._model import Model
 from headway.tasks._writing import Stream, prompt_ids, write
 from headway.tasks.causal_lm import CausalLm
@@ -347,8 +349,6 @@ def test_a_setting_out_of_range_is_refused_before_anything_is_written(values, pr
 
 
 def test_a_model_that_reads_both_ways_goes_on_with_no_text():
-    from encoders import make_encoder
-
     with pytest.raises(RequestError, match=r"does masked_lm, and goes on with no text"):
         make_encoder().stream("The")
 
@@ -383,8 +383,6 @@ def test_a_score_is_the_sum_of_its_tokens_and_theirs_are_those_of_all_logits(mod
     tokenizer = model.tokenizer
     (score,) = model.score(["lay on"], prompt="The boat ")
     before, after = tokenizer.encode_ids(["The boat ", "lay on"])
-    from headway.layers.side import Side
-
     with torch.no_grad():
         hidden = model.body.encode(Side.padded([before + after])).hidden
         log_probs = model.body.logits(hidden)[0].log_softmax(-1)
