@@ -138,7 +138,9 @@ def to_jinja(template: str, tokenizer: Tokenizer) -> str:
         said = f"{{{{ {json.dumps(before)} + message['content'].strip() + {json.dumps(after)} }}}}"
         parts.append(f"{{% if message['role'] == '{role}' %}}{said}{{% endif %}}")
     begin = json.dumps(_fill(template, "assistant", tokenizer)[0].rstrip(" "))
+    # What the vocabulary puts before every text, such as <s>.
+    first = "".join(map(tokenizer.token_of, tokenizer.encode_ids([""])[0]))
     return (
-        f"{{% for message in messages %}}{''.join(parts)}{{% endfor %}}"
+        f"{{{{ {json.dumps(first)} }}}}{{% for message in messages %}}{''.join(parts)}{{% endfor %}}"
         f"{{% if add_generation_prompt %}}{{{{ {begin} }}}}{{% endif %}}"
     )
