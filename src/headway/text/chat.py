@@ -141,6 +141,7 @@ def to_jinja(template: str, tokenizer: Tokenizer) -> str:
     # What the vocabulary puts before every text, such as <s>.
     first = "".join(map(tokenizer.token_of, tokenizer.encode_ids([""])[0]))
     return (
-        f"{{{{ {json.dumps(first)} }}}}{{% for message in messages %}}{''.join(parts)}{{% endfor %}}"
+        f"{{{{ {json.dumps(first)} }}}}"
+        f"{{% for message in messages %}}{''.join(parts)}{{% endfor %}}"
         f"{{% if add_generation_prompt %}}{{{{ {begin} }}}}{{% endif %}}"
     )
