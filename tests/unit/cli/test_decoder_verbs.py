@@ -382,8 +382,13 @@ def test_a_published_gpt2_is_opened_and_goes_on_as_there(shell, tmp_path):
     torch.manual_seed(3)
     config = transformers.GPT2Config(
         vocab_size=len(tokenizer),
-        n_embd=16, n_layer=2, n_head=2, n_positions=64, initializer_range=0.5,
-        bos_token_id=tokenizer.eos_token_id, eos_token_id=tokenizer.eos_token_id,
+        n_embd=16,
+        n_layer=2,
+        n_head=2,
+        n_positions=64,
+        initializer_range=0.5,
+        bos_token_id=tokenizer.eos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
     )
     model = transformers.GPT2LMHeadModel(config).eval()
     model.save_pretrained(folder)
