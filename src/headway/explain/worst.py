@@ -20,7 +20,8 @@ def draw_worst_rows(view: RunView) -> str:
     if has_classes(view):
         return draw_worst_classes(view)
     task = view.model.task
-    if task.reads_corpus or "source" in task.columns:
+    # There are many good answers to a message: none is written for this page.
+    if task.reads_corpus or {"source", "messages"}.intersection(task.columns):
         return ""
     rows, answers = ([pair[side] for pair in view.answers] for side in (0, 1))
     found = {item.name: item for item in task.statistics(answers, rows)}

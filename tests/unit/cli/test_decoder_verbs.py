@@ -443,3 +443,23 @@ def test_a_gpt_of_characters_gives_the_same_logits_in_transformers(characters):
     (answer,) = ours.predict([{"text": text}], temperature=0, max_new_tokens=12)
     said = tokenizer.decode(greedy[0, ids.shape[1] :], skip_special_tokens=True)
     assert answer["prediction"] == said
+
+
+def test_the_recipe_chat_teaches_a_model_to_answer(home, shell):
+    transformers = pytest.importorskip("transformers")
+    talk = [
+        {"role": "user", "content": "One boat?"},
+        {"role": "assistant", "content": "Two."},
+    ]
+    (home / "talk.jsonl").write_text(json.dumps({"messages": talk}) + "\n")
+    words = ("train", "chat", "--model.path", "gpt2", "--data.train", "talk.jsonl")
+    words += ("--data.valid", "talk.jsonl", "--training.epochs", "2", "--out", "talked")
+    code, _, err = shell.run(*words)
+    assert (code, "unexpected" in err) == (0, False), err
+    assert Path("talked/report.html").is_file()
+    assert shell.answer("chat", "talked/model", "--max-new-tokens", "2", stdin="One boat?\n")
+    theirs = transformers.AutoTokenizer.from_pretrained("talked/model")
+    model = load("talked/model")
+    (example,) = model.task.encode([{"messages": talk}], model.setting).examples
+    expected = theirs.apply_chat_template(talk, return_dict=False)
+    assert example.input_ids == expected[:-1]
