@@ -41,10 +41,10 @@ def make_decoder(
     task = task or CausalLm()
     specials = registry.load_module("models", family).SPECIALS
     tokenizer = tokenizer or make_tokenizer(specials=specials)
-    config = dataclasses.replace(
-        registry.load_class("models", family).tiny(),
-        **{"vocab_size": tokenizer.vocab_size, "eos_token_id": tokenizer.end_id, **sizes},
-    )
+    tiny = registry.load_class("models", family).tiny()
+    ids = {"eos_token_id": tokenizer.end_id, "bos_token_id": tokenizer.start_id}
+    known = {name: value for name, value in ids.items() if hasattr(tiny, name)}
+    config = dataclasses.replace(tiny, vocab_size=tokenizer.vocab_size, **known, **sizes)
     torch.manual_seed(1)
     body = folder.make_body(family, config, "causal_lm").eval()
     shake(body)

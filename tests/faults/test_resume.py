@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from headway import recipe as recipes
 from headway.errors import FileError, TrainError
 from headway.train import run as running
 from headway.train.guard import Stopped
@@ -68,6 +69,64 @@ def test_stopping_by_a_signal_and_resuming_gives_the_same_bits(architecture, sto
             if isinstance(event, running.Report) and event.step == stop_after:
                 os.kill(os.getpid(), signal.SIGTERM)
     assert stopped.value.exit_code == 75
+    finish(resume(tmp_path / "parts"))
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+CAUSAL = """
+[text]
+tokenizer = "byte-bpe"
+vocab-size = 290
+
+[model]
+architecture = "gpt2"
+hidden-size = 16
+num-hidden-layers = 2
+num-attention-heads = 2
+max-position-embeddings = 32
+dropout = 0.2
+
+[task]
+name = "causal_lm"
+max-tokens = 24
+
+[training]
+batch-tokens = 120
+micro-batch-tokens = 80
+layout = "packed"
+peak-lr = 1e-2
+warmup-steps = 3
+steps = 30
+evaluate-steps = 7
+precision = "fp32"
+"""
+
+
+def write_corpus(folder: Path) -> Path:
+    """Write a recipe and text of several documents, some longer than a window."""
+    generator = random.Random(3)
+    words = ["the", "sea", "was", "calm", "and", "two", "boats", "lay", "on", "the", "sand"]
+    for name, count in (("train", 9), ("valid", 2)):
+        rows = [" ".join(generator.choices(words, k=8 * n + 2)) + "\n" for n in range(count)]
+        text = "".join(json.dumps({"text": row}) + "\n" for row in rows)
+        (folder / f"{name}.jsonl").write_text(text)
+    path = folder / "causal.toml"
+    path.write_text(CAUSAL)
+    return path
+
+
+@pytest.mark.parametrize("stop_after", [1, 8, 20])
+def test_a_causal_run_that_is_stopped_and_resumed_gives_the_same_bits(stop_after, tmp_path):
+    data = {name: str(tmp_path / f"{name}.jsonl") for name in ("train", "valid")}
+    recipe = recipes.read(write_corpus(tmp_path), {"data": data})
+    finish(train(recipe, tmp_path / "whole"))
+    rows = read_jsonl(tmp_path / "whole" / "metrics.jsonl")
+    # Windows begin elsewhere in every pass.
+    assert max(row.get("epoch", 0) for row in rows) >= 2
+    with pytest.raises(Stopped):
+        for event in train(recipe, tmp_path / "parts"):
+            if isinstance(event, running.Report) and event.step == stop_after:
+                os.kill(os.getpid(), signal.SIGTERM)
     finish(resume(tmp_path / "parts"))
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 

@@ -49,7 +49,7 @@ OUTSIDE = {
     "layers": {"numpy", "torch"},
     "data": {"numpy", "torch", "babel", "datasets"},
     "models": {"torch"},
-    "decode": {"numpy", "torch"},
+    "decode": {"torch"},
     "files": {"torch", "safetensors", "numpy"},
     "tasks": {"torch", "numpy"},
     "train": {"torch", "numpy", "safetensors"},

@@ -346,7 +346,8 @@ def test_a_shipped_recipe_can_be_printed_read_and_built(name, shell, tmp_path):
     recipe = headway.read_recipe(path)
     # One that starts from a folder has no sizes of its own.
     if recipe.model.path is None:
-        assert model_config(recipe, vocab_size=recipe.text.vocab_size).check() == []
+        ids = {"pad_token_id": 0, "eos_token_id": 0}
+        assert model_config(recipe, vocab_size=recipe.text.vocab_size, **ids).check() == []
         (found,) = shell.objects("inspect", name)
         assert found["groups"]
     assert resolve_task(recipe).check() == []

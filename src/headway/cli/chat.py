@@ -18,7 +18,7 @@ from typing import Any
 import tyro
 
 from headway.cli import _records
-from headway.errors import HeadwayError
+from headway.errors import HeadwayError, RequestError
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def run(options: Options) -> None:
         if word == "/reset":
             messages = [*first]
         elif word == "/save":
-            _save(rest.strip(), messages)
+            _save(rest.strip(), messages[len(first) :] and messages)
         elif word.startswith("/"):
             sys.stderr.write(f"there is no {word}; there are /reset, /save FILE and /quit\n")
         elif line:
@@ -70,6 +70,9 @@ def _ask() -> str | None:
     is_terminal = sys.stdin.isatty()
     try:
         return input("> " if is_terminal else "").strip()
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise RequestError(f"the line is not UTF-8: byte 0x{byte:02x}") from error
     except EOFError:
         if is_terminal:
             sys.stdout.write("\n")
@@ -93,8 +96,9 @@ def _save(path: str, messages: list[dict[str, str]]) -> None:
     """Add the conversation to a JSONL file, or say why not."""
     import json
 
-    if not path:
-        sys.stderr.write("name a file: /save talk.jsonl\n")
+    if not path or not messages:
+        problem = "nothing was said yet" if path else "name a file: /save talk.jsonl"
+        sys.stderr.write(f"{problem}\n")
         return
     try:
         with Path(path).open("a", encoding="utf-8") as stream:

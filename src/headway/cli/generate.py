@@ -44,7 +44,7 @@ class Options:
     num_beams: int | None = None
     """Beams of a search for the most probable continuation, in place of drawing."""
     stop: tuple[str, ...] = ()
-    """Texts at which a continuation ends; they are left out."""
+    """Texts at which a continuation ends, left out of it; none takes the model's own."""
     num_samples: int = 1
     """Continuations of each text, with seeds one after the other."""
     seed: int = 0
@@ -75,13 +75,12 @@ def run(options: Options) -> None:
     model = _records.open_model(options.model, precision=options.precision)
     given = {name: getattr(options, name) for name in _SETTINGS}
     settings = {name: value for name, value in given.items() if value is not None}
+    settings |= {"stop": options.stop} if options.stop else {}
     for number, prompt in enumerate(prompts):
         for sample in range(options.num_samples):
             if (number or sample) and not options.json:
                 sys.stdout.write("\n" + "-" * 20 + "\n")
-            stream = model.stream(
-                prompt, stop=options.stop, sampling_seed=options.seed + sample, **settings
-            )
+            stream = model.stream(prompt, sampling_seed=options.seed + sample, **settings)
             if options.json:
                 answer = stream.result()
                 text = answer.pop("prediction")

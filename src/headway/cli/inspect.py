@@ -215,7 +215,9 @@ def _recipe(options: Options) -> tuple[dict[str, Any], list[str]]:
     recipe, task = resolve(recipes.read(path, options.overrides))
     key = recipe.model.architecture
     if recipe.model.path is None:
-        config = model_config(recipe, vocab_size=recipe.text.vocab_size)
+        # Ids are the tokenizer's, which is still to be learned.
+        ids = {"pad_token_id": 0, "eos_token_id": 0}
+        config = model_config(recipe, vocab_size=recipe.text.vocab_size, **ids)
     else:
         key, config, _ = read_config(Path(recipe.model.path))
     with torch.device("meta"):

@@ -27,9 +27,12 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _BUFFER_BYTES = 1 << 20
 
 
-def read_lines(path: str | Path) -> Iterator[str]:
+def read_lines(path: str | Path, *, keeps_ends: bool = False) -> Iterator[str]:
     """Give the lines of a file, as they are: `find_damage` tells which are not UTF-8.
 
+    Args:
+        path: File; gz too.
+        keeps_ends: Leave the "\\n" at a line's end, which the last one may lack.
     Raises:
         FileError: if the file is missing, unreadable or damaged.
     """
@@ -39,20 +42,22 @@ def read_lines(path: str | Path) -> Iterator[str]:
                 if number == 0:
                     raw = raw.removeprefix(codecs.BOM_UTF8)
                 line = raw.removesuffix(b"\n").removesuffix(b"\r")
+                if keeps_ends and raw.endswith(b"\n"):
+                    line += b"\n"
                 # Bytes that are not UTF-8 become lone surrogates.
                 yield line.decode("utf-8", "surrogateescape")
     except (OSError, ValueError, EOFError, zlib.error) as error:
         raise _unreadable(path, error) from error
 
 
-def read_text(path: str | Path) -> Iterator[str]:
-    """Give the lines of a text file, without their ends.
+def read_text(path: str | Path, *, keeps_ends: bool = False) -> Iterator[str]:
+    """Give the lines of a text file; arguments as for `read_lines`.
 
     Raises:
         DataError: at a line that is not UTF-8.
         FileError: if the file is missing, unreadable or damaged.
     """
-    for number, line in enumerate(read_lines(path), 1):
+    for number, line in enumerate(read_lines(path, keeps_ends=keeps_ends), 1):
         if problem := find_damage(line):
             raise DataError(
                 f"the text is {problem}",

@@ -82,30 +82,34 @@ def read_corpus(
 
 def _read_whole(path: str | Path) -> Iterator[Segment]:
     """Read documents as they stand: a file of plain text is one, a row of JSONL is one."""
-    documents: Iterable[Iterable[str]] = [read_text(path)]
+    documents: Iterable[Iterable[str]] = [read_text(path, keeps_ends=True)]
     if is_json(path):
         documents = (
-            _text_of(line, f"{label_file(path)}, line {number}").split("\n")
+            [_text_of(line, f"{label_file(path)}, line {number}")]
             for number, line in enumerate(read_text(path), 1)
             if not is_blank(line)
         )
-    for lines in documents:
-        for place, text in enumerate(_cut_between_words(lines)):
+    for parts in documents:
+        for place, text in enumerate(_cut_between_words(parts)):
             yield Segment(text=text, begins=place == 0)
 
 
-def _cut_between_words(lines: Iterable[str]) -> Iterator[str]:
-    """Join lines again, and cut the text before " word": no tokenizer sees across."""
-    held = ""
-    for place, line in enumerate(lines):
-        held += ("\n" if place else "") + line
+def _cut_between_words(parts: Iterable[str]) -> Iterator[str]:
+    """Join parts of a text, and cut it where no tokenizer sees across: before " word"."""
+    held, seen = "", 0
+    for part in parts:
+        held += part
         if len(held) < _PIECE_CHARACTERS:
             continue
-        cuts = [found.start() for found in _BETWEEN_WORDS.finditer(held)]
-        end = cuts[-1] if cuts else len(held) // _LONGEST_SEGMENT * _LONGEST_SEGMENT
-        if end:
-            yield from _split_long(held[:end])
-            held = held[end:]
+        start = 0
+        for found in _BETWEEN_WORDS.finditer(held, seen):
+            if found.start() - start >= _PIECE_CHARACTERS:
+                yield from _split_long(held[start : found.start()])
+                start = found.start()
+        *long, held = _split_long(held[start:])
+        yield from long
+        # Of what is left nothing is looked through again, but a space whose word may come.
+        seen = max(0, len(held) - 1)
     if held:
         yield from _split_long(held)
 

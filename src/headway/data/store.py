@@ -28,7 +28,7 @@ from headway.errors import ConfigError, DataError, FileError
 from headway.text.tokenizer import Tokenizer
 
 # Written into the fingerprint: another way of cutting text makes another store.
-_FORMAT = 2
+_FORMAT = 3
 # Characters tokenized at once: enough to keep all cores busy, little enough to bound the memory.
 _BATCH_CHARACTERS = 1 << 22
 # Different segments among which repetitions are looked for; about 100 bytes each.

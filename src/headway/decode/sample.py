@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -100,7 +100,7 @@ class Sampler:
     ) -> None:
         self.model, self.options = model, options
         self.rows = list(range(len(prompts)))
-        self._random = [np.random.default_rng(seed) for seed in seeds]
+        self._random = [random.Random(seed) for seed in seeds]
         self._seen = [set(prompt) for prompt in prompts]
         self._newest = torch.tensor([[prompt[-1]] for prompt in prompts], device=device)
         self._done: set[int] = set()
@@ -115,7 +115,8 @@ class Sampler:
 
     def stop(self, row: int) -> None:
         """Continue a text no further."""
-        self._done.add(row)
+        if row in self.rows:
+            self._done.add(row)
 
     @torch.inference_mode()
     def step(self) -> list[Drawn]:
@@ -183,7 +184,9 @@ def draw(logits: Tensor, options: SampleOptions, noise: Tensor) -> Tensor:
     Returns:
         tokens: (B) int64.
     """
-    scaled = logits.double() / options.temperature
+    # The best is 0, so that no temperature is too small to divide by.
+    logits = logits.double()
+    scaled = (logits - logits.amax(-1, keepdim=True)) / options.temperature
     count = min(options.top_k or logits.shape[-1], logits.shape[-1])
     if count == logits.shape[-1] and options.top_p == 1:
         # Nothing to be sorted.

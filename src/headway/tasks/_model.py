@@ -200,9 +200,9 @@ class Model:
         Raises:
             RequestError: if this model writes no text, or the prompt is too long.
         """
-        task = self._task_with(settings)
-        if self.body.kind != "decoder" or not isinstance(task, Writes):
+        if self.body.kind != "decoder" or not isinstance(self.task, Writes):
             raise RequestError(f"this model does {self.task_name}, and goes on with no text")
+        task: Any = self._task_with(settings)
         if damage := find_damage(prompt):
             raise RequestError(f"the prompt is {damage}")
         keep_freed_memory()
@@ -218,9 +218,9 @@ class Model:
         Raises:
             RequestError: if this model holds no conversations, or turns are in the wrong order.
         """
-        task: Any = self._task_with(settings)
         if self.task_name != "chat":
             raise RequestError(f"this model does {self.task_name}, and holds no conversations")
+        task: Any = self._task_with(settings)
         if problem := task.check_request({"messages": list(messages)}):
             raise RequestError(problem)
         self.stop_training()
@@ -239,6 +239,8 @@ class Model:
         """
         if self.body.kind != "decoder":
             raise RequestError(f"this model does {self.task_name}, and scores no text")
+        if damage := next(filter(None, map(find_damage, [prompt, *texts])), None):
+            raise RequestError(f"a text is {damage}")
         self.stop_training()
         tokenizer = self.tokenizer
         before = prompt_ids(tokenizer, prompt)

@@ -114,15 +114,20 @@ class Stream:
         old = self.tokenizer.decode(self._context)
         new = self.tokenizer.decode([*self._context, *self._pending])
         if not new.endswith(_PART):
-            self.text += new[len(old) :]
             self._context, self._pending = self._pending, []
-        return self._release()
+            self._append(new[len(old) :])
+        return self._show(len(self.text) - (0 if self.ended_by else self._held()))
 
-    def _release(self) -> str:
-        ends = [place for text in self.stop if (place := self.text.find(text)) >= 0]
-        if ends:
-            self.text, self.ended_by = self.text[: min(ends)], "stop"
-        certain = len(self.text) - (0 if ends else self._held())
+    def _append(self, piece: str) -> None:
+        """Add text; of several stops in it the one counts that is whole first."""
+        self.text += piece
+        found = [(self.text.find(text), text) for text in self.stop]
+        # So it makes no difference which of them came within one token.
+        whole = [(place + len(text), place) for place, text in found if place >= 0]
+        if whole:
+            self.text, self.ended_by = self.text[: min(whole)[1]], "stop"
+
+    def _show(self, certain: int) -> str:
         shown, self._shown = self._shown, max(self._shown, certain)
         return self.text[shown : self._shown]
 
@@ -135,14 +140,14 @@ class Stream:
         return 0
 
     def finish(self, ended_by: str, log_prob: float = 0.0) -> str:
-        """End it; give what was held back."""
-        self.ended_by = self.ended_by or ended_by
-        self.log_probability += log_prob
+        """End it; give what was held back, but for a character of which the rest never came."""
         if self._pending:
             old = self.tokenizer.decode(self._context)
-            self.text += self.tokenizer.decode([*self._context, *self._pending])[len(old) :]
-        rest, self._shown = self.text[self._shown :], len(self.text)
-        return rest
+            new = self.tokenizer.decode([*self._context, *self._pending])
+            self._append(new[len(old) :].rstrip(_PART))
+        self.ended_by = self.ended_by or ended_by
+        self.log_probability += log_prob
+        return self._show(len(self.text))
 
     def take(self, written: Written) -> None:
         """Become what was written elsewhere."""
@@ -233,7 +238,7 @@ class TextStream:
         find_room(body, [prompt], setting, wanted=options.max_new_tokens)
         self._stream = Stream(setting.tokenizer, prompt[-1], options.stop)
         if options.num_beams > 1:
-            self._pieces = self._search(body, prompt, setting, options)
+            self._pieces = self._search(body, prompt, setting, options, more_ends)
             return
         pieces = write_pieces(
             body,
@@ -247,10 +252,15 @@ class TextStream:
         self._pieces = (piece for _, piece in pieces)
 
     def _search(
-        self, body: Body, prompt: list[int], setting: Setting, options: Writes
+        self,
+        body: Body,
+        prompt: list[int],
+        setting: Setting,
+        options: Writes,
+        more_ends: Sequence[int],
     ) -> Iterator[str]:
         # Which beam is best is known at the end.
-        ((_, written),) = write(body, [prompt], setting, options)
+        ((_, written),) = write(body, [prompt], setting, options, more_ends=more_ends)
         self._stream.take(written)
         yield written.text
 
@@ -308,7 +318,7 @@ def write(
     for part in inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=_BATCH_ROWS):
         chosen = [prompts[place] for place in part]
         if options.num_beams > 1:
-            found = _search(body, chosen, setting, options)
+            found = _search(body, chosen, setting, options, more_ends)
         else:
             streams = [Stream(setting.tokenizer, p[-1], options.stop) for p in chosen]
             pieces = write_pieces(
@@ -327,11 +337,16 @@ def write(
 
 
 def _search(
-    body: Body, prompts: Sequence[list[int]], setting: Setting, options: Writes
+    body: Body,
+    prompts: Sequence[list[int]],
+    setting: Setting,
+    options: Writes,
+    more_ends: Sequence[int],
 ) -> list[Written]:
     room = find_room(body, prompts, setting, wanted=options.max_new_tokens)
     device = next(body.parameters()).device
-    (end,) = end_ids(setting.tokenizer) or {-1}
+    # One token can end a beam: the task's, where it has one.
+    end, *_ = [*more_ends, *end_ids(setting.tokenizer), -1]
     with torch.inference_mode():
         results = beam_search(
             body,

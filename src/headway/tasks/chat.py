@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from headway.data.batch import Example
+from headway.data.lines import find_damage
 from headway.layers.losses import IGNORE
 from headway.tasks._examples import describe_examples
 from headway.tasks._settings import at_least, one_of
@@ -81,13 +82,13 @@ class Chat(Writes):
 
     def check_row(self, row: Record, labels: Sequence[str] | None) -> str | None:
         """Say what is wrong with a conversation to learn from."""
-        return find_problem(row["messages"], last="assistant")
+        return _find_problem(row["messages"], last="assistant")
 
     def check_request(self, row: Record) -> str | None:
         """Say what is wrong with a conversation to go on with; a known answer is left out."""
         messages = row["messages"]
-        is_whole = isinstance(messages, list) and find_problem(messages, last="assistant") is None
-        return None if is_whole else find_problem(messages, last="user")
+        is_whole = find_problem(messages, last="assistant") is None
+        return _find_problem(messages, last="assistant" if is_whole else "user")
 
     def encode(self, rows: Rows, setting: Setting) -> Encoded:
         """Turn conversations into examples; what the assistant says is what is learned."""
@@ -120,7 +121,7 @@ class Chat(Writes):
         begin = opening(self.template, setting.tokenizer)
         longest = min(self.max_tokens, setting.max_tokens)
         # A quarter of the room is for the answer, or as much as was asked for.
-        room = longest - min(self.max_new_tokens or longest // 4, longest // 2) - len(begin)
+        room = longest - (self.max_new_tokens or longest // 4) - len(begin)
         kept = _newest(self._pieces(messages, setting.tokenizer), room)
         return [*chain.from_iterable(ids for ids, _ in kept), *begin]
 
@@ -170,6 +171,15 @@ class Chat(Writes):
             }
             for number in range(24)
         ]
+
+
+def _find_problem(messages: Any, *, last: str) -> str | None:
+    """Say what is wrong with a conversation, or with the characters in it."""
+    if problem := find_problem(messages, last=last):
+        return problem
+    damage = [find_damage(message["content"]) for message in messages]
+    found = ((number, problem) for number, problem in enumerate(damage, 1) if problem)
+    return next((f"message {number} is {problem}" for number, problem in found), None)
 
 
 def _newest(pieces: Sequence[tuple[list[int], bool]], room: int) -> list[tuple[list[int], bool]]:

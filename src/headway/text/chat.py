@@ -91,13 +91,12 @@ def encode_turns(
         is_own = message["role"] == "assistant"
         pieces.append((_encode(bare, tokenizer), False))
         pieces.append((tokenizer.encode_ids([said], bare=True)[0], is_own))
-        # The line's end after the end of a turn is the template's, not the model's.
+        # The line's end after the end of a turn is the template's, not the model's; of several
+        # the last stands alone, as within a text.
         end, rest = after[: len(after.rstrip("\n"))], after[len(after.rstrip("\n")) :]
-        if is_own and end:
-            pieces.append((_encode(end, tokenizer), True))
-            pieces.append((_encode(rest, tokenizer), False))
-        else:
-            pieces.append((_encode(after, tokenizer), False))
+        pieces.append((_encode(end, tokenizer), is_own))
+        pieces.append((_encode(rest[:-1], tokenizer), False))
+        pieces.append((_encode(rest[-1:], tokenizer), False))
     return [(ids, is_own) for ids, is_own in pieces if ids]
 
 
@@ -139,7 +138,10 @@ def to_jinja(template: str, tokenizer: Tokenizer) -> str:
         said = f"{{{{ {json.dumps(before)} + message['content'].strip() + {json.dumps(after)} }}}}"
         parts.append(f"{{% if message['role'] == '{role}' %}}{said}{{% endif %}}")
     begin = json.dumps(_fill(template, "assistant", tokenizer)[0].rstrip(" "))
+    # What the vocabulary puts before every text, such as <s>.
+    first = "".join(map(tokenizer.token_of, tokenizer.encode_ids([""])[0]))
     return (
+        f"{{{{ {json.dumps(first)} }}}}"
         f"{{% for message in messages %}}{''.join(parts)}{{% endfor %}}"
         f"{{% if add_generation_prompt %}}{{{{ {begin} }}}}{{% endif %}}"
     )

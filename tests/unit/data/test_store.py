@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -16,10 +17,12 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as Engine
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
+from decoders import make_tokenizer as decoder_tokenizer
 from headway.data import store as stores
 from headway.data.store import Store, open_store, store_of_texts
 from headway.errors import DataError, FileError
 from headway.text.tokenizer import Tokenizer
+from limits import seconds_at_most
 
 WORDS = ("[UNK]", "one", "two", "three", "four", "five")
 
@@ -177,6 +180,138 @@ def test_any_corpus_comes_back_segment_by_segment(documents, tokenizer, tmp_path
 def test_texts_in_memory_keep_their_blank_lines_as_empty_segments(tokenizer):
     store = store_of_texts(["one\n\ntwo", "", "three"], tokenizer)
     assert parts_of(store) == [[[1], [], [2]], [[]], [[3]]]
+
+
+# Running text with its lines
+
+
+@pytest.fixture
+def kept(write, tmp_path):
+    """Open the store of one file with the ends of its lines; give it as text."""
+
+    def keep(name: str, content: str | bytes, kind: str = "byte-bpe") -> list[str]:
+        tokenizer = decoder_tokenizer(kind)
+        path = write(name, content)
+        store = open_store([path], tokenizer, folder=tmp_path / "stores", keeps_lines=True)
+        documents = [list(itertools.chain.from_iterable(parts)) for parts in parts_of(store)]
+        return tokenizer.decode_batch(documents)
+
+    return keep
+
+
+RUNNING = (
+    *("one", "one\n", "\n\none\n\n\n", "  one  two \n \n\tthree\n", "\n", " ", "x  \n  y"),
+    *("one\n\n\n", "caf\u00e9 \u20ac\u2028\x00 end", "</s> <|endoftext|> <unk>"),
+)
+
+
+@pytest.mark.parametrize("text", RUNNING)
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz"])
+def test_text_whose_lines_are_kept_comes_back_exactly(name, text, kept):
+    assert kept(name, text) == [text]
+
+
+@pytest.mark.parametrize("text", RUNNING)
+def test_rows_whose_lines_are_kept_come_back_exactly(text, kept):
+    rows = [{"text": text}, {"text": "one"}, {"text": text}]
+    content = "".join(json.dumps(row) + "\n" for row in rows)
+    assert kept("a.jsonl", content) == [text, "one", text]
+
+
+def test_a_row_without_any_text_is_no_document(kept):
+    assert kept("a.jsonl", '{"text": "one"}\n{"text": ""}\n\n{"text": "two"}\n') == ["one", "two"]
+
+
+def test_kept_lines_end_as_unix_writes_them(kept):
+    assert kept("a.txt", "one\r\n\r\ntwo \r\n") == ["one\n\ntwo \n"]
+
+
+@pytest.mark.parametrize("unit", ["word ", "word  \n", "a", "  ", " \n", "\u732b", "\n", "it's 5 "])
+@pytest.mark.parametrize("end", ["", "\n", "one\n two"])
+def test_a_line_of_a_hundred_kilobytes_comes_back_exactly(unit, end, kept):
+    text = unit * (100_000 // len(unit)) + end
+    # Written out, the difference would take longer than the test.
+    assert (kept("a.txt", text) == [text]) is True
+
+
+@pytest.mark.parametrize("unit", ["word\n", "\u732b\n", "\n", "a  b\n"])
+def test_text_that_is_nowhere_cut_between_words_is_read_in_a_moment(unit, write):
+    path = write("a.txt", unit * (500_000 // len(unit)))
+    with seconds_at_most(4):
+        found = [part.text for part in stores.read_corpus([path], keeps_lines=True)]
+    assert "".join(found) == unit * (500_000 // len(unit))
+    assert max(map(len, found)) <= 1 << 16
+
+
+@pytest.mark.parametrize("kind", ["byte-bpe", "character"])
+@pytest.mark.parametrize("form", ["text", "row"])
+@given(data=st.data())
+def test_cutting_between_words_leaves_the_ids_as_they_are(kind, form, data, tmp_path_factory):
+    tokenizer = decoder_tokenizer(kind)
+    word = st.sampled_from(
+        [
+            "one",
+            "sea",
+            "don't",
+            "'s",
+            "5",
+            "3.5",
+            "_",
+            "caf\u00e9",
+            "\u732b",
+            "<",
+            "</s>",
+            "\t",
+            ".",
+        ]
+    )
+    space = st.sampled_from(["", " ", " ", " ", "  ", "\n", " \n", "\n ", "\n\n", "\t"])
+    text = "".join(data.draw(st.lists(st.one_of(word, space), max_size=40))) + "."
+    folder = tmp_path_factory.mktemp("corpus")
+    path = folder / ("a.txt" if form == "text" else "a.jsonl")
+    path.write_text(text if form == "text" else json.dumps({"text": text}) + "\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stores, "_PIECE_CHARACTERS", data.draw(st.integers(1, 30)))
+        store = open_store([path], tokenizer, folder=folder / "stores", keeps_lines=True)
+    expected = tokenizer.encode_ids([text], bare=True)[0]
+    assert store.ids.tolist() == expected
+    assert store.num_documents == 1
+
+
+@pytest.mark.parametrize("end", ["\n", "   "])
+def test_a_long_text_is_cut_where_the_ids_do_not_change(end, write, tmp_path):
+    text = f"one  two {end} three don't see   " * 8_000 + "end"
+    tokenizer = decoder_tokenizer()
+    store = open_store(
+        [write("a.txt", text)], tokenizer, folder=tmp_path / "stores", keeps_lines=True
+    )
+    assert store.num_segments > 10
+    assert store.ids.tolist() == tokenizer.encode_ids([text], bare=True)[0]
+
+
+def test_kept_lines_make_another_store(opened):
+    one, other = (
+        opened("a.txt", "one two\n\nthree\n", keeps_lines=keeps) for keeps in (False, True)
+    )
+    assert (one.num_documents, other.num_documents) == (2, 1)
+
+
+def test_kept_text_is_counted_with_the_ends_of_its_lines(opened):
+    info = opened("a.txt", "one\n\ntw\u00f6\n", keeps_lines=True).info
+    assert (info.characters, info.bytes) == (9, 10)
+
+
+def test_texts_in_memory_are_whole_where_lines_are_kept():
+    tokenizer = decoder_tokenizer()
+    store = store_of_texts(["one\n\ntwo ", "", "\n"], tokenizer, keeps_lines=True)
+    found = [list(itertools.chain.from_iterable(parts)) for parts in parts_of(store)]
+    assert tokenizer.decode_batch(found) == ["one\n\ntwo ", "", "\n"]
+    assert store.info.bytes == 10
+
+
+def test_a_line_that_is_not_utf_8_is_named_where_lines_are_kept(kept):
+    with pytest.raises(DataError, match=r"not UTF-8: byte 0xfc.*In a\.txt, line 3"):
+        kept("a.txt", b"one\n\nB\xfccher\n")
 
 
 # Counting

@@ -152,7 +152,13 @@ def test_what_is_drawn_is_possible(logits, temperature, top_k, top_p, min_p, noi
         assert logits[token] == best
 
 
-def test_a_penalty_leaves_what_it_was_given(body):
+@pytest.mark.parametrize("temperature", [5e-324, 1e-308, 1e-300])
+def test_the_smallest_temperatures_take_the_most_probable_token(temperature):
+    logits = torch.tensor([[3.0, 5.0, 1.0]])
+    assert draw(logits, SampleOptions(temperature=temperature), HALF).tolist() == [1]
+
+
+def test_a_penalty_leaves_what_it_was_given():
     logits = torch.tensor([[2.0, -2.0, 2.0]])
     found = penalize(logits, [[0, 1]], 2.0)
     assert found.tolist() == [[1.0, -4.0, 2.0]]
