@@ -72,10 +72,16 @@ Entry = Rename | Split | Ignore
 
 
 def published_fields(
-    config_class: type, renamed: Mapping[str, str] = MappingProxyType({})
+    config_class: type, renamed: Mapping[str, str | tuple[str, ...]] = MappingProxyType({})
 ) -> dict[str, tuple[str, ...]]:
-    """Say how a config's fields are published: by their own names, or by those in `renamed`."""
-    return {item.name: (renamed.get(item.name, item.name),) for item in fields(config_class)}
+    """Say how a config's fields are published: by their own names, or by those in `renamed`.
+
+    A field may have several published names, or, with (), none.
+    """
+    named = {item.name: renamed.get(item.name, item.name) for item in fields(config_class)}
+    return {
+        own: (names,) if isinstance(names, str) else names for own, names in named.items() if names
+    }
 
 
 @dataclass(frozen=True)

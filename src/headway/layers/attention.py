@@ -107,11 +107,7 @@ class MultiHeadAttention(nn.Module):
 
         A step of few rows costs as much in calls as in arithmetic.
         """
-        parts = (self.query, self.key, self.value)
-        self.fused = nn.Linear(self.query.in_features, 3 * self.query.out_features)
-        with torch.no_grad():
-            self.fused.weight.copy_(torch.cat([part.weight for part in parts]))
-            self.fused.bias.copy_(torch.cat([part.bias for part in parts]))
+        self.fused = join_linears(self.query, self.key, self.value)
 
     def _project(self, hidden: Tensor) -> tuple[Tensor, ...]:
         """Give query, key and value of self-attention, (B, H, T, K) float each."""
@@ -186,6 +182,17 @@ class MultiHeadAttention(nn.Module):
         query = self.split_heads(self.query(hidden))
         context = attend_step(query, key, value, bias)
         return self.output(context.transpose(1, 2).flatten(2))
+
+
+def join_linears(*parts: nn.Linear) -> nn.Linear:
+    """Build the layer whose result is those of several, one after the other."""
+    has_bias = parts[0].bias is not None
+    joint = nn.Linear(parts[0].in_features, sum(part.out_features for part in parts), bias=has_bias)
+    with torch.no_grad():
+        joint.weight.copy_(torch.cat([part.weight for part in parts]))
+        if has_bias:
+            joint.bias.copy_(torch.cat([part.bias for part in parts]))
+    return joint
 
 
 def attend_step(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from headway.layers.attention import ScaledDotProduct
+from headway.layers.attention import ScaledDotProduct, join_linears
 from headway.layers.blocks import Residual
 from headway.layers.cache import Ancestry, KeyValueCache
 from headway.layers.positions import Rotation
@@ -149,17 +149,6 @@ class CausalAttention(nn.Module):
         """Map (B, T, D) float to (B, T, D) float."""
         heads = self.project(hidden)
         return self.output(look_back(self.attend, heads, sight, cache, window=self.window))
-
-
-def join_linears(*parts: nn.Linear) -> nn.Linear:
-    """Build the layer whose result is those of several, one after the other."""
-    has_bias = parts[0].bias is not None
-    joint = nn.Linear(parts[0].in_features, sum(part.out_features for part in parts), bias=has_bias)
-    with torch.no_grad():
-        joint.weight.copy_(torch.cat([part.weight for part in parts]))
-        if has_bias:
-            joint.bias.copy_(torch.cat([part.bias for part in parts]))
-    return joint
 
 
 class CausalBlock(nn.Module):

@@ -17,38 +17,26 @@ from headway.layers.embeddings import PlacedEmbeddings
 from headway.layers.masks import causal_mask, document_mask
 from headway.layers.pooling import EndsPooler
 from headway.layers.side import Memory, Side, Start
-from headway.models._encoder import encoder_problems
-from headway.names import Entry, PublishedHead, Rename
+from headway.models._config import StackConfig
+from headway.names import PublishedHead, Rename
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecoderConfig:
+class DecoderConfig(StackConfig):
     """Sizes and choices that GPT and its relatives have in common, with GPT-2's defaults."""
 
     vocab_size: int = 50257
     """Entries of the vocabulary; recipes take the tokenizer's."""
-    hidden_size: int = 768
-    """Width of hidden states and embeddings."""
-    num_hidden_layers: int = 12
-    """Blocks."""
-    num_attention_heads: int = 12
-    """Heads of each attention layer; a divisor of hidden_size."""
     intermediate_size: int = 0
     """Inner width of the feed-forward layers; 0: four times hidden_size."""
     max_position_embeddings: int = 1024
     """Longest text, in tokens."""
-    dropout: float = 0.1
-    """Rate on embeddings and on each sublayer's result, 0 to below 1."""
     attention_dropout: float = 0.1
     """Kept for other readers: attention weights are never dropped out here."""
     activation: str = "gelu_new"
     """gelu, gelu_new, relu or silu, between the feed-forward layers."""
     layer_norm_epsilon: float = 1e-5
     """Added to the variance in every norm."""
-    initializer_range: float = 0.02
-    """Deviation of fresh weights."""
-    tie_word_embeddings: bool = True
-    """Let the output layer share the embeddings' matrix."""
 
     # Whether texts can be longer than those it was trained on.
     is_unbounded = False
@@ -57,20 +45,15 @@ class DecoderConfig:
         if not self.intermediate_size:
             object.__setattr__(self, "intermediate_size", 4 * self.hidden_size)
 
-    @property
-    def max_tokens(self) -> int:
-        """Longest text, in tokens."""
-        return self.max_position_embeddings
-
-    def check(self) -> list[str]:
-        """Return every problem of these values, in the recipe's words."""
-        problems = encoder_problems(self)
-        if self.max_position_embeddings < 1:
-            problems.append(
-                f"max_position_embeddings is {self.max_position_embeddings}, but at least 1 is "
-                "needed"
-            )
-        return problems
+    def fixed_problems(self) -> list[str]:
+        """Find values that differ from those which a family's files take for granted."""
+        values = {"intermediate_size": 4 * self.hidden_size, "activation": "gelu_new"}
+        return [
+            f"{name} is {getattr(self, name)!r}, but files of this family are always read as "
+            f"{value!r}"
+            for name, value in values.items()
+            if getattr(self, name) != value
+        ]
 
 
 def sizes(width: int, layers: int, heads: int) -> dict[str, Any]:
@@ -281,11 +264,6 @@ class Decoder(nn.Module):
         )
         *_, hidden = self.decoder.states(self.embeddings(newest), sight, state.caches)
         return hidden
-
-
-def block_renames(published: str, pairs: Sequence[tuple[str, str]]) -> tuple[Entry, ...]:
-    """Name the parameters of a family's blocks: `published` is where a block lies."""
-    return tuple(Rename(f"{published}.{a}", f"decoder.layers.{{}}.{b}") for a, b in pairs)
 
 
 def make_heads(names: str, *, causal: str = "ForCausalLM") -> dict[str, PublishedHead]:

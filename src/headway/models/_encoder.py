@@ -19,67 +19,25 @@ from headway.layers.masks import document_mask
 from headway.layers.pooling import FirstTokenPooler
 from headway.layers.side import Memory, Side, Start
 from headway.layers.stacks import EncoderLayers
-from headway.models._checks import no_shares, too_small, uneven_heads, unknown_words
+from headway.models._config import StackConfig, too_small
 from headway.names import Entry, PublishedHead, Rename
 
 # Optional parts of an encoder; which of them a published class has is in its layout.
 PARTS = ("pooler", "masked_lm")
-# The smallest sensible sizes; positions are counted in the families' own ways.
-TINY: Mapping[str, Any] = MappingProxyType(
-    {
-        "vocab_size": 24,
-        "hidden_size": 16,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 32,
-        "dropout": 0.0,
-    }
-)
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncoderConfig:
+class EncoderConfig(StackConfig):
     """Sizes and choices that BERT and its relatives share; the values are those of BERT's base."""
 
-    vocab_size: int = 30522
-    """Entries of the vocabulary; recipes take the tokenizer's."""
-    hidden_size: int = 768
-    """Width of hidden states, and of embeddings where they have none of their own."""
-    num_hidden_layers: int = 12
-    """Blocks."""
-    num_attention_heads: int = 12
-    """Heads of each attention layer; a divisor of hidden_size."""
-    intermediate_size: int = 3072
-    """Inner width of the feed-forward layers."""
-    max_position_embeddings: int = 512
-    """Longest input, in tokens."""
     type_vocab_size: int = 2
     """Segments that the model can tell apart."""
-    dropout: float = 0.1
-    """Rate on embeddings and on each sublayer's result, 0 to below 1."""
-    attention_dropout: float = 0.0
-    """Kept for other readers: attention weights are never dropped out here."""
-    activation: str = "gelu"
-    """gelu, gelu_new, relu or silu, between the feed-forward layers."""
-    layer_norm_epsilon: float = 1e-12
-    """Added to the variance in every norm."""
-    initializer_range: float = 0.02
-    """Deviation of fresh weights."""
-    tie_word_embeddings: bool = True
-    """Let the masked-LM output share the embeddings' matrix."""
     pad_token_id: int = 0
     """Id of [PAD] or <pad>; recipes take the tokenizer's."""
 
-    @property
-    def max_tokens(self) -> int:
-        """Longest input, in tokens."""
-        return self.max_position_embeddings
-
     def check(self) -> list[str]:
         """Return every problem of these values, in the recipe's words."""
-        return encoder_problems(self) + too_small(
-            self, "max_position_embeddings", "type_vocab_size"
-        )
+        return super().check() + too_small(self, "type_vocab_size")
 
 
 def sizes(width: int, layers: int) -> dict[str, int]:
@@ -90,16 +48,6 @@ def sizes(width: int, layers: int) -> dict[str, int]:
         "num_attention_heads": width // 64,
         "intermediate_size": 4 * width,
     }
-
-
-def encoder_problems(config: Any) -> list[str]:
-    """Return every problem of an encoder's sizes, in the recipe's words."""
-    return [
-        *too_small(config, "vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size"),
-        *uneven_heads(config),
-        *no_shares(config, "dropout", "initializer_range", "layer_norm_epsilon"),
-        *unknown_words(config, {"activation": ACTIVATIONS}),
-    ]
 
 
 def make_block(config: Any) -> EncoderBlock:

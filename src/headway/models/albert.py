@@ -16,10 +16,9 @@ from types import MappingProxyType
 
 from torch import Tensor, nn
 
-from headway.models._checks import too_small
+from headway.models._config import TINY, too_small
 from headway.models._encoder import (
     PARTS,
-    TINY,
     Encoder,
     EncoderConfig,
     make_block,

@@ -14,7 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from headway.models._encoder import PARTS, TINY, Encoder, EncoderConfig, make_heads, sizes
+from headway.models._config import TINY
+from headway.models._encoder import PARTS, Encoder, EncoderConfig, make_heads, sizes
 from headway.names import (
     Copy,
     Ignore,

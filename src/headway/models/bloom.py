@@ -23,17 +23,17 @@ from headway.layers.causal import Sight, look_back
 from headway.layers.embeddings import to_autocast
 from headway.layers.positions import alibi_slopes
 from headway.layers.side import Side
+from headway.models._config import TINY
 from headway.models._decoder import (
     PARTS,
     Decoder,
     DecoderConfig,
-    block_renames,
     check_decoder,
     gpt_layers,
     make_heads,
     sizes,
 )
-from headway.names import Layout, Rename
+from headway.names import Layout, Rename, published_fields, renames_below
 
 PUBLISHED = ("bloom",)
 SPECIALS = "llama"
@@ -66,13 +66,7 @@ class BloomConfig(DecoderConfig):
 
     def check(self) -> list[str]:
         """Return every problem of these values, in the recipe's words."""
-        problems = super().check()
-        if self.intermediate_size != 4 * self.hidden_size or self.activation != "gelu_new":
-            problems.append(
-                "intermediate_size and activation of a bloom are four times hidden_size and "
-                "gelu_new"
-            )
-        return problems
+        return super().check() + self.fixed_problems()
 
 
 # Table 3 of the paper.
@@ -160,13 +154,8 @@ class Bloom(Decoder):
     @staticmethod
     def tiny() -> BloomConfig:
         """Give the smallest sensible config."""
-        return BloomConfig(
-            vocab_size=24,
-            hidden_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            max_position_embeddings=64,
-        )
+        small = {**TINY, "num_attention_heads": 4, "intermediate_size": 64}
+        return BloomConfig(**small, max_position_embeddings=64)
 
 
 def _see(
@@ -192,26 +181,24 @@ LAYOUTS = (
     Layout(
         model_type="bloom",
         heads=make_heads("Bloom"),
-        config={
-            "vocab_size": ("vocab_size",),
-            "hidden_size": ("hidden_size", "n_embed"),
-            "num_hidden_layers": ("n_layer", "num_hidden_layers"),
-            "num_attention_heads": ("n_head", "num_attention_heads"),
-            "max_position_embeddings": ("seq_length",),
-            "dropout": ("hidden_dropout",),
-            "attention_dropout": ("attention_dropout",),
-            "layer_norm_epsilon": ("layer_norm_epsilon",),
-            "initializer_range": ("initializer_range",),
-            "tie_word_embeddings": ("tie_word_embeddings",),
-            "bos_token_id": ("bos_token_id",),
-            "eos_token_id": ("eos_token_id",),
-        },
+        config=published_fields(
+            BloomConfig,
+            {
+                "hidden_size": ("hidden_size", "n_embed"),
+                "num_hidden_layers": ("n_layer", "num_hidden_layers"),
+                "num_attention_heads": ("n_head", "num_attention_heads"),
+                "intermediate_size": (),
+                "activation": (),
+                "max_position_embeddings": "seq_length",
+                "dropout": "hidden_dropout",
+            },
+        ),
         constants={"apply_residual_connection_post_layernorm": False},
         prefix="transformer.",
         renames=(
             Rename("word_embeddings_layernorm", "embeddings.norm"),
             Rename("word_embeddings", "embeddings.token"),
-            *block_renames("h.{}", _BLOCK),
+            *renames_below("h.{}", "decoder.layers.{}", _BLOCK),
             Rename("ln_f", "decoder.norm"),
         ),
     ),

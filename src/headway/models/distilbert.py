@@ -16,14 +16,12 @@ from typing import ClassVar
 
 import torch
 
-from headway.models._checks import too_small
+from headway.models._config import TINY, stack_problems, too_small
 from headway.models._encoder import (
     CLASSIFIER,
     PARTS,
-    TINY,
     Encoder,
     EncoderConfig,
-    encoder_problems,
     make_heads,
 )
 from headway.names import Ignore, Layout, PublishedHead, Rename, published_fields, renames_below
@@ -44,7 +42,7 @@ class DistilbertConfig(EncoderConfig):
 
     def check(self) -> list[str]:
         """Return every problem of these values, in the recipe's words."""
-        return encoder_problems(self) + too_small(self, "max_position_embeddings")
+        return stack_problems(self) + too_small(self, "max_position_embeddings")
 
 
 PRESETS = MappingProxyType({"base": {}})

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from headway.layers.causal import CausalLayers
+from headway.models._config import TINY
 from headway.models._decoder import (
     PARTS,
     Decoder,
@@ -28,7 +29,7 @@ from headway.models._decoder import (
     sizes,
 )
 from headway.models.gpt2 import CONV_CONFIG, conv_renames
-from headway.names import Ignore, Layout, Rename
+from headway.names import Ignore, Layout, Rename, published_fields
 
 PUBLISHED = ("openai-gpt",)
 SPECIALS = "gpt"
@@ -45,12 +46,7 @@ class GptConfig(DecoderConfig):
 
     def check(self) -> list[str]:
         """Return every problem of these values, in the recipe's words."""
-        problems = super().check()
-        if self.intermediate_size != 4 * self.hidden_size or self.activation != "gelu_new":
-            problems.append(
-                "intermediate_size and activation of a gpt are four times hidden_size and gelu_new"
-            )
-        return problems
+        return super().check() + self.fixed_problems()
 
 
 # Section 4.1 of the paper.
@@ -85,21 +81,17 @@ class Gpt(Decoder):
     @staticmethod
     def tiny() -> GptConfig:
         """Give the smallest sensible config."""
-        return GptConfig(
-            vocab_size=24,
-            hidden_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            max_position_embeddings=64,
-            dropout=0.0,
-        )
+        small = {**TINY, "intermediate_size": 64}
+        return GptConfig(**small, max_position_embeddings=64)
 
 
 LAYOUTS = (
     Layout(
         model_type="openai-gpt",
         heads=make_heads("OpenAIGPT", causal="LMHeadModel"),
-        config=CONV_CONFIG,
+        config=published_fields(
+            GptConfig, {**CONV_CONFIG, "intermediate_size": (), "activation": ()}
+        ),
         constants={"afn": "gelu"},
         prefix="transformer.",
         renames=(

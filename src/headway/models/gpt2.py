@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from headway.models._config import TINY
 from headway.models._decoder import (
     PARTS,
     Decoder,
@@ -27,7 +28,7 @@ from headway.models._decoder import (
     plain_attention,
     sizes,
 )
-from headway.names import Ignore, Layout, Rename, Split, Transpose
+from headway.names import Ignore, Layout, Rename, Split, Transpose, published_fields
 
 PUBLISHED = ("gpt2",)
 SPECIALS = "gpt"
@@ -80,16 +81,7 @@ class Gpt2(Decoder):
     @staticmethod
     def tiny() -> Gpt2Config:
         """Give the smallest sensible config."""
-        return Gpt2Config(
-            vocab_size=24,
-            hidden_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=32,
-            max_position_embeddings=64,
-            dropout=0.0,
-            eos_token_id=1,
-        )
+        return Gpt2Config(**TINY, max_position_embeddings=64, eos_token_id=1)
 
 
 def conv_renames(layer: str, norms: tuple[str, str]) -> tuple[Any, ...]:
@@ -114,28 +106,27 @@ def conv_renames(layer: str, norms: tuple[str, str]) -> tuple[Any, ...]:
 
 CONV_CONFIG = MappingProxyType(
     {
-        "vocab_size": ("vocab_size",),
-        "hidden_size": ("n_embd",),
-        "num_hidden_layers": ("n_layer",),
-        "num_attention_heads": ("n_head",),
-        "max_position_embeddings": ("n_positions",),
+        "hidden_size": "n_embd",
+        "num_hidden_layers": "n_layer",
+        "num_attention_heads": "n_head",
+        "max_position_embeddings": "n_positions",
         "dropout": ("resid_pdrop", "embd_pdrop"),
-        "attention_dropout": ("attn_pdrop",),
-        "layer_norm_epsilon": ("layer_norm_epsilon",),
-        "initializer_range": ("initializer_range",),
-        "tie_word_embeddings": ("tie_word_embeddings",),
+        "attention_dropout": "attn_pdrop",
     }
 )
 LAYOUTS = (
     Layout(
         model_type="gpt2",
         heads=make_heads("GPT2", causal="LMHeadModel"),
-        config={
-            **CONV_CONFIG,
-            "intermediate_size": ("n_inner",),
-            "activation": ("activation_function",),
-            "eos_token_id": ("eos_token_id", "bos_token_id"),
-        },
+        config=published_fields(
+            Gpt2Config,
+            {
+                **CONV_CONFIG,
+                "intermediate_size": "n_inner",
+                "activation": "activation_function",
+                "eos_token_id": ("eos_token_id", "bos_token_id"),
+            },
+        ),
         constants={
             "scale_attn_weights": True,
             "scale_attn_by_inverse_layer_idx": False,

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from headway.models._config import TINY, too_small
 from headway.models._decoder import (
     PARTS,
     Decoder,
     DecoderConfig,
-    block_renames,
     check_decoder,
     gpt_layers,
     make_heads,
@@ -29,7 +29,7 @@ from headway.models._decoder import (
     plain_attention,
     sizes,
 )
-from headway.names import Ignore, Layout, Rename
+from headway.names import Ignore, Layout, Rename, published_fields, renames_below
 
 PUBLISHED = ("gpt_neo",)
 SPECIALS = "gpt"
@@ -52,10 +52,7 @@ class Gpt3Config(DecoderConfig):
 
     def check(self) -> list[str]:
         """Return every problem of these values, in the recipe's words."""
-        problems = super().check()
-        if self.window < 1:
-            problems.append(f"window is {self.window}, but at least 1 is needed")
-        return problems
+        return super().check() + too_small(self, "window")
 
 
 # Table 2.1 of the paper; see above for 1.3B and 13B.
@@ -100,16 +97,7 @@ class Gpt3(Decoder):
     @staticmethod
     def tiny() -> Gpt3Config:
         """Give the smallest sensible config."""
-        return Gpt3Config(
-            vocab_size=24,
-            hidden_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=32,
-            window=4,
-            max_position_embeddings=64,
-            eos_token_id=1,
-        )
+        return Gpt3Config(**TINY, window=4, max_position_embeddings=64, eos_token_id=1)
 
 
 def _alternate(config: Gpt3Config) -> dict[str, Any]:
@@ -135,28 +123,23 @@ LAYOUTS = (
     Layout(
         model_type="gpt_neo",
         heads=make_heads("GPTNeo"),
-        config={
-            "vocab_size": ("vocab_size",),
-            "hidden_size": ("hidden_size",),
-            "num_hidden_layers": ("num_layers",),
-            "num_attention_heads": ("num_heads",),
-            "intermediate_size": ("intermediate_size",),
-            "window": ("window_size",),
-            "max_position_embeddings": ("max_position_embeddings",),
-            "dropout": ("resid_dropout", "embed_dropout"),
-            "attention_dropout": ("attention_dropout",),
-            "activation": ("activation_function",),
-            "layer_norm_epsilon": ("layer_norm_epsilon",),
-            "initializer_range": ("initializer_range",),
-            "tie_word_embeddings": ("tie_word_embeddings",),
-            "eos_token_id": ("eos_token_id", "bos_token_id"),
-        },
+        config=published_fields(
+            Gpt3Config,
+            {
+                "num_hidden_layers": "num_layers",
+                "num_attention_heads": "num_heads",
+                "window": "window_size",
+                "dropout": ("resid_dropout", "embed_dropout"),
+                "activation": "activation_function",
+                "eos_token_id": ("eos_token_id", "bos_token_id"),
+            },
+        ),
         derived=_alternate,
         prefix="transformer.",
         renames=(
             Rename("wte", "embeddings.token"),
             Rename("wpe", "embeddings.position"),
-            *block_renames("h.{}", _BLOCK),
+            *renames_below("h.{}", "decoder.layers.{}", _BLOCK),
             Rename("ln_f", "decoder.norm"),
             Ignore("h.{}.attn.attention.bias"),
             Ignore("h.{}.attn.attention.masked_bias"),

@@ -23,16 +23,16 @@ from headway.layers.blocks import GatedFeedForward, Residual
 from headway.layers.causal import CausalAttention, CausalBlock, CausalLayers, Sight
 from headway.layers.embeddings import TokenEmbeddings
 from headway.layers.positions import Rotation
+from headway.models._config import TINY
 from headway.models._decoder import (
     PARTS,
     Decoder,
     DecoderConfig,
-    block_renames,
     check_decoder,
     make_heads,
     sizes,
 )
-from headway.names import Ignore, Layout, Rename
+from headway.names import Ignore, Layout, Rename, published_fields, renames_below
 
 PUBLISHED = ("llama", "mistral")
 SPECIALS = "llama"
@@ -167,15 +167,8 @@ class Llama(Decoder):
     @staticmethod
     def tiny() -> LlamaConfig:
         """Give the smallest sensible config."""
-        return LlamaConfig(
-            vocab_size=24,
-            hidden_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            intermediate_size=32,
-            max_position_embeddings=64,
-        )
+        small = {**TINY, "num_attention_heads": 4}
+        return LlamaConfig(**small, num_key_value_heads=2, max_position_embeddings=64)
 
 
 def _see(
@@ -222,29 +215,23 @@ _BLOCK = (
     ("mlp.up_proj", "feed_forward.up"),
     ("mlp.down_proj", "feed_forward.down"),
 )
-_CONFIG = {
-    "vocab_size": ("vocab_size",),
-    "hidden_size": ("hidden_size",),
-    "num_hidden_layers": ("num_hidden_layers",),
-    "num_attention_heads": ("num_attention_heads",),
-    "num_key_value_heads": ("num_key_value_heads",),
-    "head_size": ("head_dim",),
-    "intermediate_size": ("intermediate_size",),
-    "max_position_embeddings": ("max_position_embeddings",),
-    "rotary_base": ("rope_theta", "rope_parameters.rope_theta"),
-    "dropout": ("headway_dropout",),
-    "attention_dropout": ("attention_dropout",),
-    "activation": ("hidden_act",),
-    "layer_norm_epsilon": ("rms_norm_eps",),
-    "initializer_range": ("initializer_range",),
-    "tie_word_embeddings": ("tie_word_embeddings",),
-    "bos_token_id": ("bos_token_id",),
-    "eos_token_id": ("eos_token_id",),
-}
+_CONFIG = published_fields(
+    LlamaConfig,
+    {
+        "head_size": "head_dim",
+        "rotary_base": ("rope_theta", "rope_parameters.rope_theta"),
+        "dropout": "headway_dropout",
+        "activation": "hidden_act",
+        "layer_norm_epsilon": "rms_norm_eps",
+        # Mistral's alone.
+        "sliding_window": (),
+        "family": (),
+    },
+)
 _CONSTANTS = {"rope_parameters.rope_type": "default", "rope_scaling": None}
 _RENAMES = (
     Rename("embed_tokens", "embeddings.token"),
-    *block_renames("layers.{}", _BLOCK),
+    *renames_below("layers.{}", "decoder.layers.{}", _BLOCK),
     Rename("norm", "decoder.norm"),
     Ignore("layers.{}.self_attn.rotary_emb.inv_freq"),
 )

@@ -30,7 +30,7 @@ from headway.layers.heads import MaskedLmHead
 from headway.layers.pooling import EndsPooler
 from headway.layers.recurrent import RecurrentEncoder, draw_weights
 from headway.layers.side import Memory, Side
-from headway.models._checks import no_shares, too_small
+from headway.models._config import no_shares, too_small
 from headway.names import Layout, PublishedHead, published_fields
 
 PUBLISHED = ("headway-lstm",)

@@ -15,13 +15,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from headway.models._checks import too_small
+from headway.models._config import TINY, stack_problems, too_small
 from headway.models._encoder import (
     PARTS,
-    TINY,
     Encoder,
     EncoderConfig,
-    encoder_problems,
     make_heads,
     sizes,
 )
@@ -54,7 +52,7 @@ class RobertaConfig(EncoderConfig):
 
     def check(self) -> list[str]:
         """Return every problem of these values, in the recipe's words."""
-        problems = encoder_problems(self) + too_small(self, "type_vocab_size")
+        problems = stack_problems(self) + too_small(self, "type_vocab_size")
         if self.max_tokens < 1:
             problems.append(
                 f"max_position_embeddings is {self.max_position_embeddings}, but positions begin "

@@ -35,7 +35,7 @@ from headway.layers.dropout import Dropout
 from headway.layers.embeddings import to_autocast
 from headway.layers.recurrent import RecurrentEncoder, RecurrentStack, RecurrentState, draw_weights
 from headway.layers.side import Memory, Side
-from headway.models._checks import no_shares, too_small, unknown_words
+from headway.models._config import no_shares, too_small, unknown_words
 from headway.names import Layout, PublishedHead, published_fields
 
 PUBLISHED = ("headway-seq2seq",)

@@ -32,7 +32,7 @@ from headway.layers.masks import causal_mask, document_mask
 from headway.layers.positions import Positions, sines_first, sinusoid
 from headway.layers.side import Memory, Side
 from headway.layers.stacks import DecoderStack, DecodingState, EncoderStack
-from headway.models._checks import no_shares, too_small, uneven_heads, unknown_words
+from headway.models._config import no_shares, too_small, uneven_heads, unknown_words
 from headway.names import Layout, OneRow, PublishedHead, Rename, Tie, renames_below
 
 PUBLISHED = ("marian", "pegasus")
