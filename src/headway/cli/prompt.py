@@ -5,11 +5,13 @@ headway prompt run/model --task sentiment --data dev.tsv --examples train.tsv --
 headway prompt run/model --task mine.toml --data dev.tsv --picture shots.svg
 
 With --data it says how often the answers are right by the number of examples, over every template
-of the prompt and --draws draws of examples: the mean, the lowest and the highest.
+of the prompt and --draws draws of examples: the mean, the lowest and the highest. Examples that are
+also rows of --data are left out.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections import Counter
 from dataclasses import dataclass
@@ -48,6 +50,8 @@ class Options:
     """Compare label words with how probable they are after a text without content."""
     picture: Path | None = None
     """Draw the share of right answers by number of examples to this .svg file."""
+    skip_bad: bool = False
+    """Leave rows out that cannot be used."""
     precision: str = "auto"
     """fp32, bf16, or auto: bf16 where the hardware multiplies it."""
     json: bool = False
@@ -56,103 +60,89 @@ class Options:
 
 def run(options: Options) -> None:
     """Ask and print."""
-    from headway.tasks._prompting import read_prompt
+    from headway.tasks._prompting import ask, draw_examples, read_prompt
 
-    _records.check_place(options.picture, "--picture")
-    if min(options.shots, default=0) < 0 or options.draws < 1:
-        raise ConfigError("--shots must be from 0 up, and --draws at least 1")
+    _check(options)
     prompt = read_prompt(options.task)
-    if max(options.shots, default=0) and not options.examples:
-        raise ConfigError("--shots above 0 needs --examples, a file to draw them from")
-    columns = (*prompt.columns, prompt.target)
-    examples = _read(options.examples, columns, prompt, options) if options.examples else []
-    asked = (
-        _read(options.data, columns, prompt, options) if options.data else _rows(prompt, options)
-    )
-    model = _records.open_model(options.model, precision=options.precision)
+    examples = _read(options.examples, prompt, options)
+    rows = _read(options.data, prompt, options)[: options.max_rows]
     if options.data:
-        _compare(model, prompt, asked[: options.max_rows], examples, options)
+        kept = [row for row in examples if row not in rows]
+        if len(kept) < len(examples):
+            left_out = len(examples) - len(kept)
+            sys.stderr.write(f"warning: {left_out} examples that are rows of --data are left out\n")
+        model = _records.open_model(options.model, precision=options.precision)
+        _compare(model, prompt, rows, kept, options)
         return
-    from headway.tasks._prompting import draw_examples
-
-    shown = draw_examples(examples, prompt, shots=options.shots[0], seed=0)
-    for row, answer in zip(asked, _ask(model, prompt, asked, shown, options), strict=True):
-        if options.json:
-            _records.write({**row, **answer})
-        else:
-            sys.stdout.write(f"{answer['prediction']}\n")
-
-
-def _rows(prompt: Any, options: Options) -> list[dict[str, str]]:
-    if options.data:
-        return []
     if len(prompt.columns) != 1 or not options.texts:
         raise RequestError("there is nothing to answer", hint="give texts, or rows with --data")
-    return [{prompt.columns[0]: text} for text in options.texts]
+    model = _records.open_model(options.model, precision=options.precision)
+    asked = [{prompt.columns[0]: text} for text in options.texts]
+    shown = draw_examples(examples, prompt, shots=options.shots[0], seed=0)
+    for row, answer in zip(
+        asked, ask(model, prompt, asked, shown, calibrate=options.calibrate), strict=True
+    ):
+        _records.write({**row, **answer}, str(answer["prediction"]), as_json=options.json)
 
 
-def _read(paths: tuple[str, ...], columns: tuple[str, ...], prompt: Any, options: Options) -> list:
+def _check(options: Options) -> None:
+    """Say what cannot work before anything is read."""
+    _records.check_place(options.picture, "--picture")
+    if not options.shots or min(options.shots) < 0 or options.draws < 1:
+        raise ConfigError("--shots needs numbers from 0 up, and --draws at least 1")
+    if max(options.shots) and not options.examples:
+        raise ConfigError("--shots above 0 needs --examples, a file to draw them from")
+    if not options.data and (len(options.shots) > 1 or options.picture):
+        raise ConfigError("several --shots, and --picture, need --data to be compared on")
+
+
+def _read(paths: tuple[str, ...], prompt: Any, options: Options) -> list[dict[str, Any]]:
+    if not paths:
+        return []
+
     def problem(row: dict[str, Any]) -> str | None:
         if prompt.labels and str(row[prompt.target]) not in prompt.labels:
             return f"{prompt.target} is {row[prompt.target]!r}, which the prompt has no word for"
         return None
 
-    found = _records.read(
-        paths, columns=columns, names=options.columns, skip_bad=False, problem=problem
-    )
-    return found.rows
-
-
-def _ask(
-    model: Any, prompt: Any, rows: list, shown: list, options: Options, *, template: int = 0
-) -> list[dict[str, Any]]:
-    from headway.tasks._prompting import answer_freely, classify
-
-    if not prompt.labels:
-        return answer_freely(model, prompt, rows, shown, template=template)
-    return classify(model, prompt, rows, shown, template=template, calibrate=options.calibrate)
+    return _records.read(
+        paths,
+        columns=(*prompt.columns, prompt.target),
+        names=options.columns,
+        skip_bad=options.skip_bad,
+        problem=problem,
+    ).rows
 
 
 def _compare(model: Any, prompt: Any, rows: list, examples: list, options: Options) -> None:
-    """Score every number of examples over templates and draws."""
-    from headway.tasks._prompting import draw_examples
+    """Score every number of examples, and print a table."""
+    from headway.tasks._prompting import compare_shots
 
-    most = max(Counter(str(row[prompt.target]) for row in rows).values())
+    scores = compare_shots(
+        model,
+        prompt,
+        rows,
+        examples,
+        shots=options.shots,
+        draws=options.draws,
+        calibrate=options.calibrate,
+    )
     found = []
-    for shots in options.shots:
-        shares = []
-        for draw in range(options.draws if shots else 1):
-            shown = draw_examples(examples, prompt, shots=shots, seed=draw)
-            for template in range(len(prompt.templates)):
-                answers = _ask(model, prompt, rows, shown, options, template=template)
-                right = sum(
-                    answer["prediction"] == str(row[prompt.target])
-                    for answer, row in zip(answers, rows, strict=True)
-                )
-                shares.append(100 * right / len(rows))
-        mean = sum(shares) / len(shares)
-        found.append(
-            {
-                "shots": shots,
-                "accuracy": round(mean, 2),
-                "lowest": round(min(shares), 2),
-                "highest": round(max(shares), 2),
-                "prompts": len(shares),
-            }
-        )
-        sys.stderr.write(f"{shots} shots: {mean:.2f} %\n")
+    for score in scores:
+        found.append(dataclasses.asdict(score))
+        sys.stderr.write(f"{score.shots} shots: {score.accuracy:.2f} %\n")
     if options.picture is not None:
         _draw(found, options.picture, options.task)
+    most = max(Counter(str(row[prompt.target]) for row in rows).values())
     result = {"rows": len(rows), "most_frequent": round(100 * most / len(rows), 2), "shots": found}
-    if options.json:
-        _records.write(result)
-        return
-    sys.stdout.write("shots  accuracy  lowest  highest  prompts\n")
-    for row in found:
-        cells = (row["shots"], row["accuracy"], row["lowest"], row["highest"], row["prompts"])
-        sys.stdout.write("{:>5} {:>9.2f} {:>7.2f} {:>8.2f} {:>8}\n".format(*cells))
-    most_text = f"always the most frequent answer: {result['most_frequent']:.2f} %"
-    sys.stdout.write(f"{len(rows)} rows; {most_text}\n")
+    lines = ["shots  accuracy  lowest  highest  prompts"]
+    lines += [
+        f"{row['shots']:>5} {row['accuracy']:>9.2f} {row['lowest']:>7.2f} {row['highest']:>8.2f} "
+        f"{row['prompts']:>8}"
+        for row in found
+    ]
+    lines.append(f"{len(rows)} rows; always the most frequent answer: {result['most_frequent']} %")
+    _records.write(result, "\n".join(lines), as_json=options.json)
 
 
 def _draw(found: list[dict[str, Any]], path: Path, title: str) -> None:

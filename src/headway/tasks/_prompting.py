@@ -7,10 +7,11 @@ probable they are than after a text without content (Zhao et al. 2021, arXiv 210
 
 from __future__ import annotations
 
+import math
 import random
 import string
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -164,7 +165,7 @@ def draw_examples(rows: Sequence[Record], prompt: Prompt, *, shots: int, seed: i
     return [rows[place] for place in chosen]
 
 
-def classify(
+def ask(
     model: Model,
     prompt: Prompt,
     rows: Sequence[Record],
@@ -173,30 +174,107 @@ def classify(
     template: int = 0,
     calibrate: bool = False,
 ) -> list[dict[str, Any]]:
-    """Tell the class of rows by their label words.
+    """Answer rows by a prompt with examples: by label words, or, where it has none, freely.
 
+    Args:
+        model: Goes on with text.
+        prompt: How rows are written.
+        rows: With its columns.
+        examples: With the answer too.
+        template: Which of its ways to write a row.
+        calibrate: Compare label words with how probable they are after a text without content.
     Returns:
-        answers: For each row "prediction", a label, and "probabilities" among the labels.
+        answers: For each row "prediction", and "probabilities" among the labels where there are
+            such.
     Raises:
-        RequestError: if a prompt is longer than the model reads.
+        RequestError: if the model goes on with no text, or a prompt is longer than it reads.
     """
-    labels = list(prompt.labels)
-    bias = dict.fromkeys(labels, 0.0)
+    if model.body.kind != "decoder":
+        raise RequestError(f"this model does {model.task_name}, and goes on with no text")
+    texts = [prompt.write(row, examples, template=template) for row in rows]
+    if not prompt.labels:
+        options: dict[str, Any] = {"temperature": 0.0, "stop": prompt.stop}
+        found = model.predict([{"text": text} for text in texts], **options)
+        return [{"prediction": answer["prediction"].strip()} for answer in found]
+    bias = dict.fromkeys(prompt.labels, 0.0)
     if calibrate:
         empty = dict.fromkeys(prompt.columns, prompt.content_free)
         bias = _score_labels(model, prompt, [prompt.write(empty, examples, template=template)])[0]
-    texts = [prompt.write(row, examples, template=template) for row in rows]
     answers = []
     for start in range(0, len(texts), _ROWS_AT_ONCE):
         for scores in _score_labels(model, prompt, texts[start : start + _ROWS_AT_ONCE]):
-            shifted = {label: scores[label] - bias[label] for label in labels}
-            answers.append(_to_answer(shifted))
+            answers.append(_to_answer({name: scores[name] - bias[name] for name in scores}))
     return answers
 
 
-def _to_answer(scores: Mapping[str, float]) -> dict[str, Any]:
-    import math
+@dataclass(frozen=True, kw_only=True)
+class ShotScore:
+    """How often answers are right with so many examples, in per cent.
 
+    Args:
+        shots: Examples in a prompt.
+        accuracy: Mean over the prompts.
+        lowest: Of all prompts.
+        highest: Likewise.
+        prompts: Templates times draws of examples.
+    """
+
+    shots: int
+    accuracy: float
+    lowest: float
+    highest: float
+    prompts: int
+
+
+def compare_shots(
+    model: Model,
+    prompt: Prompt,
+    rows: Sequence[Record],
+    examples: Sequence[Record],
+    *,
+    shots: Sequence[int],
+    draws: int,
+    calibrate: bool = False,
+) -> Iterator[ShotScore]:
+    """Score numbers of examples, over every template and some draws of examples.
+
+    Args:
+        model: Goes on with text.
+        prompt: How rows are written.
+        rows: With their answers, to be scored on.
+        examples: With their answers, to be drawn from.
+        shots: Numbers of examples.
+        draws: Of each number above 0.
+        calibrate: As for `ask`.
+    Raises:
+        RequestError: before anything is asked, if there are too few examples; as `ask` does.
+    """
+    shown = {
+        count: [
+            draw_examples(examples, prompt, shots=count, seed=seed)
+            for seed in range(draws if count else 1)
+        ]
+        for count in shots
+    }
+    wanted = [str(row[prompt.target]) for row in rows]
+    for count in shots:
+        shares = []
+        for drawn in shown[count]:
+            for template in range(len(prompt.templates)):
+                answers = ask(model, prompt, rows, drawn, template=template, calibrate=calibrate)
+                given = [answer["prediction"] for answer in answers]
+                right = sum(a == b for a, b in zip(given, wanted, strict=True))
+                shares.append(100 * right / len(rows))
+        yield ShotScore(
+            shots=count,
+            accuracy=round(sum(shares) / len(shares), 2),
+            lowest=round(min(shares), 2),
+            highest=round(max(shares), 2),
+            prompts=len(shares),
+        )
+
+
+def _to_answer(scores: Mapping[str, float]) -> dict[str, Any]:
     highest = max(scores.values())
     shares = {label: math.exp(score - highest) for label, score in scores.items()}
     total = sum(shares.values())
@@ -219,17 +297,3 @@ def _score_labels(model: Model, prompt: Prompt, texts: Sequence[str]) -> list[di
         dict(zip(prompt.labels, means[start : start + count], strict=True))
         for start in range(0, len(means), count)
     ]
-
-
-def answer_freely(
-    model: Model,
-    prompt: Prompt,
-    rows: Sequence[Record],
-    examples: Sequence[Record] = (),
-    *,
-    template: int = 0,
-) -> list[dict[str, Any]]:
-    """Write answers to rows: the most probable tokens, up to what stops them."""
-    texts = [prompt.write(row, examples, template=template) for row in rows]
-    found = model.predict([{"text": text} for text in texts], temperature=0.0, stop=prompt.stop)
-    return [{"prediction": answer["prediction"].strip()} for answer in found]
