@@ -11,8 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headway.data.lines import STDIN, read_text
 from headway.data.read import Flags, Records, read_records
-from headway.errors import FileError
+from headway.errors import FileError, RequestError
 
 if TYPE_CHECKING:
     from headway.tasks._task import Progress
@@ -34,6 +35,22 @@ def check_place(path: Path | None, flag: str) -> None:
         raise FileError(
             f"{path} cannot be written: it is a folder", hint=f"give {flag} a file name"
         )
+
+
+def read_texts(
+    texts: Sequence[str], verb: str, hint: str = "give a text or lines on stdin"
+) -> list[str]:
+    """Give the texts of a command line; none, or "-", reads lines from standard input.
+
+    Raises:
+        RequestError: if there is none at all, to `verb`.
+    """
+    found = list(texts)
+    if found in ([], [STDIN]):
+        found = list(read_text(STDIN))
+    if not found:
+        raise RequestError(f"there is nothing to {verb}", hint=hint)
+    return found
 
 
 def open_model(path: Path, *, precision: str = "fp32"):

@@ -17,8 +17,7 @@ from pathlib import Path
 import tyro
 
 from headway.cli import _records
-from headway.data.lines import STDIN, read_text
-from headway.errors import ConfigError, RequestError
+from headway.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -65,13 +64,9 @@ def run(options: Options) -> None:
     """Generate and print, piece by piece."""
     if options.num_samples < 1:
         raise ConfigError(f"--num-samples is {options.num_samples}, but at least 1 is needed")
-    prompts = list(options.prompts)
-    if prompts in ([], [STDIN]):
-        prompts = list(read_text(STDIN))
-    if not prompts:
-        raise RequestError(
-            "there is nothing to go on with", hint='give a text, "" begins a new one'
-        )
+    prompts = _records.read_texts(
+        options.prompts, "go on with", hint='give a text, "" begins a new one'
+    )
     model = _records.open_model(options.model, precision=options.precision)
     given = {name: getattr(options, name) for name in _SETTINGS}
     settings = {name: value for name, value in given.items() if value is not None}

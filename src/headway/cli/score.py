@@ -17,8 +17,6 @@ from pathlib import Path
 import tyro
 
 from headway.cli import _records
-from headway.data.lines import STDIN, read_text
-from headway.errors import RequestError
 
 
 @dataclass(frozen=True)
@@ -39,11 +37,7 @@ class Options:
 
 def run(options: Options) -> None:
     """Score and print."""
-    texts = list(options.texts)
-    if texts in ([], [STDIN]):
-        texts = list(read_text(STDIN))
-    if not texts:
-        raise RequestError("there is nothing to score", hint="give a text or lines on stdin")
+    texts = _records.read_texts(options.texts, "score")
     model = _records.open_model(options.model, precision=options.precision)
     for text, found in zip(texts, model.score(texts, prompt=options.prompt), strict=True):
         log_probs = found["log_probabilities"]

@@ -14,7 +14,6 @@ from pathlib import Path
 import tyro
 
 from headway.cli import _records
-from headway.data.lines import STDIN, read_text
 from headway.errors import RequestError
 
 
@@ -42,11 +41,7 @@ class Options:
 
 def run(options: Options) -> None:
     """Translate and print."""
-    texts = list(options.texts)
-    if texts in ([], [STDIN]):
-        texts = list(read_text(STDIN))
-    if not texts:
-        raise RequestError("there is nothing to translate", hint="give a text or lines on stdin")
+    texts = _records.read_texts(options.texts, "translate")
     model = _records.open_model(options.model, precision=options.precision)
     if model.task_name != "translation":
         raise RequestError(f"this model does {model.task_name}, not translation")

@@ -171,7 +171,6 @@ def write_pieces(
     setting: Setting,
     options: Writes,
     *,
-    seeds: Sequence[int],
     streams: Sequence[Stream],
     more_ends: Sequence[int] = (),
 ) -> Iterator[tuple[int, str]]:
@@ -182,7 +181,6 @@ def write_pieces(
         prompts: Token ids of each, at least one.
         setting: Tokenizer and limits.
         options: How tokens are chosen; beams are not looked at.
-        seeds: One for each text.
         streams: Take the tokens.
         more_ends: Tokens that end a continuation, beside the vocabulary's own.
     Yields:
@@ -194,7 +192,8 @@ def write_pieces(
         body,
         prompts,
         _sampling(options),
-        seeds=seeds,
+        # The same for all: what one becomes does not depend on its place.
+        seeds=[options.sampling_seed] * len(prompts),
         max_steps=max(room),
         device=next(body.parameters()).device,
     )
@@ -245,7 +244,6 @@ class TextStream:
             [prompt],
             setting,
             options,
-            seeds=[options.sampling_seed],
             streams=[self._stream],
             more_ends=more_ends,
         )
@@ -326,7 +324,6 @@ def write(
                 chosen,
                 setting,
                 options,
-                seeds=[options.sampling_seed] * len(chosen),
                 streams=streams,
                 more_ends=more_ends,
             )
