@@ -20,8 +20,8 @@ from headway.files.manifest import write_folder, write_json
 from headway.layers.packed import has_fast_bf16, pack, pack_head
 from headway.memory import keep_freed_memory
 from headway.recipe import convert_settings
+from headway.tasks._decoders import OnDecoder
 from headway.tasks._task import Answer, Body, Head, OnProgress, Rows, Setting, Task
-from headway.tasks._writes import Writes
 from headway.tasks._writing import TextStream, prompt_ids, score_texts
 from headway.text.tokenizer import Tokenizer
 
@@ -200,7 +200,7 @@ class Model:
         Raises:
             RequestError: if this model writes no text, or the prompt is too long.
         """
-        if self.body.kind != "decoder" or not isinstance(self.task, Writes):
+        if self.body.kind != "decoder" or not isinstance(self.task, OnDecoder):
             raise RequestError(f"this model does {self.task_name}, and goes on with no text")
         task: Any = self._task_with(settings)
         if damage := find_damage(prompt):

@@ -15,8 +15,8 @@ from headway.decode.beam import BeamOptions, beam_search
 from headway.decode.sample import SampleOptions, Sampler
 from headway.errors import RequestError
 from headway.layers.side import Side
+from headway.tasks._decoders import OnDecoder
 from headway.tasks._task import Body, Setting
-from headway.tasks._writes import Writes
 from headway.text.tokenizer import Tokenizer
 
 # Where nobody says how long a continuation may become.
@@ -169,7 +169,7 @@ def write_pieces(
     body: Body,
     prompts: Sequence[list[int]],
     setting: Setting,
-    options: Writes,
+    options: OnDecoder,
     *,
     streams: Sequence[Stream],
     more_ends: Sequence[int] = (),
@@ -230,7 +230,7 @@ class TextStream:
         body: Body,
         prompt: list[int],
         setting: Setting,
-        options: Writes,
+        options: OnDecoder,
         *,
         more_ends: Sequence[int] = (),
     ) -> None:
@@ -254,7 +254,7 @@ class TextStream:
         body: Body,
         prompt: list[int],
         setting: Setting,
-        options: Writes,
+        options: OnDecoder,
         more_ends: Sequence[int],
     ) -> Iterator[str]:
         # Which beam is best is known at the end.
@@ -272,7 +272,7 @@ class TextStream:
         return self._stream.written.to_answer(self._stream.tokenizer)
 
 
-def _sampling(options: Writes) -> SampleOptions:
+def _sampling(options: OnDecoder) -> SampleOptions:
     return SampleOptions(
         temperature=options.temperature,
         top_k=options.top_k,
@@ -297,7 +297,7 @@ def write(
     body: Body,
     prompts: Sequence[list[int]],
     setting: Setting,
-    options: Writes,
+    options: OnDecoder,
     *,
     more_ends: Sequence[int] = (),
 ) -> Iterator[tuple[int, Written]]:
@@ -337,7 +337,7 @@ def _search(
     body: Body,
     prompts: Sequence[list[int]],
     setting: Setting,
-    options: Writes,
+    options: OnDecoder,
     more_ends: Sequence[int],
 ) -> list[Written]:
     room = find_room(body, prompts, setting, wanted=options.max_new_tokens)

@@ -25,6 +25,7 @@ from headway.data.batch import Example
 from headway.data.order import generator
 from headway.data.store import Store, store_of_texts
 from headway.errors import DataError
+from headway.tasks._decoders import OnDecoder
 from headway.tasks._settings import at_least
 from headway.tasks._task import (
     Answer,
@@ -36,13 +37,12 @@ from headway.tasks._task import (
     Rows,
     Setting,
 )
-from headway.tasks._writes import Writes
 from headway.tasks._writing import prompt_ids, write
 from headway.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
-class CausalLm(Writes):
+class CausalLm(OnDecoder):
     """Learn p(token | everything before it), and go on with texts."""
 
     max_tokens: int = 256

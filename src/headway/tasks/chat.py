@@ -25,6 +25,7 @@ import numpy as np
 from headway.data.batch import Example
 from headway.data.lines import find_damage
 from headway.layers.losses import IGNORE
+from headway.tasks._decoders import OnDecoder
 from headway.tasks._examples import describe_examples
 from headway.tasks._settings import at_least, one_of
 from headway.tasks._task import (
@@ -38,7 +39,6 @@ from headway.tasks._task import (
     Rows,
     Setting,
 )
-from headway.tasks._writes import Writes
 from headway.tasks._writing import TextStream, write
 from headway.text.chat import (
     TEMPLATES,
@@ -54,7 +54,7 @@ from headway.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chat(Writes):
+class Chat(OnDecoder):
     """Learn p(answer | conversation so far), one token after the other."""
 
     template: str = "plain"

@@ -28,7 +28,7 @@ _MOST_BEAMS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class Writes(Task):
+class OnDecoder(Task):
     """What tasks on decoders are and do, unless they say otherwise; the settings of decoding."""
 
     max_new_tokens: int = 0
