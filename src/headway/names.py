@@ -113,12 +113,14 @@ class Layout:
         model_type: The word in `config.json`.
         heads: Kind of head -> the published class. A file that names none of them is read as the
             first.
-        when: Values of our config that this layout stands for, such as {"norm": "post"}.
+        when: Values of our config that this layout stands for, such as {"norm": "post"}. Where
+            `config` has them too, files say which of several layouts of one model_type is meant.
         config: Our config field -> the published keys that carry it (all of them are written,
             and all that are present must agree). "a.b" is key b of the object a.
         constants: Published keys that this architecture fixes; a file that says otherwise is
             refused.
         derived: Gives published keys that follow from our config, likewise.
+        settle: Says in the words of `config` what files of several ages say otherwise.
         extras: Published keys written for the benefit of other readers, not checked.
         prefix: What the body's parameters are called below, in a class with a head.
         renames: The parameter names of the body, without the prefix.
@@ -130,6 +132,7 @@ class Layout:
     config: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     constants: Mapping[str, object] = field(default_factory=dict)
     derived: Callable[[Any], Mapping[str, object]] = lambda config: {}
+    settle: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda published: published
     extras: Mapping[str, object] = field(default_factory=dict)
     prefix: str = ""
     renames: tuple[Entry, ...] = ()

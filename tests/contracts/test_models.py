@@ -196,7 +196,8 @@ def test_presets_build_without_memory(key):
         assert sum(parameter.numel() for parameter in body.parameters()) > 1e6
 
 
-@pytest.mark.parametrize("key", sorted({case.values[0] for case in WRITERS}))
+# T5 is published without a bias, and <pad> is a word like others to it.
+@pytest.mark.parametrize("key", sorted({case.values[0] for case in WRITERS} - {"t5"}))
 def test_padding_embeds_to_nothing_and_is_never_the_answer(key):
     config = config_of(key)
     body = make(key, config)

@@ -175,13 +175,14 @@ def read_config(folder: Path) -> tuple[str, Any, Layout]:
     except ConfigError as error:
         raise ConfigError(error.message, where=where, hint=error.hint) from error
     module = registry.load_module("models", key)
-    layout = next(item for item in module.LAYOUTS if item.model_type == published["model_type"])
+    layout = _layout_of(published, module.LAYOUTS)
+    published = layout.settle(published)
     config_class = getattr(module, registry.class_name(key) + "Config")
     problems = _odd_values(published, layout.constants)
     values, more = _read_values(published, layout, config_class)
     problems += more
     if not problems:
-        config = config_class(**values, **layout.when)
+        config = config_class(**{**values, **layout.when})
         problems = _odd_values(published, layout.derived(config))
     if not problems:
         called = {name: keys[0] for name, keys in layout.config.items()}
@@ -190,6 +191,17 @@ def read_config(folder: Path) -> tuple[str, Any, Layout]:
     if problems:
         raise FileError("the config cannot be used: " + join_problems(problems), where=where)
     return key, config, layout
+
+
+def _layout_of(published: Mapping[str, Any], layouts: Sequence[Layout]) -> Layout:
+    """Find the layout that a config.json is written in; the first where none fits better."""
+    named = [item for item in layouts if item.model_type == published["model_type"]]
+
+    def fits(layout: Layout) -> bool:
+        keys = ((layout.config.get(name, ()), value) for name, value in layout.when.items())
+        return all(get_key(published, key, value) == value for ours, value in keys for key in ours)
+
+    return next(filter(fits, named), named[0])
 
 
 def _odd_values(published: Mapping[str, Any], known: Mapping[str, Any]) -> list[str]:

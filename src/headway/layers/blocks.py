@@ -34,13 +34,16 @@ class FeedForward(nn.Module):
         hidden_size: Width D.
         intermediate_size: Inner width F.
         activation: A key of ACTIVATIONS.
+        bias: Of both layers.
     Paper: Vaswani et al. 2017 (arXiv 1706.03762), section 3.3.
     """
 
-    def __init__(self, hidden_size: int, intermediate_size: int, activation: str) -> None:
+    def __init__(
+        self, hidden_size: int, intermediate_size: int, activation: str, *, bias: bool = True
+    ) -> None:
         super().__init__()
-        self.up = nn.Linear(hidden_size, intermediate_size)
-        self.down = nn.Linear(intermediate_size, hidden_size)
+        self.up = nn.Linear(hidden_size, intermediate_size, bias=bias)
+        self.down = nn.Linear(intermediate_size, hidden_size, bias=bias)
         self.activation = ACTIVATIONS[activation]
 
     def forward(self, hidden: Tensor) -> Tensor:

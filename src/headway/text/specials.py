@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 UNKNOWN, END, PAD, ENDOFTEXT = "<unk>", "</s>", "<pad>", "<|endoftext|>"
+# What stands for the spans that T5's pretraining cuts out; the first has the highest id.
+SENTINELS = tuple(f"<extra_id_{number}>" for number in range(100))
 # Role -> what published families call it; the first that the vocabulary has is meant.
 ROLES = MappingProxyType(
     {
@@ -63,6 +65,12 @@ SPECIALS = MappingProxyType(
         ),
         "gpt": Specials(first=(ENDOFTEXT, UNKNOWN), single="$A", pair="$A $B"),
         "llama": Specials(first=(UNKNOWN, "<s>", END), single="<s> $A", pair="<s> $A <s> $B"),
+        "t5": Specials(
+            first=(PAD, END, UNKNOWN),
+            last=SENTINELS[::-1],
+            single=f"$A {END}",
+            pair=f"$A {END} $B {END}",
+        ),
         "albert": Specials(
             first=(PAD, UNKNOWN, "[CLS]", "[SEP]", "[MASK]"), single=_SINGLE, pair=_PAIR
         ),
