@@ -78,7 +78,7 @@ def exact_match_statistics(
     Raises:
         DataError: if predictions and references differ in number, or are empty.
     """
-    _check_text(predictions, references)
+    check_references(predictions, references)
     rows = [
         (prediction.strip() in {text.strip() for text in texts}, 1)
         for prediction, texts in zip(predictions, references, strict=True)
@@ -98,7 +98,7 @@ def _sacrebleu_statistics(
     The two methods with an underscore are what sacreBLEU's own bootstrap is made of. It has no
     documented way to the counts of a row; the tests hold us to its `corpus_score`.
     """
-    _check_text(predictions, references)
+    check_references(predictions, references)
     # sacreBLEU's streams: the first reference of each row, and so on. None stands where a row has
     # fewer than others, as it documents (its annotations say otherwise, hence Any).
     streams: list[Any] = list(zip_longest(*references))
@@ -111,7 +111,12 @@ def _sacrebleu_statistics(
     )
 
 
-def _check_text(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+def check_references(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+    """Find out whether each text has a list of references.
+
+    Raises:
+        DataError: if predictions and references differ in number, or are empty.
+    """
     check_sides(predictions, references)
     problems = []
     for row, texts in enumerate(references):
