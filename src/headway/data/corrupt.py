@@ -1,4 +1,4 @@
-"""What is hidden from a model that learns to fill it in."""
+"""What is hidden from a model that learns to fill it in: tokens, or spans of them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 # Of the chosen tokens: shares that become the mask, and another token; the rest stays.
 _MASK_RATIO, _RANDOM_RATIO = 0.8, 0.1
@@ -101,3 +102,61 @@ def _whole_words(
     if not chosen.any():
         return random.permutation(free)[:wanted]
     return free[chosen[words]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spans:
+    """How much is cut out of a text.
+
+    Args:
+        ratio: Share of tokens.
+        mean_length: Tokens of a span, on average.
+    Paper: Raffel et al. 2020 (arXiv 1910.10683), section 3.1.4, and the authors' code.
+    """
+
+    ratio: float
+    mean_length: float
+
+    def sizes(self, lengths: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+        """Say how many tokens are cut out of texts, and in how many spans.
+
+        Args:
+            lengths: (N) int64. Tokens of each text, at least 2.
+        Returns:
+            cut, count: (N) int64 each.
+        """
+        full = np.asarray(lengths)
+        cut = np.clip(np.rint(full * self.ratio).astype(np.int64), 1, full - 1)
+        count = np.rint(cut / self.mean_length).astype(np.int64)
+        return cut, np.clip(count, 1, np.minimum(cut, full - cut))
+
+    def cut(
+        self, ids: np.ndarray, sentinels: np.ndarray, random: np.random.Generator
+    ) -> tuple[list[int], list[int]]:
+        """Cut spans out of a text: what is kept and what is cut out take turns, kept first.
+
+        Args:
+            ids: (T) int64. At least 2.
+            sentinels: (S) int64. Ids of what stands for the spans, in order.
+            random: Decides.
+        Returns:
+            source, target: The text with a sentinel in each span's place; each sentinel, and what
+                it stands for.
+        """
+        cut, count = (int(size) for size in self.sizes(len(ids)))
+        source: list[int] = []
+        target: list[int] = []
+        place = 0
+        parts = zip(_split(len(ids) - cut, count, random), _split(cut, count, random), strict=True)
+        for sentinel, (kept, gone) in zip(sentinels.tolist(), parts, strict=False):
+            end = place + kept
+            source += [*ids[place:end].tolist(), sentinel]
+            target += [sentinel, *ids[end : end + gone].tolist()]
+            place = end + gone
+        return source, target
+
+
+def _split(total: int, count: int, random: np.random.Generator) -> np.ndarray:
+    """Split a number into so many parts of at least 1, each way as probable as any other."""
+    cuts = np.sort(random.permutation(total - 1)[: count - 1]) + 1
+    return np.diff(cuts, prepend=0, append=total)

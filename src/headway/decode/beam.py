@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -125,6 +125,7 @@ def beam_search(
     *,
     start_id: int | Tensor,
     end_id: int,
+    forbidden: Sequence[int] = (),
     limits: Tensor | None = None,
     observer: Callable[[BeamStep], None] | None = None,
 ) -> list[list[Hypothesis]]:
@@ -142,6 +143,7 @@ def beam_search(
         options: Beams, lengths, length penalty.
         start_id: Token that decoding starts from; (B) int64 where each row has its own.
         end_id: Token that ends a result.
+        forbidden: Tokens that no result has.
         limits: (B) int64. Longest result of each row, at most `max_steps`; None is that for all.
         observer: Shown every step, for pictures of the search.
     Returns:
@@ -154,7 +156,9 @@ def beam_search(
     if limits is None:
         limits = memory.documents.new_full((len(memory.documents),), options.max_steps)
     limits = limits.clamp(max=options.max_steps)
-    search = _Search(model, memory, options, limits, start_id=start_id, end_id=end_id)
+    search = _Search(
+        model, memory, options, limits, start_id=start_id, end_id=end_id, forbidden=forbidden
+    )
     for step in range(1, int(limits.max()) + 1):
         search.advance(step, observer)
         search.retire(step)
@@ -175,10 +179,12 @@ class _Search:
         *,
         start_id: int | Tensor,
         end_id: int,
+        forbidden: Sequence[int],
     ) -> None:
         num_rows, num_beams = len(memory.documents), options.num_beams
         device = memory.documents.device
         self.model, self.options, self.end_id = model, options, end_id
+        self.forbidden = forbidden
         max_steps = int(limits.max())
         self.limits: list[int] = limits.tolist()
         self.state = model.start(memory, num_beams=num_beams, max_steps=max_steps)
@@ -200,7 +206,8 @@ class _Search:
         """Extend every beam by one token and take up what ended."""
         num_beams = self.options.num_beams
         hidden = self.model.step(self.tokens, self.state)
-        forbidden = self.end_id if step <= self.options.min_steps else None
+        early_end = (self.end_id,) if step <= self.options.min_steps else ()
+        forbidden = (*self.forbidden, *early_end)
         best, tokens = best_tokens(self.model.logits(hidden), num_beams + 1, forbidden=forbidden)
         width = tokens.shape[-1]
         scores = self.scores[:, :, None] + best

@@ -90,6 +90,20 @@ class LayerNorm(nn.LayerNorm):
         return super().forward(input)
 
 
+class RmsNorm(nn.RMSNorm):
+    """Divide each vector by the root of its mean square, then scale it.
+
+    An input narrower than the weights is widened, as torch has no fast path for the two together,
+    and for `LayerNorm`'s reason.
+
+    Paper: Zhang, Sennrich 2019 (arXiv 1910.07467).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., D) float to (..., D) float."""
+        return super().forward(x.to(self.weight.dtype)).to(x.dtype)
+
+
 class Residual(nn.Module):
     """Add a sublayer's dropped-out result to its input, with a norm after or before.
 

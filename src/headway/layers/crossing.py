@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from torch import Tensor, nn
 
 from headway.layers.attention import ScaledDotProduct
 from headway.layers.blocks import Residual
 from headway.layers.cache import KeyValueCache, step_type
 from headway.layers.causal import Sight
+from headway.layers.stacks import DecodingState
 
 
 class CrossAttention(nn.Module):
@@ -41,18 +44,9 @@ class CrossAttention(nn.Module):
     def _split(self, hidden: Tensor) -> Tensor:
         return hidden.unflatten(-1, (-1, self.head_size)).transpose(1, 2)  # -> (B, H, T, K)
 
-    def memorize(self, memory: Tensor, *, for_steps: bool = False) -> tuple[Tensor, Tensor]:
-        """Map a source, (B, S, D) float, to its keys and values, (B, H, S, K) float each.
-
-        Args:
-            memory: What the encoder gives.
-            for_steps: In the type that steps attend in.
-        """
-        key, value = self._split(self.key(memory)), self._split(self.value(memory))
-        if for_steps:
-            kind = step_type(memory)
-            return key.to(kind), value.to(kind)
-        return key, value
+    def project(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Map a source, (B, S, D) float, to its keys and values, (B, H, S, K) float each."""
+        return self._split(self.key(memory)), self._split(self.value(memory))
 
     def forward(self, hidden: Tensor, source: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
         """Map (B, T, D) float to (B, T, D) float under a mask as `ScaledDotProduct` takes it."""
@@ -91,6 +85,11 @@ class CrossBlock(nn.Module):
         self.after_attention, self.after_feed_forward = after_attention, after_feed_forward
         self.after_cross_attention = after_cross_attention
 
+    def memorize(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Map a source to keys and values as `project` does, in the type that steps attend in."""
+        key, value = self.cross_attention.project(memory)
+        return key.to(step_type(memory)), value.to(step_type(memory))
+
     def forward(
         self,
         hidden: Tensor,
@@ -99,9 +98,41 @@ class CrossBlock(nn.Module):
         mask: Tensor,
         cache: KeyValueCache | None = None,
     ) -> Tensor:
-        """Map (B, T, D) float to (B, T, D) float; source and mask as `CrossAttention` takes them."""
+        """Map (B, T, D) float to (B, T, D) float; a source and a mask as `CrossAttention` has."""
         hidden = self.after_attention(hidden, lambda x: self.attention(x, sight, cache))
-        hidden = self.after_cross_attention(
-            hidden, lambda x: self.cross_attention(x, source, mask)
-        )
+        hidden = self.after_cross_attention(hidden, lambda x: self.cross_attention(x, source, mask))
         return self.after_feed_forward(hidden, self.feed_forward)
+
+
+class CrossLayers(nn.Module):
+    """Blocks one on the other, whole sequences at once or step by step.
+
+    Args:
+        blocks: From the bottom up.
+        norm: After the last.
+    """
+
+    def __init__(self, blocks: Iterable[CrossBlock], norm: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(blocks)
+        self.norm = norm
+
+    def forward(self, hidden: Tensor, sight: Sight, memory: Tensor, mask: Tensor) -> Tensor:
+        """Map (B, T, D) float to (B, T, D) float.
+
+        Args:
+            hidden: (B, T, D) float.
+            sight: What each token may look at among those before it.
+            memory: (B, S, D) float.
+            mask: (B, 1, T, S) bool. What it may look at in the memory.
+        """
+        for layer in self.layers:
+            source = layer.cross_attention.project(memory)  # pyright: ignore
+            hidden = layer(hidden, sight, source, mask)
+        return self.norm(hidden)
+
+    def step(self, hidden: Tensor, sight: Sight, state: DecodingState) -> Tensor:
+        """Map the newest token of each beam, (B, R, D) float, to (B, R, D) float."""
+        for layer, cache, source in zip(self.layers, state.caches, state.memories, strict=True):
+            hidden = layer(hidden, sight, source, state.bias, cache)
+        return self.norm(hidden)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -90,74 +89,6 @@ def alibi_slopes(num_heads: int) -> Tensor:
     slopes = [2 ** (-8 * (head + 1) / power) for head in range(power)]
     more = [2 ** (-4 * (head + 1) / power) for head in range(0, 2 * power, 2)]
     return torch.tensor((slopes + more)[:num_heads])
-
-
-def relative_buckets(
-    distances: Tensor, *, num_buckets: int, max_distance: int, both_ways: bool
-) -> Tensor:
-    """Sort distances into buckets: near ones one by one, far ones by their logarithm.
-
-    Args:
-        distances: (B, T, S) int64. Place of the key less that of the query.
-        num_buckets: How many there are.
-        max_distance: From here on all share the last bucket.
-        both_ways: Tell what comes before from what comes after; else what comes after is as near
-            as can be.
-    Returns:
-        buckets: (B, T, S) int64. From 0 to num_buckets - 1.
-    Paper: Raffel et al. 2020 (arXiv 1910.10683), section 2.1, and the authors' code.
-    """
-    after = torch.zeros_like(distances)
-    if both_ways:
-        num_buckets //= 2
-        after = (distances > 0).long() * num_buckets
-        distances = distances.abs()
-    else:
-        distances = (-distances).clamp(min=0)
-    near = num_buckets // 2
-    ratio = (distances.clamp(min=1).float() / near).log() / math.log(max_distance / near)
-    far = (near + (ratio * (num_buckets - near)).long()).clamp(max=num_buckets - 1)
-    return after + torch.where(distances < near, distances, far)
-
-
-class RelativeBias(nn.Embedding):
-    """Give every head a number for every distance, to be added to its scores.
-
-    Args:
-        num_heads: Heads H.
-        num_buckets: Buckets that distances are sorted into.
-        max_distance: From here on all share the last bucket.
-        both_ways: Tell what comes before from what comes after.
-    Paper: Raffel et al. 2020 (arXiv 1910.10683), section 2.1.
-    """
-
-    def __init__(
-        self, num_heads: int, *, num_buckets: int, max_distance: int, both_ways: bool
-    ) -> None:
-        super().__init__(num_buckets, num_heads)
-        self.sort = partial(
-            relative_buckets,
-            num_buckets=num_buckets,
-            max_distance=max_distance,
-            both_ways=both_ways,
-        )
-
-    def forward(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
-        """Look up the numbers for all distances between two rows of places.
-
-        Args:
-            query_positions: (B, T) int64.
-            key_positions: (B, S) int64.
-        Returns:
-            bias: (B, H, T, S) float.
-        """
-        distances = key_positions[:, None, :] - query_positions[:, :, None]  # (B, T, S)
-        rows = len(distances)
-        if rows > 1 and bool((distances == distances[:1]).all()):
-            # Rows that are alike share one table.
-            distances = distances[:1]
-        bias = F.embedding(self.sort(distances), self.weight).permute(0, 3, 1, 2)
-        return bias.expand(rows, -1, -1, -1)
 
 
 class Positions(nn.Module):

@@ -75,13 +75,7 @@ class DecoderStack(BlockStack):
 
     def start(self, memory: Memory, *, num_beams: int, max_steps: int) -> DecodingState:
         """Project the memory for every layer and make room for the tokens to come."""
-        nothing = memory.documents[:, :0].bool()
-        ancestry = Ancestry(nothing, num_beams=num_beams, max_steps=max_steps, like=memory.hidden)
-        bias = torch.zeros_like(memory.documents, dtype=step_type(memory.hidden))
-        bias = bias.masked_fill(memory.documents == 0, -torch.inf)[:, None, None]
-        memories = [layer.memorize(memory.hidden) for layer in self.layers]
-        caches = [KeyValueCache(ancestry) for _ in self.layers]
-        return DecodingState(ancestry=ancestry, caches=caches, memories=memories, bias=bias)
+        return start_decoding(self.layers, memory, num_beams=num_beams, max_steps=max_steps)
 
     def step(self, hidden: Tensor, state: DecodingState) -> Tensor:
         """Map the newest token of each beam, (B, R, D) float, to (B, R, D) float."""
@@ -112,3 +106,25 @@ class DecodingState(CausalState):
             (key.index_select(0, rows), value.index_select(0, rows)) for key, value in self.memories
         ]
         self.bias = self.bias.index_select(0, rows)
+
+
+def start_decoding(
+    layers: nn.ModuleList, memory: Memory, *, num_beams: int, max_steps: int
+) -> DecodingState:
+    """Project the memory for every layer, by its `memorize`, and make room for the tokens to come.
+
+    Args:
+        layers: Decoder blocks.
+        memory: (B, S, D) float. One document in a row.
+        num_beams: Beams R of each row.
+        max_steps: Steps there shall be room for.
+    """
+    nothing = memory.documents[:, :0].bool()
+    ancestry = Ancestry(nothing, num_beams=num_beams, max_steps=max_steps, like=memory.hidden)
+    bias = torch.zeros_like(memory.documents, dtype=step_type(memory.hidden))
+    return DecodingState(
+        ancestry=ancestry,
+        caches=[KeyValueCache(ancestry) for _ in layers],
+        memories=[layer.memorize(memory.hidden) for layer in layers],  # pyright: ignore
+        bias=bias.masked_fill(memory.documents == 0, -torch.inf)[:, None, None],
+    )

@@ -19,7 +19,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from headway.layers.blocks import GatedFeedForward, Residual
+from headway.layers.blocks import GatedFeedForward, Residual, RmsNorm
 from headway.layers.causal import CausalAttention, CausalBlock, CausalLayers, Sight
 from headway.layers.embeddings import TokenEmbeddings
 from headway.layers.positions import Rotation
@@ -182,8 +182,8 @@ def _see(
     )
 
 
-def _norm(config: LlamaConfig) -> nn.RMSNorm:
-    return nn.RMSNorm(config.hidden_size, eps=config.layer_norm_epsilon)
+def _norm(config: LlamaConfig) -> RmsNorm:
+    return RmsNorm(config.hidden_size, eps=config.layer_norm_epsilon)
 
 
 def _block(config: LlamaConfig) -> CausalBlock:

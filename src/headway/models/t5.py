@@ -24,16 +24,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from headway.errors import ConfigError
-from headway.layers.blocks import FeedForward, GatedFeedForward, Residual
-from headway.layers.cache import Ancestry, KeyValueCache, step_type
-from headway.layers.causal import CausalAttention, CausalBlock, Sight
-from headway.layers.crossing import CrossAttention, CrossBlock
+from headway.layers.blocks import FeedForward, GatedFeedForward, Residual, RmsNorm
+from headway.layers.causal import CausalAttention, CausalBlock, CausalLayers
+from headway.layers.crossing import CrossAttention, CrossBlock, CrossLayers
 from headway.layers.dropout import Dropout
 from headway.layers.embeddings import to_autocast
 from headway.layers.masks import causal_mask, document_mask
-from headway.layers.positions import RelativeBias
+from headway.layers.relative import RelativeBias
 from headway.layers.side import Memory, Side
-from headway.layers.stacks import DecodingState
+from headway.layers.stacks import DecodingState, start_decoding
 from headway.models._config import no_shares, too_small, unknown_words
 from headway.names import (
     Ignore,
@@ -47,6 +46,7 @@ from headway.names import (
 
 PUBLISHED = ("t5",)
 SPECIALS = "t5"
+_MOST_TOKENS = 8192
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +73,6 @@ class T5Config:
     """Buckets of distances."""
     max_distance: int = 128
     """From this distance on all share a bucket."""
-    max_position_embeddings: int = 512
-    """Longest source or target, in tokens; the network itself has no bound."""
     dropout: float = 0.1
     """Rate on embeddings and on each sublayer's result, 0 to below 1."""
     layer_norm_epsilon: float = 1e-6
@@ -92,15 +90,15 @@ class T5Config:
 
     @property
     def max_tokens(self) -> int:
-        """Longest source or target."""
-        return self.max_position_embeddings
+        """Longest source or target: the network has no bound, but memory has."""
+        return _MOST_TOKENS
 
     def check(self) -> list[str]:
         """Return every problem of these values, in the recipe's words."""
         problems = too_small(
             self,
             *("vocab_size", "hidden_size", "num_encoder_layers", "num_decoder_layers"),
-            *("num_attention_heads", "head_size", "intermediate_size", "max_position_embeddings"),
+            *("num_attention_heads", "head_size", "intermediate_size"),
         )
         problems += no_shares(self, "dropout", "layer_norm_epsilon")
         if self.num_buckets < 4 or self.num_buckets % 4:
@@ -113,13 +111,12 @@ class T5Config:
         return problems + unknown_words(self, {"feed_forward": ("relu", "gated-gelu")})
 
 
-def _size(width: int, layers: int, heads: int, inner: int, **more: Any) -> dict[str, Any]:
+def _size(width: int, layers: int, heads: int, inner: int) -> dict[str, Any]:
     return {
         "hidden_size": width,
         "num_encoder_layers": layers,
         "num_attention_heads": heads,
         "intermediate_size": inner,
-        **more,
     }
 
 
@@ -131,11 +128,11 @@ PRESETS = MappingProxyType(
         "small": _size(512, 6, 8, 2048),
         "base": _size(768, 12, 12, 3072),
         "large": _size(1024, 24, 16, 4096),
-        "3b": _size(1024, 24, 32, 16384, head_size=128),
-        "11b": _size(1024, 24, 128, 65536, head_size=128),
-        "v1.1-base": _size(768, 12, 12, 2048, **_V1_1),
-        "v1.1-large": _size(1024, 24, 16, 2816, **_V1_1),
-        "v1.1-xxl": _size(4096, 24, 64, 10240, **_V1_1),
+        "3b": _size(1024, 24, 32, 16384) | {"head_size": 128},
+        "11b": _size(1024, 24, 128, 65536) | {"head_size": 128},
+        "v1.1-base": _size(768, 12, 12, 2048) | _V1_1,
+        "v1.1-large": _size(1024, 24, 16, 2816) | _V1_1,
+        "v1.1-xxl": _size(4096, 24, 64, 10240) | _V1_1,
     }
 )
 VARIANTS = {
@@ -165,8 +162,10 @@ class T5(nn.Module):
         self.dropout = Dropout(config.dropout)
         encoder = (_encoder_block(config) for _ in range(config.num_encoder_layers))
         decoder = (_decoder_block(config) for _ in range(config.num_decoder_layers))
-        self.encoder = _Stack(config, encoder, both_ways=True)
-        self.decoder = _Stack(config, decoder, both_ways=False)
+        # One table of distances for all layers of a stack.
+        self.encoder_bias, self.decoder_bias = _biases(config)
+        self.encoder = CausalLayers(encoder, _norm(config))
+        self.decoder = CrossLayers(decoder, _norm(config))
         self.output = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.tie_weights()
         self.init_weights()
@@ -212,12 +211,10 @@ class T5(nn.Module):
         Returns:
             memory: (B, S, D) float.
         """
-        mask = document_mask(source.documents, source.documents)[:, None]
-        sight = self.encoder.see(source.positions, source.positions, mask)
-        hidden = self.embed(source)
-        for layer in self.encoder.layers:
-            hidden = layer(hidden, sight)
-        return Memory.from_states((self.dropout(self.encoder.norm(hidden)),), source)
+        places, mask = _places(source), document_mask(source.documents, source.documents)
+        sight = self.encoder_bias.see(places, places, mask[:, None])
+        *_, hidden = self.encoder.states(self.embed(source), sight)
+        return Memory.from_states((self.dropout(hidden),), source)
 
     def decode(self, target: Side, memory: Memory) -> Tensor:
         """Write the target, every position at once.
@@ -228,20 +225,16 @@ class T5(nn.Module):
         Returns:
             hidden: (B, T, D) float.
         """
-        mask = document_mask(target.documents, target.documents)
+        places, mask = _places(target), document_mask(target.documents, target.documents)
         mask = mask & causal_mask(target.positions, target.positions)
-        sight = self.decoder.see(target.positions, target.positions, mask[:, None])
+        sight = self.decoder_bias.see(places, places, mask[:, None])
         memory_mask = document_mask(target.documents, memory.documents)[:, None]
-        hidden = self.embed(target)
-        for layer in self.decoder.layers:
-            hidden = layer(hidden, sight, layer.cross_attention.memorize(memory.hidden), memory_mask)
-        return self._finish(hidden)
+        return self._finish(self.decoder(self.embed(target), sight, memory.hidden, memory_mask))
 
     def _finish(self, hidden: Tensor) -> Tensor:
-        hidden = self.dropout(self.decoder.norm(hidden))
         # The authors' code: a shared matrix has the deviation of embeddings.
         factor = self.config.hidden_size**-0.5 if self.config.tie_word_embeddings else 1.0
-        return hidden * factor
+        return self.dropout(hidden) * factor
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Score the next token.
@@ -261,16 +254,8 @@ class T5(nn.Module):
             num_beams: Beams R of each row.
             max_steps: Steps there shall be room for.
         """
-        hidden, layers = memory.hidden, self.decoder.layers
-        nothing = memory.documents[:, :0].bool()
-        ancestry = Ancestry(nothing, num_beams=num_beams, max_steps=max_steps, like=hidden)
-        bias = torch.zeros_like(memory.documents, dtype=step_type(hidden))
-        return DecodingState(
-            ancestry=ancestry,
-            caches=[KeyValueCache(ancestry) for _ in layers],
-            memories=[layer.cross_attention.memorize(hidden, for_steps=True) for layer in layers],
-            bias=bias.masked_fill(memory.documents == 0, -torch.inf)[:, None, None],
-        )
+        layers = self.decoder.layers
+        return start_decoding(layers, memory, num_beams=num_beams, max_steps=max_steps)
 
     def step(self, input_ids: Tensor, state: DecodingState) -> Tensor:
         """Advance every beam by one token.
@@ -283,13 +268,10 @@ class T5(nn.Module):
         """
         ancestry = state.ancestry
         ancestry.advance()
-        sight = self.decoder.see(ancestry.newest_positions, ancestry.positions, ancestry.bias)
+        positions = ancestry.newest_positions, ancestry.positions
+        sight = self.decoder_bias.see(*positions, ancestry.bias)
         hidden = F.embedding(input_ids, self.embeddings.weight)
-        for layer, cache, source in zip(
-            self.decoder.layers, state.caches, state.memories, strict=True
-        ):
-            hidden = layer(hidden, sight, source, state.bias, cache)
-        return self._finish(hidden)
+        return self._finish(self.decoder.step(hidden, sight, state))
 
     @staticmethod
     def tiny() -> T5Config:
@@ -301,41 +283,28 @@ class T5(nn.Module):
             num_attention_heads=2,
             head_size=8,
             intermediate_size=32,
-            max_position_embeddings=64,
             dropout=0.0,
         )
 
 
-class _Stack(nn.Module):
-    """Blocks one on the other, with the one table of distances that all of them share."""
-
-    def __init__(self, config: T5Config, blocks: Iterable[nn.Module], *, both_ways: bool) -> None:
-        super().__init__()
-        self.relative_bias = RelativeBias(
-            config.num_attention_heads,
-            num_buckets=config.num_buckets,
-            max_distance=config.max_distance,
-            both_ways=both_ways,
-        )
-        self.layers = nn.ModuleList(blocks)
-        self.norm = _norm(config)
-
-    def see(
-        self, query_positions: Tensor, key_positions: Tensor, allowed: Tensor | None
-    ) -> Sight:
-        """Add the numbers for distances to what is allowed, as `Sight` takes both."""
-        bias = self.relative_bias(query_positions, key_positions)  # (B, H, T, S)
-        if allowed is not None and allowed.dtype == torch.bool:
-            # Padding looks at itself: a softmax over nothing would look at everything.
-            allowed = allowed | torch.eye(*allowed.shape[-2:], dtype=torch.bool, device=bias.device)
-            bias = bias.masked_fill(~allowed, torch.finfo(bias.dtype).min)
-        elif allowed is not None:
-            bias = bias + allowed
-        return Sight(query_positions, key_positions, bias)
+def _places(side: Side) -> Tensor:
+    """Give places, (B, T) int64; padding counts on, so that rows of one text are alike."""
+    steps = torch.arange(side.positions.shape[1], device=side.positions.device)
+    return torch.where(side.attention_mask, side.positions, steps)
 
 
-def _norm(config: T5Config) -> nn.RMSNorm:
-    return nn.RMSNorm(config.hidden_size, eps=config.layer_norm_epsilon)
+def _biases(config: T5Config) -> tuple[RelativeBias, RelativeBias]:
+    make = partial(
+        RelativeBias,
+        config.num_attention_heads,
+        num_buckets=config.num_buckets,
+        max_distance=config.max_distance,
+    )
+    return make(both_ways=True), make(both_ways=False)
+
+
+def _norm(config: T5Config) -> RmsNorm:
+    return RmsNorm(config.hidden_size, eps=config.layer_norm_epsilon)
 
 
 def _feed_forward(config: T5Config) -> nn.Module:
@@ -386,7 +355,7 @@ def _stack_renames(stack: str, up: tuple[tuple[str, str], ...]) -> tuple[Any, ..
     return (
         Rename(
             f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias",
-            f"{stack}.relative_bias",
+            f"{stack}_bias",
         ),
         *_attention_renames(f"{theirs}0.SelfAttention", f"{ours}attention"),
         Rename(f"{theirs}0.layer_norm", f"{ours}after_attention.norm"),
@@ -417,7 +386,6 @@ _CONFIG = published_fields(
         "feed_forward": "feed_forward_proj",
         "num_buckets": "relative_attention_num_buckets",
         "max_distance": "relative_attention_max_distance",
-        "max_position_embeddings": "n_positions",
         "dropout": "dropout_rate",
         "tie_word_embeddings": ("tie_word_embeddings", "scale_decoder_outputs"),
         "pad_token_id": ("pad_token_id", "decoder_start_token_id"),

@@ -158,9 +158,8 @@ def evaluate(
     if "bits_per_byte" in model.task.metrics and examples.num_bytes:
         bits = next(iter(means.losses.values())) * means.num_targets / math.log(2)
         scores["bits_per_byte"] = bits / examples.num_bytes
-    cut = 0
-    if "target" in examples.full_lengths:
-        cut = int((examples.full_lengths["target"] > examples.limits["target"]).sum())
+    written = examples.full_lengths.keys() & {*model.task.columns} - {*model.task.inputs}
+    cut = sum(int((examples.full_lengths[n] > examples.limits[n]).sum()) for n in written)
     return Evaluation(
         scores=scores,
         statistics=statistics,

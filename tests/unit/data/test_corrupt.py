@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.data.corrupt import Masking, mask_tokens
+from headway.data.corrupt import Masking, Spans, mask_tokens
 from headway.data.order import generator
 
 # Ids 0 to 4 are special, 4 being the mask; of the others every third goes on with a word.
@@ -194,3 +194,39 @@ def test_pieces_of_a_word_are_hidden_each_in_its_own_way():
     found = mask_tokens(ids, masking(0.6, whole_words=True), generator(0))
     assert len(found.places) == 5001
     assert np.mean(found.ids[found.places] == MASK) == pytest.approx(0.8, abs=0.02)
+
+
+SPANS = Spans(ratio=0.15, mean_length=3.0)
+SENTINEL_IDS = np.arange(1000, 1100)
+
+
+@given(st.integers(2, 600), st.integers(0, 5), st.floats(0.05, 0.9), st.floats(1.0, 8.0))
+def test_a_text_can_be_put_together_again_from_what_was_cut_out(length, seed, ratio, mean):
+    spans = Spans(ratio=ratio, mean_length=mean)
+    ids = np.arange(length)
+    cut, count = spans.sizes(length)
+    if count > len(SENTINEL_IDS):
+        return
+    source, target = spans.cut(ids, SENTINEL_IDS, generator(seed))
+    assert [token for token in source if token >= 1000] == SENTINEL_IDS[:count].tolist()
+    assert [token for token in target if token >= 1000] == SENTINEL_IDS[:count].tolist()
+    assert (len(source), len(target)) == (length - cut + count, cut + count)
+    gaps: dict[int, list[int]] = {}
+    for token in target:
+        gaps.setdefault(token, []) if token >= 1000 else gaps[[*gaps][-1]].append(token)
+    assert all(gaps.values())
+    whole = [part for token in source for part in gaps.get(token, [token])]
+    assert whole == ids.tolist()
+
+
+def test_the_share_and_the_number_of_spans_are_those_of_the_paper():
+    cut, count = SPANS.sizes(np.array([2, 10, 100, 512]))
+    assert cut.tolist() == [1, 2, 15, 77]
+    assert count.tolist() == [1, 1, 5, 26]
+
+
+def test_spans_depend_on_chance_alone():
+    ids = np.arange(100)
+    one, again, other = (SPANS.cut(ids, SENTINEL_IDS, generator(seed)) for seed in (1, 1, 2))
+    assert one == again
+    assert one != other

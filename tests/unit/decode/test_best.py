@@ -54,7 +54,7 @@ def test_log_probabilities_are_those_of_the_softmax(size, dtype):
 
 def test_a_forbidden_token_scales_nothing_up():
     logits = torch.tensor([[[0.0, 0.0]]])
-    log_probs, tokens = best_tokens(logits, 2, forbidden=0)
+    log_probs, tokens = best_tokens(logits, 2, forbidden=[0])
     assert tokens[0, 0, 0] == 1
     assert log_probs[0, 0].tolist() == pytest.approx([-0.6931472, -torch.inf])
     assert logits.tolist() == [[[0.0, 0.0]]]
