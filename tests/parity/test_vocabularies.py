@@ -1,12 +1,15 @@
-"""Old vocabularies give the ids of transformers on real lines in several languages."""
+"""Old vocabularies give the ids and texts of transformers on real lines in several languages."""
 
 from __future__ import annotations
 
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tokenizers import Tokenizer as Engine
+from tokenizers import models, normalizers, pre_tokenizers, trainers
 
 from headway.errors import FileError
 from headway.text.legacy import read_tokenizer
@@ -31,6 +34,11 @@ HOSTILE = [
     "\U0001f600\U0001f603",
     "x" * 300,
     "  lead and trail  ",
+    "a  b   c\n\n    d",
+    "\u2581the \u2581 cat",
+    "<0x0A> <0x41>",
+    "a <extra_id_0> b<extra_id_99>c",
+    "the</w> </w>",
     "",
     " ",
 ]
@@ -51,10 +59,31 @@ def lines() -> list[str]:
 def compare(folder: Path, theirs, lines: list[str], settings: dict) -> None:
     ours = read_tokenizer(folder, names={}, settings=settings)
     # Special tokens are parsed alike on both sides.
-    found = [item.ids for item in ours.encode_batch(lines, special=True)]
+    items = ours.encode_batch(lines, special=True)
+    found = [item.ids for item in items]
     expected = theirs(lines)["input_ids"]
     wrong = [line for line, a, b in zip(lines, found, expected, strict=True) if a != b]
     assert wrong == []
+    texts = [theirs.decode(ids, skip_special_tokens=True) for ids in expected]
+    assert ours.decode_batch(found) == texts
+    for line, item in zip(lines, items, strict=True):
+        # Tokens stand for parts of the line from left to right; those around it for nothing.
+        spans = [span for span in item.offsets if span != (0, 0)]
+        assert spans == sorted(spans)
+        assert all(0 <= start <= end <= len(line) for start, end in spans)
+
+
+def train_sentencepiece(path: Path, lines: list[str], **options: Any) -> None:
+    trainer = pytest.importorskip("sentencepiece").SentencePieceTrainer
+    text = path.with_name("text.txt")
+    text.write_text("\n".join(lines[:9000]), encoding="utf-8")
+    trainer.train(
+        input=str(text),
+        model_prefix=str(path.with_suffix("")),
+        minloglevel=2,
+        num_threads=1,
+        **options,
+    )
 
 
 @pytest.mark.parametrize("lowercase", [True, False])
@@ -69,14 +98,17 @@ def test_vocab_txt(lowercase, lines, tmp_path):
     compare(tmp_path, transformers.BertTokenizer.from_pretrained(tmp_path), lines, settings)
 
 
-def test_vocab_json_and_merges_txt(lines, tmp_path):
-    learned = train_tokenizer("byte-bpe", lines, vocab_size=4000, specials=SPECIALS["roberta"])
-    content = json.loads(learned.to_json())
+def write_merges(folder: Path, content: dict[str, Any]) -> None:
     vocabulary = dict(content["model"]["vocab"])
     vocabulary |= {item["content"]: item["id"] for item in content["added_tokens"]}
     merges = [" ".join(item) for item in content["model"]["merges"]]
-    (tmp_path / "vocab.json").write_text(json.dumps(vocabulary))
-    (tmp_path / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
+
+
+def test_vocab_json_and_merges_txt(lines, tmp_path):
+    learned = train_tokenizer("byte-bpe", lines, vocab_size=4000, specials=SPECIALS["roberta"])
+    write_merges(tmp_path, json.loads(learned.to_json()))
     settings = {"tokenizer_class": "RobertaTokenizer"}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     # Differs: without settings transformers 5 takes no space with <mask>, though RoBERTa did.
@@ -107,24 +139,69 @@ def test_added_tokens_that_cannot_have_their_ids_are_refused(lines, tmp_path):
         read_tokenizer(tmp_path, names={}, settings={})
 
 
-def test_sentencepiece(lines, tmp_path):
-    sentencepiece = pytest.importorskip("sentencepiece")
-    (tmp_path / "text.txt").write_text("\n".join(lines[:9000]), encoding="utf-8")
-    sentencepiece.SentencePieceTrainer.train(
-        input=str(tmp_path / "text.txt"),
-        model_prefix=str(tmp_path / "spiece"),
-        vocab_size=3000,
-        pad_id=0,
-        unk_id=1,
-        bos_id=-1,
-        eos_id=-1,
-        control_symbols="[CLS],[SEP]",
-        user_defined_symbols="[MASK]",
-        minloglevel=2,
-    )
-    settings = {"tokenizer_class": "AlbertTokenizer", "do_lower_case": True}
+UNIGRAM = {"vocab_size": 3000, "bos_id": -1}
+ALBERT = UNIGRAM | {"pad_id": 0, "unk_id": 1, "eos_id": -1}
+ALBERT |= {"control_symbols": "[CLS],[SEP]", "user_defined_symbols": "[MASK]"}
+T5 = UNIGRAM | {"pad_id": 0, "eos_id": 1, "unk_id": 2}
+BPE = {"vocab_size": 4000, "model_type": "bpe", "byte_fallback": True}
+# As the authors of LLaMA trained theirs.
+LLAMA = BPE | {"normalization_rule_name": "identity", "remove_extra_whitespaces": False}
+LLAMA |= {"allow_whitespace_only_pieces": True, "split_digits": True}
+START = {"add_bos_token": True}
+SYMBOLS = {"control_symbols": "[INST],<mask>", "user_defined_symbols": "the,<sep>"}
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "options", "settings"),
+    [
+        ("Albert", "spiece.model", ALBERT, {"do_lower_case": True}),
+        ("T5", "spiece.model", T5, {}),
+        ("T5", "spiece.model", T5 | SYMBOLS, {"extra_ids": 3}),
+        # Differs: transformers 5 begins no text with <s> unless it is told to.
+        ("Llama", "tokenizer.model", LLAMA, START),
+        ("Llama", "tokenizer.model", LLAMA | SYMBOLS, {"add_bos_token": False, "legacy": True}),
+        ("Llama", "tokenizer.model", LLAMA, START | {"add_eos_token": True}),
+        ("Llama", "tokenizer.model", LLAMA, START | {"add_prefix_space": False}),
+    ],
+)
+def test_sentencepiece(family, name, options, settings, lines, tmp_path):
+    train_sentencepiece(tmp_path / name, lines, **options)
+    settings = {"tokenizer_class": f"{family}Tokenizer"} | settings
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
-    compare(tmp_path, transformers.AlbertTokenizer.from_pretrained(tmp_path), lines, settings)
+    lines = [*lines, "a<sep>b <sep> c the[INST]the [INST] d"]
+    theirs = getattr(transformers, settings["tokenizer_class"]).from_pretrained(tmp_path)
+    compare(tmp_path, theirs, lines, settings)
+
+
+@pytest.mark.parametrize("options", [LLAMA, BPE], ids=["as LLaMA's", "with cleaning"])
+def test_merges_and_cleaning_are_those_of_sentencepiece_itself(options, lines, tmp_path):
+    train_sentencepiece(tmp_path / "tokenizer.model", lines, **options)
+    sentencepiece = pytest.importorskip("sentencepiece")
+    theirs = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "tokenizer.model"))
+    ours = read_tokenizer(tmp_path, names={}, settings={})
+    # Differs: a text that begins with a space gets no other one before it.
+    lines = [line for line in lines if options is BPE or not line.startswith((" ", "\u2581"))]
+    expected = theirs.encode(lines)
+    assert ours.encode_ids(lines, bare=True) == expected
+
+
+def test_ends_of_words_in_vocab_json(lines, tmp_path):
+    engine = Engine(models.BPE(unk_token="<unk>", end_of_word_suffix="</w>"))
+    engine.normalizer = normalizers.BertNormalizer(lowercase=True)
+    engine.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.BpeTrainer(
+        vocab_size=4000,
+        special_tokens=["<unk>"],
+        end_of_word_suffix="</w>",
+        limit_alphabet=150,
+        show_progress=False,
+    )
+    engine.train_from_iterator(lines[:9000], trainer)
+    write_merges(tmp_path, json.loads(engine.to_str()))
+    settings = {"tokenizer_class": "OpenAIGPTTokenizer"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    theirs = transformers.OpenAIGPTTokenizer.from_pretrained(tmp_path)
+    compare(tmp_path, theirs, lines, settings)
 
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

@@ -8,16 +8,15 @@ text, so that old checkpoints give the ids that they were trained with.
 from __future__ import annotations
 
 import json
-import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as Engine
 
 from headway.errors import FileError
+from headway.text.sentencepiece import BPE, UNIGRAM, SentencePiece, read_sentencepiece
 from headway.text.tokenizer import Tokenizer, keep_apart, muted, one_line
 from headway.text.train import surround
 
@@ -26,10 +25,8 @@ _SENTENCEPIECE = ("spiece.model", "tokenizer.model")
 VOCABULARIES = (
     "tokenizer.json, vocab.txt, vocab.json with merges.txt, spiece.model or tokenizer.model"
 )
-# Of a piece in a SentencePiece model.
-_NORMAL, _UNKNOWN, _CONTROL = 1, 2, 3
-# Of a whole model.
-_UNIGRAM = 1
+# As many as extra_ids may ask for: a damaged number shall not fill the memory.
+_MOST_SENTINELS = 10_000
 
 
 def read_tokenizer(
@@ -69,10 +66,10 @@ def _find(folder: Path) -> tuple[str, Path, Callable[..., Engine]] | None:
     if (folder / "vocab.txt").is_file():
         return "vocabulary", folder / "vocab.txt", _wordpiece
     if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-        return "vocabulary", folder, _byte_bpe
+        return "vocabulary", folder, _merged
     for name in _SENTENCEPIECE:
         if (folder / name).is_file():
-            return "SentencePiece model", folder / name, _unigram
+            return "SentencePiece model", folder / name, _sentencepiece
     return None
 
 
@@ -180,14 +177,41 @@ def _wordpiece(path: Path, names: Mapping[str, str], settings: Mapping[str, Any]
     return engine
 
 
-def _byte_bpe(folder: Path, names: Mapping[str, str], settings: Mapping[str, Any]) -> Engine:
+def _merged(folder: Path, names: Mapping[str, str], settings: Mapping[str, Any]) -> Engine:
+    """Pieces that were merged: of bytes, or of characters up to the end of a word."""
+    files = (str(folder / "vocab.json"), str(folder / "merges.txt"))
+    vocabulary, merges = models.BPE.read_file(*files)
+    # A tag in the texts may have made "</w>" of bytes, but among bytes is one for the space.
+    if "\u0120" not in vocabulary and any(piece.endswith("</w>") for piece in vocabulary):
+        return _word_bpe(vocabulary, merges, names)
+    return _byte_bpe(vocabulary, merges, names, settings)
+
+
+def _word_bpe(
+    vocabulary: dict[str, int], merges: list[tuple[str, str]], names: Mapping[str, str]
+) -> Engine:
+    """GPT's, the first: BERT's cleaning in lower case, then characters merged within words."""
+    unknown = names.get("unknown", "<unk>")
+    engine = Engine(models.BPE(vocabulary, merges, unk_token=unknown, end_of_word_suffix="</w>"))
+    engine.normalizer = normalizers.BertNormalizer(lowercase=True)
+    engine.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    engine.decoder = decoders.BPEDecoder(suffix="</w>")
+    _add_specials(engine, [*names.values(), unknown])
+    return engine
+
+
+def _byte_bpe(
+    vocabulary: dict[str, int],
+    merges: list[tuple[str, str]],
+    names: Mapping[str, str],
+    settings: Mapping[str, Any],
+) -> Engine:
     """GPT-2's and RoBERTa's: bytes as characters, merged in the order learned.
 
     Differs: <mask> stands for a word with the space before it, as RoBERTa was trained, unless
         the settings say otherwise; transformers 5 takes it so only where they say so.
     """
-    files = (str(folder / "vocab.json"), str(folder / "merges.txt"))
-    engine = Engine(models.BPE(*models.BPE.read_file(*files)))
+    engine = Engine(models.BPE(vocabulary, merges))
     prefix = settings.get("add_prefix_space", False)
     engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
     engine.decoder = decoders.ByteLevel()
@@ -205,101 +229,110 @@ def _byte_bpe(folder: Path, names: Mapping[str, str], settings: Mapping[str, Any
     return engine
 
 
-def _unigram(path: Path, names: Mapping[str, str], settings: Mapping[str, Any]) -> Engine:
-    """ALBERT's: a SentencePiece unigram model behind ALBERT's own cleaning."""
-    model = _read_sentencepiece(path.read_bytes())
-    if model.kind != _UNIGRAM:
+def _sentencepiece(path: Path, names: Mapping[str, str], settings: Mapping[str, Any]) -> Engine:
+    """What SentencePiece learned: a unigram model, or merges."""
+    model = read_sentencepiece(path.read_bytes())
+    if model.kind not in (UNIGRAM, BPE):
         raise FileError(
-            "the SentencePiece model is no unigram model, the only kind that is read",
+            "the SentencePiece model is neither a unigram nor a BPE model",
             where=str(path),
             hint="save the tokenizer once with transformers, which writes tokenizer.json",
         )
     if model.unknown is None:
         raise FileError("the SentencePiece model has no unknown piece", where=str(path))
-    # The authors cut "9," again where a text gives it: digits and a comma are pieces apart.
-    pieces = [
-        (piece, score - 100 if piece[-1:] == "," and piece[-2:-1].isdigit() else score)
-        for piece, score in model.pieces
-    ]
+    known = {piece for piece, _ in model.pieces}
+    if len(known) < len(model.pieces):
+        raise FileError("the SentencePiece model has a piece twice", where=str(path))
+    if model.kind == BPE:
+        return _scored_bpe(model, names, settings)
+    # What ends a text tells whose it is: no file can be without it, while old folders have no
+    # settings, and newer ones may name any class.
+    return (_t5 if "</s>" in known and "[SEP]" not in known else _albert)(model, settings)
+
+
+def _unigram(
+    model: SentencePiece, pieces: list[tuple[str, float]], steps: list[normalizers.Normalizer]
+) -> Engine:
+    """The most probable pieces of each word, behind a family's own cleaning."""
     engine = Engine(models.Unigram(pieces, model.unknown, byte_fallback=False))
-    steps: list[Any] = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
-    if not settings.get("keep_accents", False):
-        steps += [normalizers.NFKD(), normalizers.StripAccents()]
-    if settings.get("do_lower_case", True):
-        steps.append(normalizers.Lowercase())
     if model.characters:
-        steps.append(normalizers.Precompiled(model.characters))
+        steps = [*steps, normalizers.Precompiled(model.characters)]
     engine.normalizer = normalizers.Sequence(steps)
     engine.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(), *keep_apart(model.control)]
     )
     engine.decoder = decoders.Metaspace()
     _add_specials(engine, ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]", *model.control])
+    return engine
+
+
+def _albert(model: SentencePiece, settings: Mapping[str, Any]) -> Engine:
+    """ALBERT's: without accents, in lower case, between [CLS] and [SEP]."""
+    # The authors cut "9," again where a text gives it: digits and a comma are pieces apart.
+    pieces = [
+        (piece, score - 100 if piece[-1:] == "," and piece[-2:-1].isdigit() else score)
+        for piece, score in model.pieces
+    ]
+    steps: list[Any] = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
+    if not settings.get("keep_accents", False):
+        steps += [normalizers.NFKD(), normalizers.StripAccents()]
+    if settings.get("do_lower_case", True):
+        steps.append(normalizers.Lowercase())
+    engine = _unigram(model, pieces, steps)
     if engine.token_to_id("[CLS]") is not None:
         surround(engine, "[CLS]:0 $A:0 [SEP]:0", "[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1")
     return engine
 
 
-@dataclass
-class _SentencePiece:
-    """What a SentencePiece file says, as far as it is of use."""
-
-    pieces: list[tuple[str, float]] = field(default_factory=list)
-    control: list[str] = field(default_factory=list)
-    unknown: int | None = None
-    characters: bytes = b""
-    kind: int = _UNIGRAM
-
-
-def _read_sentencepiece(content: bytes) -> _SentencePiece:
-    """Read the fields that matter of sentencepiece_model.proto, which is stable since 2018."""
-    model = _SentencePiece()
-    for number, value in _fields(content):
-        # Of a field that is given twice the last counts, as the format asks.
-        parts = dict(_fields(value)) if number in (1, 2, 3) else {}
-        if number == 1:
-            piece, kind = parts.get(1, b"").decode("utf-8"), parts.get(3, _NORMAL)
-            if kind == _UNKNOWN:
-                model.unknown = len(model.pieces)
-            if kind in (_UNKNOWN, _CONTROL):
-                model.control.append(piece)
-            model.pieces.append((piece, struct.unpack("<f", parts.get(2, bytes(4)))[0]))
-        elif number == 2:
-            model.kind = parts.get(3, _UNIGRAM)
-        elif number == 3:
-            model.characters = parts.get(2, b"")
-    return model
+def _t5(model: SentencePiece, settings: Mapping[str, Any]) -> Engine:
+    """T5's: as the file says, and behind its pieces the sentinels, from the last to the first."""
+    engine = _unigram(model, model.pieces, [])
+    engine.add_tokens([AddedToken(piece, normalized=False) for piece in model.defined])
+    if (count := settings.get("extra_ids", 100)) > _MOST_SENTINELS:
+        raise FileError(
+            f"extra_ids in tokenizer_config.json is {count}, but at most {_MOST_SENTINELS} are read"
+        )
+    engine.add_special_tokens([f"<extra_id_{number}>" for number in reversed(range(count))])
+    surround(engine, "$A </s>", "$A </s> $B </s>")
+    return engine
 
 
-def _fields(content: bytes) -> Iterator[tuple[int, Any]]:
-    """Give the fields of a protocol buffer: numbers as int, everything else as bytes."""
-    place = 0
-    while place < len(content):
-        key, place = _varint(content, place)
-        number, kind = key >> 3, key & 7
-        if kind == 0:
-            value, place = _varint(content, place)
-            yield number, value
-            continue
-        if kind == 2:
-            size, place = _varint(content, place)
-        elif kind in (1, 5):
-            size = 8 if kind == 1 else 4
-        else:
-            raise ValueError(f"a field of kind {kind}")
-        if place + size > len(content):
-            raise ValueError("the file is cut short")
-        yield number, content[place : place + size]
-        place += size
+def _scored_bpe(
+    model: SentencePiece, names: Mapping[str, str], settings: Mapping[str, Any]
+) -> Engine:
+    """LLaMA's and Mistral's: characters merged by the scores of pieces, bytes for all others.
 
-
-def _varint(content: bytes, place: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        if place >= len(content) or shift > 63:
-            raise ValueError("the file is cut short")
-        byte = content[place]
-        value |= (byte & 127) << shift
-        place, shift = place + 1, shift + 7
-        if byte < 128:
-            return value, place
+    Differs: from transformers 5, which ranks merges by ids and so cuts runs of spaces otherwise
+        than Mistral's scores do, heeds no cleaning that the file asks for (LLaMA's and Mistral's
+        ask for none), and begins texts with <s> only where the settings say so. From
+        SentencePiece: as in transformers 5, a text that begins with a space gets no other before.
+    """
+    vocabulary = {piece: place for place, (piece, _) in enumerate(model.pieces)}
+    unknown, _ = model.pieces[model.unknown or 0]
+    engine = Engine(
+        models.BPE(vocabulary, model.merges(), unk_token=unknown, fuse_unk=True, byte_fallback=True)
+    )
+    steps: list[Any] = [normalizers.Precompiled(model.characters)] if model.characters else []
+    if model.drops_spaces:
+        steps += [
+            normalizers.Replace(Regex(r"\A +| +\z"), ""),
+            normalizers.Replace(Regex(" +"), " "),
+        ]
+    engine.normalizer = normalizers.Sequence(steps)
+    written = settings.get("add_prefix_space")
+    prefix = model.begins_with_space if written is None else written
+    # Where spaces are dropped, the library no longer knows what stood first.
+    anywhere = settings.get("legacy") or model.drops_spaces
+    scheme = ("always" if anywhere else "first") if prefix else "never"
+    engine.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+    strip = [decoders.Strip(" ", 1, 0)] if prefix else []
+    engine.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), *strip]
+    )
+    _add_specials(engine, model.control)
+    engine.add_tokens([AddedToken(piece, normalized=False) for piece in model.defined])
+    before = [names.get("start", "<s>")] if settings.get("add_bos_token", True) else []
+    after = [names.get("end", "</s>")] if settings.get("add_eos_token", False) else []
+    first, second = (" ".join([*before, text, *after]) for text in ("$A", "$B"))
+    surround(engine, first, f"{first} {second}")
+    return engine
