@@ -252,13 +252,25 @@ class Playbook:
     """Updates between two weights that enter the mean; none spreads twenty over the rest."""
     ema_decay: float | None = None
     """Exponential averaging: share, such as 0.999, that the mean of the weights keeps an update."""
+    lora_rank: int = 0
+    """Rank of low-rank adapters, which learn in place of model.path's own weights; 0: none."""
+    lora_alpha: float = 16.0
+    """Their scale is this divided by their rank."""
+    lora_targets: tuple[str, ...] = ("query", "value")
+    """Last words of the names of the layers that have them."""
     average_checkpoints: int = 1
     """Last checkpoints whose mean is tried as the final model; 1 is off."""
 
     def check(self) -> list[str]:
         """Return every problem of this section."""
         least = {"average_checkpoints": 1, "valid_beams": 1, "unfreeze_stages": 1}
-        least |= {"reinit_layers": 0, "cache_megabytes": 0, "patience": 1, "swa_steps": 1}
+        least |= {
+            "reinit_layers": 0,
+            "lora_rank": 0,
+            "cache_megabytes": 0,
+            "patience": 1,
+            "swa_steps": 1,
+        }
         problems = at_least("playbook", self, least)
         problems += not_among("playbook", self, {"class_weights": CLASS_WEIGHTS})
         for name in ("layer_decay", "stage_rates", "swa_rate"):
@@ -280,12 +292,14 @@ class Playbook:
         pairs = (
             ("unfreeze_epochs", "unfreeze_steps", self.unfreeze_epochs and self.unfreeze_steps),
             ("layer_decay", "stage_rates", self.layer_decay != 1 and self.stage_rates),
+            ("lora_rank", "reinit_layers", self.lora_rank and self.reinit_layers),
+            ("lora_rank", "freeze", self.lora_rank and self.freeze),
             ("swa_start", "ema_decay", self.swa_start is not None and self.ema_decay is not None),
             ("swa_start", "average_checkpoints", self.swa_start and self.average_checkpoints > 1),
             ("ema_decay", "average_checkpoints", self.ema_decay and self.average_checkpoints > 1),
         )
         return [
-            f"playbook.{dash(one)} and playbook.{dash(other)} do the same: give one of them"
+            f"playbook.{dash(one)} and playbook.{dash(other)} cannot go together: give one of them"
             for one, other, is_both in pairs
             if is_both
         ]

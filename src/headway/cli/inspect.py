@@ -49,7 +49,8 @@ def run(options: Options) -> None:
         raise ConfigError("there is nothing to inspect", hint="see headway inspect --help")
     first = Path(options.what[0])
     is_one = len(options.what) == 1
-    is_model = (first / "config.json").is_file() or options.what[0].startswith("hub:")
+    files = (first / "config.json", first / "adapter_config.json")
+    is_model = any(path.is_file() for path in files) or options.what[0].startswith("hub:")
     if is_one and is_model:
         values, lines = _model(first)
     elif is_one and (first / "recipe.toml").is_file():
@@ -133,6 +134,10 @@ def _model(path: Path) -> tuple[dict[str, Any], list[str]]:
         "tokenizer": {"kind": model.tokenizer.kind, "special": names},
     }
     lines = [f"{path}: {model.architecture}, {_short(total)} parameters"]
+    if model.adapter is not None:
+        own = {n: p.numel() for n, p in model.body.named_parameters() if ".lora_" in n}
+        values["adapter"] = {"base": str(model.adapter.base), "parameters": sum(own.values())}
+        lines.append(f"adapter of {model.adapter.base}: {_short(sum(own.values()))} of them")
     lines += [f"  {name:<12} {_short(count):>10}" for name, count in parts.items()]
     lines.append(
         f"memory of the weights: {values['megabytes']['fp32']} MB in fp32, "

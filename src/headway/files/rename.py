@@ -180,13 +180,13 @@ def to_ours(
     return {name: found[name] for name in shapes}
 
 
-def _is_turned(entry: Entry) -> bool:
+def is_turned(entry: Entry) -> bool:
     """Say whether the file stores a matrix the other way round."""
     return isinstance(entry, Transpose) or (isinstance(entry, Split) and entry.transposed)
 
 
 def _turn(tensor: Tensor, entry: Entry) -> Tensor:
-    return tensor.t() if _is_turned(entry) and tensor.dim() == 2 else tensor
+    return tensor.t() if is_turned(entry) and tensor.dim() == 2 else tensor
 
 
 def _to_ours(tensor: Tensor, pair: Pair) -> tuple[Tensor, ...]:
@@ -203,7 +203,7 @@ def _to_ours(tensor: Tensor, pair: Pair) -> tuple[Tensor, ...]:
 def _published_shape(entry: Entry, shape: torch.Size) -> list[int]:
     """Give the shape that the file has for a parameter of ours."""
     seen = list(shape)
-    if _is_turned(entry) and len(seen) == 2:
+    if is_turned(entry) and len(seen) == 2:
         seen = seen[::-1]
     if isinstance(entry, OneRow):
         return [1, *seen]

@@ -132,7 +132,7 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     listed = _read_index(folder)
     tensors: dict[str, Tensor] = {}
     for name in ["model.safetensors"] if listed is None else sorted(set(listed.values())):
-        tensors |= _read_file(folder / name)
+        tensors |= read_file(folder / name)
     if missing := sorted((listed or {}).keys() - tensors.keys()):
         raise FileError(
             f"the files lack what {INDEX} lists: {join_problems(missing)}", where=str(folder)
@@ -197,10 +197,15 @@ def hint_at_misfits(tensors: Mapping[str, Tensor], layout: Layout, message: str)
 def read_own_head(folder: Path) -> dict[str, Tensor]:
     """Read the head of a model that is published as its body alone; empty where there is none."""
     path = folder / HEAD_FILE
-    return _read_file(path) if path.is_file() else {}
+    return read_file(path) if path.is_file() else {}
 
 
-def _read_file(path: Path) -> dict[str, Tensor]:
+def read_file(path: Path) -> dict[str, Tensor]:
+    """Read one file of weights.
+
+    Raises:
+        FileError: if it is missing or damaged.
+    """
     if not path.is_file():
         old = path.parent / "pytorch_model.bin"
         hint = f"write it with: headway convert {path.parent}" if old.exists() else ""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from headway.layers.attention import MultiHeadAttention
 from headway.layers.causal import CausalAttention
 from headway.layers.heads import LinearHead
+from headway.layers.lora import merge_lora
 
 
 def has_fast_bf16() -> bool:
@@ -59,6 +60,7 @@ def pack(body: nn.Module) -> nn.Module:
     bfloat16.
     """
     packed = copy.deepcopy(body).requires_grad_(False)
+    merge_lora(packed)
     for module in packed.modules():
         if isinstance(module, MultiHeadAttention | CausalAttention):
             module.fuse()

@@ -10,6 +10,7 @@ from typing import Any
 from headway import registry
 from headway.errors import ConfigError, FileError
 from headway.files import folder, vocabulary
+from headway.files.adapter import apply_adapter, is_adapter, read_adapter
 from headway.files.manifest import read_json
 from headway.tasks._model import FORMAT, Model, make_task
 from headway.tasks._task import Body, Head, Task
@@ -39,6 +40,9 @@ def load(
         ConfigError: if no task of ours, or not this one, fits the model.
     """
     path = Path(model_dir)
+    if is_adapter(path):
+        adapted = _load_adapter(path, task, task_name, labels)
+        return adapted.to_precision(precision)
     own, more = _read_own(path), []
     found = folder.read_model(path, kind=None if task is None else task.head)
     tokenizer = read_tokenizer(
@@ -87,6 +91,34 @@ def load(
         carried=found.carried,
     )
     return model.to_precision(precision)
+
+
+def _load_adapter(path: Path, task: Task | None, task_name: str, labels: Sequence[str]) -> Model:
+    """Open the base model of an adapter with what the adapter learned."""
+    own = _read_own(path)
+    if task is not None and (own.task is None or task.head != own.task.head):
+        raise ConfigError(
+            "an adapter is opened for what it was learned for, not for another task",
+            where=str(path),
+            hint="merge it first: headway merge ADAPTER OUT",
+        )
+    adapter, config = read_adapter(path)
+    names = tuple(labels) or own.labels
+    found = task or own.task
+    model = load(adapter.base, task=found, task_name=task_name or own.task_name, labels=names)
+    head = apply_adapter(path, config, model.architecture, model.body, model.kind)
+    if head:
+        if model.head is None:
+            model.head = model.task.make_head(model.body, names)
+        wanted = {n: tuple(p.shape) for n, p in model.head.named_parameters()}
+        if wanted != {name: tuple(value.shape) for name, value in head.items()}:
+            raise FileError("the adapter has a head for other classes", where=str(path))
+        model.head.load_state_dict(head)
+    model.labels, model.summary, model.adapter = names, dict(own.summary), adapter
+    # What the base lacks the adapter has.
+    model.notes = () if head else model.notes
+    model.stop_training()
+    return model
 
 
 def _result_names(found: folder.Loaded) -> tuple[str, ...]:

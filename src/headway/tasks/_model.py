@@ -15,8 +15,10 @@ from headway import registry
 from headway.data.lines import find_damage
 from headway.errors import ConfigError, FileError, RequestError, nearest
 from headway.files import folder, vocabulary
+from headway.files.adapter import Adapter, write_adapter
 from headway.files.carried import Carried
 from headway.files.manifest import write_folder, write_json
+from headway.layers.lora import merge_lora
 from headway.layers.packed import has_fast_bf16, pack, pack_head
 from headway.memory import keep_freed_memory
 from headway.recipe import convert_settings
@@ -76,6 +78,7 @@ class Model:
         kind: Kind of head, a key of the architecture's HEADS; None: the task's.
         notes: What a user should know of how it was loaded, a sentence each.
         carried: What others' files said beside, to be written back.
+        adapter: Whose weights the body's adapters belong to, where it has any.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class Model:
         kind: str | None = None,
         notes: Sequence[str] = (),
         carried: Carried | None = None,
+        adapter: Adapter | None = None,
     ) -> None:
         if body.kind not in task.bodies:
             raise ConfigError(
@@ -102,7 +106,7 @@ class Model:
         self.task_name, self.architecture, self.labels = task_name, architecture, labels
         self.summary = dict(summary or {})
         self.kind, self.notes = kind or task.head, tuple(notes)
-        self.carried = carried or Carried()
+        self.carried, self.adapter = carried or Carried(), adapter
 
     @property
     def setting(self) -> Setting:
@@ -284,6 +288,19 @@ class Model:
         packed.head = None if self.head is None else pack_head(self.head)
         return packed
 
+    def merge(self) -> Model:
+        """Give this model with its adapters made part of its weights; this one is left as it is.
+
+        Raises:
+            RequestError: if it has none.
+        """
+        if self.adapter is None:
+            raise RequestError("this model has no adapter that could be merged")
+        merged = copy.copy(self)
+        merged.body, merged.adapter = copy.deepcopy(self.body), None
+        merge_lora(merged.body)
+        return merged
+
     def save(self, model_dir: str | Path) -> None:
         """Write the model folder, whole or not at all; one that holds a model is replaced.
 
@@ -308,16 +325,19 @@ class Model:
         write_folder(path, self._write_files)
 
     def _write_files(self, draft: Path) -> None:
-        folder.write_model(
-            draft,
-            self.architecture,
-            self.body,
-            kind=self.kind,
-            head=self.head,
-            labels=self.labels,
-            problem=getattr(self.task, "problem_type", ""),
-            carried=self.carried.config,
-        )
+        own: dict[str, Any] = {"kind": self.kind, "head": self.head}
+        if self.adapter is None:
+            folder.write_model(
+                draft,
+                self.architecture,
+                self.body,
+                labels=self.labels,
+                problem=getattr(self.task, "problem_type", ""),
+                carried=self.carried.config,
+                **own,
+            )
+        else:
+            write_adapter(draft, self.architecture, self.body, self.adapter, **own)
         longest = self.body.config.max_tokens
         names = self.tokenizer.special_names()
         by_kind = {"encoder": _ENCODER_ROLES, "decoder": _DECODER_ROLES}
@@ -340,6 +360,7 @@ class Model:
             "architecture": self.architecture,
             "task": {"name": self.task_name, **settings},
             "labels": list(self.labels),
+            **({} if self.adapter is None else {"base": dict(self.adapter.weights)}),
             "training": self.summary,
         }
         write_json(draft / "headway.json", own)

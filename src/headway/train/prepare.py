@@ -10,17 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from headway import registry
 from headway.data.lines import STDIN, fingerprint
 from headway.data.vocabularies import find_vocabulary
 from headway.errors import ConfigError, FileError, nearest
+from headway.files.adapter import base_of
 from headway.files.carried import read_rate
 from headway.files.folder import check_sizes, list_files, make_body, read_config
 from headway.files.manifest import read_json
 from headway.layers.dropout import Dropout
+from headway.layers.lora import add_lora
 from headway.recipe import convert_settings
-from headway.sections import Recipe
+from headway.sections import Recipe, dash
 from headway.tasks._load import load
 from headway.tasks._model import Model, make_task
 from headway.tasks._task import Task
@@ -200,13 +203,18 @@ def _check_model_section(recipe: Recipe) -> None:
     if recipe.model.path is None:
         check_kind(recipe.text.tokenizer)
         model_config(recipe)
-        if recipe.playbook.reinit_layers:
-            raise ConfigError("playbook.reinit-layers needs model.path: without it all is new")
+        for name in ("reinit_layers", "lora_rank"):
+            if getattr(recipe.playbook, name):
+                raise ConfigError(f"playbook.{dash(name)} needs model.path: without it all is new")
         if recipe.text.add_words:
             raise ConfigError(
                 "text.add-words adds to the vocabulary of model.path, but there is none",
                 hint="a fresh vocabulary is learned from your text: raise text.vocab-size",
             )
+    elif recipe.playbook.lora_rank and recipe.text.add_words:
+        raise ConfigError(
+            "playbook.lora-rank leaves embeddings alone, but text.add-words adds some"
+        )
     elif set(recipe.model.settings) - _CHANGEABLE or recipe.model.preset:
         names = ", ".join(sorted(set(recipe.model.settings) - _CHANGEABLE)) or "preset"
         raise ConfigError(
@@ -258,6 +266,8 @@ def _make_model(
             else:
                 words = Tokenizer.from_file(tokenizer_file).words_beyond(model.tokenizer)
             add_words(model, words)
+        if recipe.playbook.lora_rank:
+            _add_adapter(model, recipe)
         return model
     if tokenizer_file is not None:
         tokenizer = Tokenizer.from_file(tokenizer_file)
@@ -321,6 +331,23 @@ def _change_dropout(model: Model, settings: Mapping[str, Any]) -> None:
     for layer in model.body.modules():
         if isinstance(layer, Dropout):
             layer.rate = rate
+
+
+def _add_adapter(model: Model, recipe: Recipe) -> None:
+    """Let low-rank adapters learn, and the head with its pooler; nothing else."""
+    playbook, body = recipe.playbook, model.body
+    names = add_lora(
+        body, playbook.lora_targets, rank=playbook.lora_rank, alpha=playbook.lora_alpha
+    )
+    if not names:
+        leaves = {n.rpartition(".")[2] for n, m in body.named_modules() if isinstance(m, nn.Linear)}
+        raise ConfigError(
+            f"playbook.lora-targets: no layer is called {' or '.join(playbook.lora_targets)}",
+            hint=f"there are {', '.join(sorted(leaves))}",
+        )
+    if model.head is not None and isinstance(getattr(body, "pooler", None), nn.Module):
+        body.pooler.requires_grad_(True)
+    model.adapter = base_of(Path(recipe.model.path or "").absolute())
 
 
 def _draw_anew(model: Model, count: int) -> None:

@@ -30,62 +30,19 @@ from headway.train.prepare import prepare
 from headway.train.run import Report, resume, train
 from headway.train.schedules import learning_rate, spell_out
 from headway.train.state import list_checkpoints, read_average, read_weights
+from playbooks import changed, make_recipe, make_trainer, write_data
 
 FAMILIES = ("bert", "roberta", "albert", "distilbert")
-TEXTS = ("the cat sat on the mat", "a bird sings", "the dog ran to the house and sat", "old river")
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Data and a small pretrained body."""
-    for name, count in (("train", 24), ("valid", 6)):
-        rows = [{"text": TEXTS[i % 4] + " cat" * (i % 3), "label": i % 2} for i in range(count)]
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return tmp_path
-
-
-def make_recipe(folder: Path, architecture: str = "bert", *, task=None, training=None, **playbook):
-    body = folder / architecture
-    if not body.exists():
-        # ALBERT's tiny size has its own number of layers.
-        make_encoder(architecture).save(body)
-    return recipes.read(
-        recipes.find("classify"),
-        {
-            "data": {"train": str(folder / "train.jsonl"), "valid": str(folder / "valid.jsonl")},
-            "model": {"path": str(body)},
-            "task": {"max-tokens": 16, "dropout": 0.1, **(task or {})},
-            "training": {
-                "batch-rows": 6,
-                "epochs": 6,
-                "peak-lr": 1e-2,
-                "precision": "fp32",
-                "warmup-steps": 0,
-                **(training or {}),
-            },
-            "playbook": playbook,
-        },
-    )
-
-
-def make_trainer(folder: Path, architecture: str = "bert", **changes) -> Trainer:
-    prepared = prepare(make_recipe(folder, architecture, **changes))
-    recipe = prepared.recipe
-    return Trainer(
-        prepared.model,
-        prepared.examples.train,
-        recipe.training,
-        playbook=recipe.playbook,
-        work_dir=folder,
-    )
+    """Data, and room for a small pretrained body."""
+    return write_data(tmp_path)
 
 
 def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in trainer.modules.named_parameters()}
-
-
-def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
-    return {name for name in before if not torch.equal(before[name], after[name])}
 
 
 # stages
@@ -363,7 +320,7 @@ def test_exponential_averaging_follows_its_formula(folder):
 
 
 def test_two_averages_at_once_are_refused(folder):
-    with pytest.raises(ConfigError, match="do the same: give one of them"):
+    with pytest.raises(ConfigError, match="cannot go together: give one of them"):
         make_recipe(folder, ema_decay=0.9, swa_start=0.5)
 
 

@@ -1,0 +1,30 @@
+"""Make an adapter part of its model: one folder, which needs no other and opens everywhere.
+
+headway merge run/model merged
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of `headway merge`."""
+
+    adapter: tyro.conf.Positional[Path]
+    """Folder with an adapter, ours or PEFT's."""
+    out: tyro.conf.Positional[Path]
+    """Folder to write; it must be new, or hold a model of ours."""
+
+
+def run(options: Options) -> None:
+    """Open the adapter with its base model, and write both as one."""
+    from headway.tasks._load import load
+
+    load(options.adapter).merge().save(options.out)
+    sys.stdout.write(f"{options.out}\n")
