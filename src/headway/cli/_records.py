@@ -53,11 +53,18 @@ def read_texts(
     return found
 
 
-def open_model(path: Path, *, precision: str = "fp32"):
-    """Load a model, and say on standard error what a user should know of how that went."""
+def open_model(path: Path, *, precision: str = "fp32", packed: bool = False):
+    """Load a model, and say on standard error what a user should know of how that went.
+
+    Args:
+        path: Its folder.
+        precision: As `Model.to_precision` takes it.
+        packed: Likewise.
+    """
     from headway.tasks._load import load
 
-    model = load(path, precision=precision)
+    model = load(path)
+    model = model.to_precision(precision, packed=packed)
     for note in model.notes:
         sys.stderr.write(f"warning: {note}\n")
     return model

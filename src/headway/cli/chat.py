@@ -36,12 +36,12 @@ class Options:
     seed: int = 0
     """What is drawn depends on it, and on the number of the turn."""
     precision: str = "auto"
-    """fp32, bf16, or auto: bf16 where the hardware multiplies it."""
+    """fp32, bf16, int8, or auto: bf16 where the hardware multiplies it."""
 
 
 def run(options: Options) -> None:
     """Read, answer, remember."""
-    model = _records.open_model(options.model, precision=options.precision)
+    model = _records.open_model(options.model, precision=options.precision, packed=True)
     given = {"max_new_tokens": options.max_new_tokens, "temperature": options.temperature}
     settings = {name: value for name, value in given.items() if value is not None}
     first = [{"role": "system", "content": options.system}] if options.system.strip() else []

@@ -47,7 +47,7 @@ class Options:
     """Write {"error": ...} for rows that cannot be used instead of stopping; with --out leave them
     out."""
     precision: str = "fp32"
-    """fp32, bf16, or auto: bf16 where the hardware multiplies it."""
+    """fp32, bf16, int8, or auto: bf16 where the hardware multiplies it."""
     out: Path | None = None
     """Write a NumPy file, rows x width, in place of JSONL. With --pool tokens a row is a word, and
     FILE.words.tsv says which: the number of the text's row, counted from 0, and the word."""

@@ -51,7 +51,7 @@ class Options:
     skip_bad: bool = False
     """Leave rows out that cannot be used, and count them."""
     precision: str = "auto"
-    """fp32, bf16, or auto: bf16 where the hardware multiplies it. Losses are always in fp32."""
+    """fp32, bf16, int8, or auto: bf16 where the hardware multiplies it. Losses are in fp32."""
     num_beams: int | None = None
     """Beams, where the task decodes; none takes the model's own."""
     json: bool = False

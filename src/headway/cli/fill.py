@@ -34,7 +34,7 @@ class Options:
     num_best: int = 5
     """Fillings for each mask."""
     precision: str = "fp32"
-    """fp32, bf16, or auto: bf16 where the hardware multiplies it."""
+    """fp32, bf16, int8, or auto: bf16 where the hardware multiplies it."""
     skip_bad: bool = False
     """Answer texts that cannot be used with {"error": ...} instead of stopping."""
     json: bool = False

@@ -49,7 +49,7 @@ class Options:
     seed: int = 0
     """What is drawn depends on it."""
     precision: str = "auto"
-    """fp32, bf16, or auto: bf16 where the hardware multiplies it."""
+    """fp32, bf16, int8, or auto: bf16 where the hardware multiplies it."""
     json: bool = False
     """Print one JSON object for each continuation: prompt, text, tokens, log_probability."""
 
@@ -67,7 +67,7 @@ def run(options: Options) -> None:
     prompts = _records.read_texts(
         options.prompts, "go on with", hint='give a text, "" begins a new one'
     )
-    model = _records.open_model(options.model, precision=options.precision)
+    model = _records.open_model(options.model, precision=options.precision, packed=True)
     given = {name: getattr(options, name) for name in _SETTINGS}
     settings = {name: value for name, value in given.items() if value is not None}
     settings |= {"stop": options.stop} if options.stop else {}

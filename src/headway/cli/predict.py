@@ -36,7 +36,7 @@ class Options:
     skip_bad: bool = False
     """Answer rows that cannot be used with {"error": ...} instead of stopping."""
     precision: str = "auto"
-    """fp32, bf16, or auto: bf16 where the hardware multiplies it."""
+    """fp32, bf16, int8, or auto: bf16 where the hardware multiplies it."""
     num_beams: int | None = None
     """Beams, where the task decodes; none takes the model's own."""
     num_best: int | None = None

@@ -53,7 +53,7 @@ class Options:
     skip_bad: bool = False
     """Leave rows out that cannot be used."""
     precision: str = "auto"
-    """fp32, bf16, or auto: bf16 where the hardware multiplies it."""
+    """fp32, bf16, int8, or auto: bf16 where the hardware multiplies it."""
     json: bool = False
     """Print JSON."""
 
@@ -71,12 +71,12 @@ def run(options: Options) -> None:
         if len(kept) < len(examples):
             left_out = len(examples) - len(kept)
             sys.stderr.write(f"warning: {left_out} examples that are rows of --data are left out\n")
-        model = _records.open_model(options.model, precision=options.precision)
+        model = _records.open_model(options.model, precision=options.precision, packed=True)
         _compare(model, prompt, rows, kept, options)
         return
     if len(prompt.columns) != 1 or not options.texts:
         raise RequestError("there is nothing to answer", hint="give texts, or rows with --data")
-    model = _records.open_model(options.model, precision=options.precision)
+    model = _records.open_model(options.model, precision=options.precision, packed=True)
     asked = [{prompt.columns[0]: text} for text in options.texts]
     shown = draw_examples(examples, prompt, shots=options.shots[0], seed=0)
     for row, answer in zip(

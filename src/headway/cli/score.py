@@ -30,7 +30,7 @@ class Options:
     prompt: str = ""
     """What stands before every text, and is not scored."""
     precision: str = "fp32"
-    """fp32, bf16, or auto: bf16 where the hardware multiplies it."""
+    """fp32, bf16, int8, or auto: bf16 where the hardware multiplies it."""
     json: bool = False
     """Print one JSON object per text: log_probability, perplexity, tokens, log_probabilities."""
 
@@ -38,7 +38,7 @@ class Options:
 def run(options: Options) -> None:
     """Score and print."""
     texts = _records.read_texts(options.texts, "score")
-    model = _records.open_model(options.model, precision=options.precision)
+    model = _records.open_model(options.model, precision=options.precision, packed=True)
     for text, found in zip(texts, model.score(texts, prompt=options.prompt), strict=True):
         log_probs = found["log_probabilities"]
         mean = found["log_probability"] / max(1, len(log_probs))

@@ -32,7 +32,7 @@ class Options:
     length_penalty: float | None = None
     """Exponent of the length; none takes the model's own, more favours longer results."""
     precision: str = "auto"
-    """fp32, bf16, or auto: bf16 where the hardware multiplies it."""
+    """fp32, bf16, int8, or auto: bf16 where the hardware multiplies it."""
     attention: Path | None = None
     """Write the alignment picture of the first text to this HTML file."""
     json: bool = False

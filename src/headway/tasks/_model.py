@@ -9,8 +9,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import torch
-
 from headway import registry
 from headway.data.lines import find_damage
 from headway.errors import ConfigError, FileError, RequestError, nearest
@@ -19,7 +17,7 @@ from headway.files.adapter import Adapter, write_adapter
 from headway.files.carried import Carried
 from headway.files.manifest import write_folder, write_json
 from headway.layers.lora import merge_lora
-from headway.layers.packed import has_fast_bf16, pack, pack_head
+from headway.layers.packed import has_fast_bf16, pack, pack_head, precision_of
 from headway.memory import keep_freed_memory
 from headway.recipe import convert_settings
 from headway.tasks._decoders import OnDecoder
@@ -40,7 +38,7 @@ _ENCODER_ROLES = MappingProxyType(
         "mask_token": "mask",
     }
 )
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "bf16", "int8")
 # Columns that may hold a list of texts, and those that hold none.
 _LISTS = ("words", "choices")
 _NO_TEXTS = ("spans", "messages")
@@ -119,9 +117,8 @@ class Model:
 
     @property
     def precision(self) -> str:
-        """Say what it computes in: "fp32", or "bf16" where it was packed for inference."""
-        is_half = next(self.body.parameters()).dtype == torch.bfloat16
-        return "bf16" if is_half else "fp32"
+        """Say what it computes in: "fp32", or what it was packed for inference in."""
+        return precision_of(self.body)
 
     def predict(
         self, records: Rows, *, progress: OnProgress = None, **settings: Any
@@ -260,22 +257,26 @@ class Model:
             )
         ]
 
-    def to_precision(self, precision: str) -> Model:
+    def to_precision(self, precision: str, *, packed: bool = False) -> Model:
         """Give this model for inference in another precision; this one is left as it is.
 
         Args:
-            precision: "fp32", "bf16", or "auto": bf16 where the hardware multiplies it.
+            precision: "fp32", "bf16", "int8" (integers, for CPUs), or "auto": bf16 where the
+                hardware multiplies it.
+            packed: Pack single precision too: text is then written twice as fast, by a model that
+                can be neither trained nor saved.
         Raises:
             ConfigError: for another word.
-            RequestError: if this one is packed already, as what was rounded is gone.
+            RequestError: if this one is packed already, as what was rounded is gone; or for
+                integers on another device than a CPU.
         """
+        device = next(self.body.parameters()).device.type
         if precision == "auto":
-            cuda = next(self.body.parameters()).device.type == "cuda"
-            precision = "bf16" if cuda or has_fast_bf16() else "fp32"
+            precision = "bf16" if device == "cuda" or has_fast_bf16() else "fp32"
         if precision not in PRECISIONS:
             known = ("auto", *PRECISIONS)
             raise ConfigError(f"precision is {precision!r}", hint=nearest(precision, known))
-        if precision == self.precision:
+        if precision == self.precision and not (packed and precision == "fp32"):
             return self
         if self.precision != "fp32":
             raise RequestError(
@@ -283,10 +284,12 @@ class Model:
                 f"{precision} again",
                 hint="load it anew",
             )
-        packed = copy.copy(self)
-        packed.body = pack(self.body)
-        packed.head = None if self.head is None else pack_head(self.head)
-        return packed
+        if precision == "int8" and device != "cpu":
+            raise RequestError(f"int8 is for CPUs, but this model is on {device}")
+        fast = copy.copy(self)
+        fast.body = pack(self.body, precision)
+        fast.head = None if self.head is None else pack_head(self.head, precision)
+        return fast
 
     def merge(self) -> Model:
         """Give this model with its adapters made part of its weights; this one is left as it is.

@@ -192,8 +192,9 @@ class TextToText(Task):
         def search(batch: np.ndarray) -> list[list[Hypothesis]]:
             return self.search(body, [sources[i] for i in batch], setting)
 
+        device = next(body.parameters()).device
         # Closed at once where `progress` raises: an exception would keep the searches alive.
-        with closing(answer_batches(search, batches, device=body.output.weight.device)) as found:
+        with closing(answer_batches(search, batches, device=device)) as found:
             for batch, results in zip(batches, found, strict=True):
                 for place, hypotheses in zip(batch, results, strict=True):
                     answer = self.to_answer(hypotheses, rows[asked[place]], setting)
@@ -216,7 +217,7 @@ class TextToText(Task):
             setting: Tokenizer and limits.
             observing: `observer` of `beam_search`.
         """
-        device = body.output.weight.device
+        device = next(body.parameters()).device
         with torch.inference_mode():
             memory = body.encode(Side.padded(sources, pad_id=setting.tokenizer.pad_id).to(device))
             longest = min(self.max_target_tokens, setting.max_tokens)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
-from headway.layers.packed import PackedLinear, has_fast_bf16, pack
+from headway.layers.packed import Int8Linear, PackedLinear, has_fast_bf16, pack, precision_of
 
 needs_bf16 = pytest.mark.skipif(
     not has_fast_bf16(), reason="this CPU does not multiply bfloat16 matrices in hardware"
@@ -111,3 +113,42 @@ def test_a_packed_network_is_for_inference_only():
     assert torch.equal(packed(hidden), packed(hidden))
     assert not packed.training
     assert not packed(hidden).requires_grad
+
+
+def test_single_precision_packed_gives_the_same_but_for_rounding(linear, hidden):
+    packed = PackedLinear(linear.weight, linear.bias, torch.float32)
+    torch.testing.assert_close(packed(hidden.float()), linear(hidden.float()), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_integers_are_as_exact_as_their_two_roundings_allow(linear, hidden, has_bias):
+    bias = linear.bias if has_bias else None
+    rows = hidden[0].float()
+    exact = F.linear(rows, linear.weight, bias)
+    found = Int8Linear(linear.weight, bias)(rows)
+    # Half a step of each of 96 inputs and weights: what all of them could add up to at worst.
+    step = rows.abs().amax(1, keepdim=True) / 127.5
+    worst = (step + step / 100) * linear.weight.abs().sum(1) / 2
+    worst = worst + rows.abs().sum(1, keepdim=True) * linear.weight.abs().amax(1) / 127 / 2
+    assert ((found - exact).abs() <= worst + 1e-5).all()
+    assert (found - exact).std() < 0.01 * exact.std()
+
+
+@given(st.floats(1e-6, 1e6), st.integers(1, 9), st.integers(0, 5))
+def test_a_loud_neighbour_changes_no_row_of_integers(loudness, num_rows, seed):
+    generator = torch.Generator().manual_seed(seed)
+    layer = Int8Linear(torch.randn(24, 16, generator=generator), None)
+    rows = torch.randn(num_rows, 16, generator=generator)
+    loud = torch.randn(3, 16, generator=generator) * loudness
+    assert torch.equal(layer(torch.cat([loud, rows]))[3:], layer(rows))
+    assert torch.equal(layer(rows[:1]), layer(rows)[:1])
+
+
+def test_a_row_of_zeros_gives_the_bias(linear):
+    found = Int8Linear(linear.weight, linear.bias)(torch.zeros(2, 96))
+    assert torch.equal(found, linear.bias.detach().expand(2, -1))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+def test_a_network_says_what_it_was_packed_for(precision):
+    assert precision_of(pack(network(), precision)) == precision
