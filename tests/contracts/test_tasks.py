@@ -139,7 +139,11 @@ def test_answers_do_not_depend_on_neighbours(key, architecture):
     rows = rows_of(model.task)
     together = model.predict(rows)
     for row, answer in list(zip(rows, together, strict=True))[:8]:
-        assert model.predict([row])[0]["prediction"] == answer["prediction"]
+        alone = model.predict([row])[0]["prediction"]
+        if is_number(alone):
+            assert alone == pytest.approx(answer["prediction"], abs=1e-5)
+        else:
+            assert alone == answer["prediction"]
 
 
 def is_number(value) -> bool:

@@ -18,7 +18,9 @@ transformers = pytest.importorskip("transformers")
 CASES = [
     pytest.param(family, kind, variant, id=f"{family}-{kind}-{variant or 'tiny'}")
     for family in FAMILIES
-    for kind in registry.load_module("models", family).LAYOUTS[0].heads
+    for kind, head in registry.load_module("models", family).LAYOUTS[0].heads.items()
+    # Choices have no published class: the body's, with a head in a file of its own.
+    if kind == "body" or not head.is_body
     for variant in ("", *registry.load_module("models", family).VARIANTS)
 ]
 ROWS = [[5, 6, 7, 8, 9], [10, 11], [12, 13, 14, 15, 16, 17, 18, 19]]

@@ -276,6 +276,8 @@ def make_heads(names: str, *, causal: str = "ForCausalLM") -> dict[str, Publishe
     return {
         "causal_lm": PublishedHead(f"{names}{causal}", PARTS, (Rename("lm_head", "output"),)),
         "body": PublishedHead(f"{names}Model", (), is_body=True),
+        # Nobody published one: the head is a file of its own beside the body.
+        "choice": PublishedHead(f"{names}Model", (), is_body=True),
         "sequence": PublishedHead(
             f"{names}ForSequenceClassification", (), (Rename("score", "head.output"),)
         ),

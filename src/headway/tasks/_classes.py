@@ -17,7 +17,7 @@ from headway.metrics.classes import ClassScore, class_scores, compare_classes
 from headway.metrics.intervals import Statistics
 from headway.tasks._labels import label_names, order_labels
 from headway.tasks._task import Answer, Answers, Baseline, Body, Head, Record, Rows, Setting
-from headway.tasks._texts import OnTexts, class_answers, needed
+from headway.tasks._texts import OnTexts, class_answers, count_next_words, needed, next_words
 
 # Classes that a message names.
 _MOST_SHOWN = 8
@@ -28,6 +28,7 @@ class GivesClasses(OnTexts):
 
     multi_label: bool = False
     threshold: float = 0.5
+    next_word_weight: float = 0.0
 
     weighs_classes: ClassVar[bool] = True
 
@@ -65,18 +66,22 @@ class GivesClasses(OnTexts):
     def counts(self, batch: Batch) -> dict[str, float]:
         """Count the rows, by weight; with several classes a row, the decisions."""
         if self.multi_label:
-            return {"class": float(needed(batch.document_labels).numel())}
-        return {"class": float(needed(batch.document_weights).sum())}
+            count = float(needed(batch.document_labels).numel())
+        else:
+            count = float(needed(batch.document_weights).sum())
+        return {"class": count} | count_next_words(batch, self.next_word_weight)
 
     def losses(self, body: Body, head: Head, batch: Batch) -> tuple[Loss, ...]:
         """Sum the cross-entropy of the classes, in nats."""
-        logits, labels = self.logits(body, head, batch), needed(batch.document_labels)
+        memory, labels = body.encode(batch.source), needed(batch.document_labels)
+        logits = self.logits(body, head, memory, batch)
         if self.multi_label:
             total = F.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
         else:
             weights = needed(batch.document_weights)
             total = (F.cross_entropy(logits, labels, reduction="none") * weights).sum()
-        return (Loss(name="class", total=total, count=self.counts(batch)["class"]),)
+        own = Loss(name="class", total=total, count=self.counts(batch)["class"])
+        return (own, *next_words(body, memory, batch, self.next_word_weight))
 
     def answers(self, logits: Tensor, rows: Rows, setting: Setting) -> list[Answer]:
         """Give the most probable class, or with `multi_label` those above the threshold.

@@ -16,7 +16,7 @@ from headway.data.batch import Batch, Example, lay_out, lay_out_parts
 from headway.data.order import inference_batches
 from headway.layers.losses import IGNORE
 from headway.memory import keep_freed_memory
-from headway.tasks._task import Body, Encoded, Layout, OnProgress, Progress, Rows, Setting
+from headway.tasks._task import Body, Encoded, Layout, Marks, OnProgress, Progress, Rows, Setting
 from headway.text.tokenizer import Encoding, Tokenizer
 
 # Cells and rows of a batch without gradients.
@@ -45,7 +45,7 @@ def encode_texts(rows: Rows, setting: Setting, *, max_tokens: int, keep: str) ->
             rest from its end; or all of it as "windows", parts of the example (Sun et al. 2019,
             arXiv 1905.05583, section 5.3). Of pairs both are cut, with "windows" at their ends.
     """
-    tokenizer = setting.tokenizer
+    tokenizer, marks = setting.tokenizer, setting.marks
     longest = min(max_tokens, setting.max_tokens)
     firsts = tokenizer.encode_ids([row["text"] for row in rows], bare=True)
     paired = [index for index, row in enumerate(rows) if row.get("text_pair") is not None]
@@ -54,20 +54,20 @@ def encode_texts(rows: Rows, setting: Setting, *, max_tokens: int, keep: str) ->
     examples, full = [], np.empty(len(rows), np.int64)
     for index, first in enumerate(firsts):
         second = seconds.get(index)
-        specials = 2 if second is None else 2 + len(tokenizer.between)
+        specials = marks.count(paired=second is not None)
         room = longest - specials
         full[index] = len(first) + len(second or ()) + specials
         if second is not None:
             one, two = share_room(len(first), len(second), room)
             kept = _shorten(first, one, keep), _shorten(second, two, keep)
-            examples.append(make_example(index, *kept, tokenizer=tokenizer))
+            examples.append(make_example(index, *kept, marks=marks))
         elif keep == "windows" and len(first) > room:
-            examples.append(_windows(index, first, room, tokenizer))
-            # Each window has two tokens of its own.
-            full[index] = len(first) + 2 * -(-len(first) // room)
+            examples.append(_windows(index, first, room, marks))
+            # Each window has tokens of its own.
+            full[index] = len(first) + specials * -(-len(first) // room)
         else:
             kept = _shorten(first, room, keep)
-            examples.append(make_example(index, kept, tokenizer=tokenizer))
+            examples.append(make_example(index, kept, marks=marks))
     limit = max([longest, *(len(example.input_ids) for example in examples if example.parts)])
     return describe_examples("text", examples, tokenizer, limit=limit, full=full)
 
@@ -118,18 +118,18 @@ def count_unknown(texts: Sequence[list[int]], tokenizer: Tokenizer) -> int:
 
 
 def make_example(
-    index: int, first: list[int], second: list[int] | None = None, *, tokenizer: Tokenizer
+    index: int, first: list[int], second: list[int] | None = None, *, marks: Marks
 ) -> Example:
-    """Lay a text out as an example, or two with the tokens that this family puts between them."""
-    head = [tokenizer.start_id, *first]
+    """Lay a text out as an example, or two with the tokens that belong between them."""
+    head = [*marks.before, *first]
     if second is None:
-        return Example(index, [*head, tokenizer.end_id])
-    head += tokenizer.between
-    ids = [*head, *second, tokenizer.end_id]
-    return Example(index, ids, second=len(head) if tokenizer.tells_segments else None)
+        return Example(index, [*head, *marks.after])
+    head += marks.between
+    ids = [*head, *second, *marks.after]
+    return Example(index, ids, second=len(head) if marks.tells_segments else None)
 
 
-def _windows(index: int, ids: list[int], room: int, tokenizer: Tokenizer) -> Example:
+def _windows(index: int, ids: list[int], room: int, marks: Marks) -> Example:
     """Cut a text into as few windows as hold it, of equal length as far as that goes.
 
     A text of more than 32 windows is read at as many places.
@@ -141,7 +141,7 @@ def _windows(index: int, ids: list[int], room: int, tokenizer: Tokenizer) -> Exa
         # From all over the text; what lies between them counts as cut.
         step = (count - 1) / (_MOST_WINDOWS - 1)
         places = [places[round(number * step)] for number in range(_MOST_WINDOWS)]
-    parts = tuple(make_example(index, ids[start:end], tokenizer=tokenizer) for start, end in places)
+    parts = tuple(make_example(index, ids[start:end], marks=marks) for start, end in places)
     return Example(index, [token for part in parts for token in part.input_ids], parts=parts)
 
 

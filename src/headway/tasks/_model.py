@@ -113,6 +113,7 @@ class Model:
             tokenizer=self.tokenizer,
             max_tokens=self.body.config.max_tokens,
             labels=self.labels,
+            is_decoder=self.body.kind == "decoder",
         )
 
     @property

@@ -14,6 +14,7 @@ from headway.data.store import Store
 from headway.layers.losses import Loss
 from headway.metrics.classes import ClassScore
 from headway.metrics.intervals import Statistics
+from headway.text.specials import GPT_MARKS
 from headway.text.tokenizer import Tokenizer
 
 Record = Mapping[str, Any]
@@ -82,6 +83,27 @@ NO_CHANCE = Draw()
 
 
 @dataclass(frozen=True, kw_only=True)
+class Marks:
+    """Tokens around a text that is to be understood, or between two; ids.
+
+    Args:
+        before: First tokens.
+        between: What parts two texts.
+        after: Last tokens.
+        tells_segments: The second text counts as another segment.
+    """
+
+    before: tuple[int, ...]
+    between: tuple[int, ...]
+    after: tuple[int, ...]
+    tells_segments: bool = False
+
+    def count(self, *, paired: bool = False) -> int:
+        """Count the tokens around a text, or two."""
+        return len(self.before) + len(self.after) + (len(self.between) if paired else 0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Setting:
     """What a task needs to know of a model, beside its body.
 
@@ -89,11 +111,35 @@ class Setting:
         tokenizer: Text <-> ids.
         max_tokens: Longest input that the body has positions for.
         labels: Names of the classes, in the order of the logits.
+        is_decoder: The body reads from left to right.
     """
 
     tokenizer: Tokenizer
     max_tokens: int
     labels: tuple[str, ...] = ()
+    is_decoder: bool = False
+
+    @cached_property
+    def marks(self) -> Marks:
+        """Give the tokens around texts.
+
+        An encoder's are those of its family. A decoder fine-tuned here has those of GPT's authors,
+        start, delimiter and extract (Radford et al. 2018, section 3.3); a published one has what
+        its tokenizer puts before a text, which may be nothing.
+        """
+        tokenizer = self.tokenizer
+        if not self.is_decoder:
+            between = tuple(tokenizer.between)
+            ends = (tokenizer.start_id,), between, (tokenizer.end_id,)
+            tells_segments = tokenizer.tells_segments
+        else:
+            found = [tokenizer.find(name) for name in GPT_MARKS]
+            own = [(number,) for number in found if number is not None]
+            before = tuple(tokenizer.encode_ids([""])[0])
+            ends = own if len(own) == len(GPT_MARKS) else (before, before, ())
+            tells_segments = False
+        before, between, after = ends
+        return Marks(before=before, between=between, after=after, tells_segments=tells_segments)
 
     @cached_property
     def places(self) -> dict[str, int]:

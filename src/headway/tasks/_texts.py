@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import ClassVar, TypeVar
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from headway.data.batch import Batch, Example
+from headway.errors import ConfigError
 from headway.layers.heads import LinearHead, PooledHead, TokenHead
+from headway.layers.losses import IGNORE, Loss, linear_cross_entropy
 from headway.layers.pooling import AttentionPooler, mean_pool, published_pool
+from headway.layers.side import Memory
 from headway.tasks._examples import batches_of, collate_texts, encode_texts
 from headway.tasks._settings import length_problems, one_of
 from headway.tasks._task import (
@@ -78,8 +83,8 @@ class OnTexts(OnEncoder):
         """Give an example what is to be learned of its row."""
         raise NotImplementedError
 
-    def logits(self, body: Body, head: Head, batch: Batch) -> Tensor:
-        """Compute the results of every example, (N, Y) float32."""
+    def logits(self, body: Body, head: Head, memory: Memory, batch: Batch) -> Tensor:
+        """Compute the results of every example, (N, Y) float32, from what the body made of it."""
         raise NotImplementedError
 
     def answers(self, logits: Tensor, rows: Rows, setting: Setting) -> list[Answer]:
@@ -103,7 +108,7 @@ class OnTexts(OnEncoder):
         found: list[Answer] = [{} for _ in rows]
         for places, batch in batches_of(encoded.examples, setting, body, progress):
             with torch.inference_mode():
-                logits = self.logits(body, head, batch).cpu()
+                logits = self.logits(body, head, body.encode(batch.source), batch).cpu()
             answers = self.answers(logits, [rows[place] for place in places], setting)
             for place, answer in zip(places, answers, strict=True):
                 found[place] = answer | ({"cut": ["source"]} if encoded.cut[place] else {})
@@ -116,7 +121,9 @@ class OnPooledTexts(OnTexts):
     pooling: str
     dropout: float
     keep: str
+    both_orders: bool
 
+    bodies: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
     columns: ClassVar[tuple[str, ...]] = ("text", "label")
     inputs: ClassVar[tuple[str, ...]] = ("text",)
     optional: ClassVar[tuple[str, ...]] = ("text_pair",)
@@ -133,15 +140,78 @@ class OnPooledTexts(OnTexts):
 
     def read(self, rows: Rows, setting: Setting) -> Encoded:
         """Turn texts into examples, without what is to be learned of them."""
-        return encode_texts(rows, setting, max_tokens=self.max_tokens, keep=self.keep)
+        encoded = encode_texts(rows, setting, max_tokens=self.max_tokens, keep=self.keep)
+        if not self.both_orders:
+            return encoded
+        turned = [
+            {**row, "text": row["text_pair"], "text_pair": row["text"]}
+            for row in rows
+            if row.get("text_pair") is not None
+        ]
+        others = encode_texts(turned, setting, max_tokens=self.max_tokens, keep=self.keep)
+        return _join_orders(encoded, rows, iter(others.examples))
 
-    def logits(self, body: Body, head: Head, batch: Batch) -> Tensor:
+    def logits(self, body: Body, head: Head, memory: Memory, batch: Batch) -> Tensor:
         """Compute the results of every text, the mean of its windows', (N, Y) float32."""
-        return mean_of_groups(head(body, body.encode(batch.source)).float(), batch)
+        return mean_of_groups(head(body, memory).float(), batch)
 
 
-def make_pooled_head(body: Body, num_labels: int, *, pooling: str, dropout: float) -> PooledHead:
-    """Build what makes one vector of a text, and results of that."""
+def _join_orders(encoded: Encoded, rows: Rows, others: Iterator[Example]) -> Encoded:
+    """Make both orders of each pair the parts of one example."""
+    examples = []
+    for example, row in zip(encoded.examples, rows, strict=True):
+        if row.get("text_pair") is not None:
+            parts = (example, replace(next(others), index=example.index))
+            ids = [token for part in parts for token in part.input_ids]
+            example = Example(example.index, ids, parts=parts)
+        examples.append(example)
+    lengths = np.array([[len(example.input_ids)] for example in examples], np.int64)
+    return replace(encoded, examples=examples, lengths=lengths.reshape(-1, 1))
+
+
+def next_words(body: Body, memory: Memory, batch: Batch, weight: float) -> tuple[Loss, ...]:
+    """Sum the cross-entropy of the next token all through the texts, in nats; () at weight 0.
+
+    What a decoder was pretrained with goes on beside what it is taught.
+
+    Paper: Radford et al. 2018, "Improving Language Understanding by Generative Pre-Training",
+        section 3.2, equation 5.
+    """
+    if not weight:
+        return ()
+    wanted = _next_labels(batch)
+    hidden, labels = where_asked(memory.hidden, wanted, wanted != IGNORE)
+    table = body.embeddings.token.weight
+    total = linear_cross_entropy(hidden, table, None, labels).total
+    return (Loss(name="next_word", total=total, count=float(len(labels)), weight=weight),)
+
+
+def count_next_words(batch: Batch, weight: float) -> dict[str, float]:
+    """Count the targets of `next_words`."""
+    return {"next_word": float((_next_labels(batch) != IGNORE).sum())} if weight else {}
+
+
+def _next_labels(batch: Batch) -> Tensor:
+    ids, documents = batch.source.ids, batch.source.documents
+    labels = F.pad(ids[:, 1:], (0, 1), value=IGNORE)
+    follows = (documents > 0) & (documents == F.pad(documents[:, 1:], (0, 1)))
+    return labels.masked_fill(~follows, IGNORE)
+
+
+def make_pooled_head(
+    body: Body, num_labels: int, *, pooling: str, dropout: float, next_word_weight: float = 0.0
+) -> PooledHead:
+    """Build what makes one vector of a text, and results of that.
+
+    Raises:
+        ConfigError: if next words are to be learned beside, and the body cannot.
+    """
+    is_tied = body.kind == "decoder" and body.config.tie_word_embeddings
+    if next_word_weight and not is_tied:
+        raise ConfigError(
+            "task.next-word-weight is for decoders whose output layer shares the embeddings",
+            hint="leave it out",
+        )
     width = body.config.hidden_size
     return start_head(
         PooledHead(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from headway.errors import ConfigError
 from headway.tasks._model import Model
 from headway.text.align import word_spans
+from headway.text.specials import GPT_MARKS
 from headway.text.tokenizer import Tokenizer
 
 # A word is worth an entry where it takes so many pieces, and comes so often.
@@ -60,25 +61,51 @@ def add_words(model: Model, words: Sequence[str]) -> None:
         return
     pieces = _pieces(model.tokenizer, words)
     model.tokenizer.add_words(words)
-    places = [model.tokenizer.id_of(word) for word in words]
+    _grow(model, words, lambda value, number: value[pieces[number]].mean(0))
+    model.notes += (f"{len(words):,} words were added to the vocabulary, such as {words[0]!r}",)
+
+
+def add_marks(model: Model) -> None:
+    """Give a decoder the tokens that GPT's authors put around texts to be understood.
+
+    Their vectors are drawn as fresh ones are. Nothing happens where they are there already.
+
+    Args:
+        model: Changed in place.
+    """
+    new = [name for name in GPT_MARKS if model.tokenizer.find(name) is None]
+    if model.body.kind != "decoder" or not new:
+        return
+    model.tokenizer.add_special(new)
+    deviation = model.body.config.initializer_range
+
+    def draw(value: Tensor, number: int) -> Tensor:
+        return torch.randn(value.shape[1:]) * deviation
+
+    _grow(model, new, draw)
+
+
+def _grow(model: Model, tokens: Sequence[str], draw: Callable[[Tensor, int], Tensor]) -> None:
+    """Make room for new tokens in the tables of a body; `draw` gives the row of each."""
+    body = model.body
+    places = [model.tokenizer.id_of(token) for token in tokens]
     size = max(body.config.vocab_size, *(place + 1 for place in places))
-    tables: list[nn.Embedding | nn.Linear] = [body.embeddings.token]
-    if body.masked_lm is not None:
-        tables.append(body.masked_lm.output)
+    head = getattr(body, "masked_lm", None)
+    output = getattr(body, "output", None) if head is None else head.output
+    tables = [table for table in (body.embeddings.token, output) if table is not None]
     with torch.no_grad():
         for table in tables:
             for name, value in list(table.named_parameters()):
                 rows = value.new_zeros(size, *value.shape[1:])
                 rows[: len(value)] = value
-                for place, ids in zip(places, pieces, strict=True):
-                    rows[place] = value[ids].mean(0)
+                for number, place in enumerate(places):
+                    rows[place] = draw(value, number)
                 setattr(table, name, nn.Parameter(rows))
     body.embeddings.token.num_embeddings = size
-    if body.masked_lm is not None:
-        body.masked_lm.output.out_features = size
+    if output is not None:
+        output.out_features = size
     body.config = replace(body.config, vocab_size=size)
     body.tie_weights()
-    model.notes += (f"{len(words):,} words were added to the vocabulary, such as {words[0]!r}",)
 
 
 def _pieces(tokenizer: Tokenizer, words: Sequence[str]) -> list[list[int]]:

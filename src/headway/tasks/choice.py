@@ -23,12 +23,13 @@ from torch import Tensor
 
 from headway.data.batch import Batch, Example
 from headway.layers.losses import Loss
+from headway.layers.side import Memory
 from headway.metrics.classes import accuracy_statistics
 from headway.metrics.intervals import Statistics
 from headway.tasks._examples import describe_examples, encode_texts
 from headway.tasks._settings import length_problems
 from headway.tasks._task import Answer, Answers, Body, Encoded, Head, Record, Rows, Setting
-from headway.tasks._texts import OnTexts, make_pooled_head, needed
+from headway.tasks._texts import OnTexts, count_next_words, make_pooled_head, needed, next_words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,10 @@ class Choice(OnTexts):
     """Rate on the pooled vector."""
     max_tokens: int = 128
     """Length of a text with one of its choices, special tokens included."""
+    next_word_weight: float = 0.0
+    """Weight of learning next words beside, on decoders; GPT's authors took 0.5."""
 
+    bodies: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
     columns: ClassVar[tuple[str, ...]] = ("text", "choices", "label")
     inputs: ClassVar[tuple[str, ...]] = ("text", "choices")
     heads: ClassVar[tuple[str, ...]] = ("choice",)
@@ -48,7 +52,13 @@ class Choice(OnTexts):
 
     def make_head(self, body: Body, labels: Sequence[str]) -> Head:
         """Build the family's pooling and a layer of one result."""
-        return make_pooled_head(body, 1, pooling="published", dropout=self.dropout)
+        return make_pooled_head(
+            body,
+            1,
+            pooling="published",
+            dropout=self.dropout,
+            next_word_weight=self.next_word_weight,
+        )
 
     def check(self) -> list[str]:
         """Return every problem of the settings."""
@@ -97,17 +107,20 @@ class Choice(OnTexts):
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Count the questions."""
-        return {"choice": float(len(needed(batch.document_labels)))}
+        own = {"choice": float(len(needed(batch.document_labels)))}
+        return own | count_next_words(batch, self.next_word_weight)
 
     def losses(self, body: Body, head: Head, batch: Batch) -> tuple[Loss, ...]:
         """Sum the cross-entropy of the right choice among its neighbors, in nats."""
-        labels = needed(batch.document_labels)
-        total = F.cross_entropy(self.logits(body, head, batch), labels, reduction="sum")
-        return (Loss(name="choice", total=total, count=float(len(labels))),)
+        memory, labels = body.encode(batch.source), needed(batch.document_labels)
+        logits = self.logits(body, head, memory, batch)
+        total = F.cross_entropy(logits, labels, reduction="sum")
+        own = Loss(name="choice", total=total, count=float(len(labels)))
+        return (own, *next_words(body, memory, batch, self.next_word_weight))
 
-    def logits(self, body: Body, head: Head, batch: Batch) -> Tensor:
+    def logits(self, body: Body, head: Head, memory: Memory, batch: Batch) -> Tensor:
         """Score the choices of each question, (N, C) float32, -inf where it has fewer."""
-        found = head(body, body.encode(batch.source)).float()[:, 0]
+        found = head(body, memory).float()[:, 0]
         groups = needed(batch.groups)
         counts = groups.bincount()
         first = counts.cumsum(0) - counts

@@ -34,7 +34,8 @@ class Classification(GivesClasses, OnPooledTexts):
     multi_label: bool = False
     """A row may have several classes, or none."""
     pooling: str = "published"
-    """published (the family's own, of the first token), mean, attention or attention-fixed."""
+    """published (the family's own: of the first token, a decoder's of the last), mean, attention or
+    attention-fixed."""
     dropout: float = 0.1
     """Rate on the pooled vector."""
     max_tokens: int = 512
@@ -42,6 +43,10 @@ class Classification(GivesClasses, OnPooledTexts):
     keep: str = "head"
     """What stays of a longer text: head; head-tail (its first quarter and its end); or all of it in
     windows, whose results are averaged."""
+    both_orders: bool = False
+    """Read pairs in both orders, and take the mean of what is said: for similarity."""
+    next_word_weight: float = 0.0
+    """Weight of learning next words beside, on decoders; GPT's authors took 0.5."""
     threshold: float = 0.5
     """With multi-label, the probability from which a class is given."""
 
@@ -74,7 +79,13 @@ class Classification(GivesClasses, OnPooledTexts):
 
     def make_head(self, body: Body, labels: Sequence[str]) -> Head:
         """Build pooling and classifier."""
-        return make_pooled_head(body, len(labels), pooling=self.pooling, dropout=self.dropout)
+        return make_pooled_head(
+            body,
+            len(labels),
+            pooling=self.pooling,
+            dropout=self.dropout,
+            next_word_weight=self.next_word_weight,
+        )
 
     def check(self) -> list[str]:
         """Return every problem of the settings."""

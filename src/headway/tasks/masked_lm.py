@@ -44,6 +44,7 @@ from headway.tasks._task import (
     Encoded,
     Head,
     Layout,
+    Marks,
     OnProgress,
     Progress,
     Rows,
@@ -188,7 +189,7 @@ class MaskedLm(Task):
         if has_short or (self.pair != "none" and self.masking == "dynamic"):
             next_plan = partial(self._plan, store, setting, seed, is_training)
         return Encoded(
-            examples=_Examples(store, plan, setting.tokenizer),
+            examples=_Examples(store, plan, setting.marks),
             lengths=lengths[:, None],
             full_lengths={"text": lengths},
             limits={"text": longest},
@@ -312,8 +313,8 @@ def _has_ordinary(store: Store, tokenizer: Tokenizer) -> bool:
 class _Examples(Sequence[Example]):
     """Examples of a plan, made when they are asked for."""
 
-    def __init__(self, store: Store, plan: Plan, tokenizer: Tokenizer) -> None:
-        self.store, self.plan, self.tokenizer = store, plan, tokenizer
+    def __init__(self, store: Store, plan: Plan, marks: Marks) -> None:
+        self.store, self.plan, self.marks = store, plan, marks
 
     def __len__(self) -> int:
         return len(self.plan.ranges)
@@ -322,6 +323,6 @@ class _Examples(Sequence[Example]):
         first, last, other, other_last = self.plan.ranges[index].tolist()
         a, b = (self.store.ids[x:y].tolist() for x, y in ((first, last), (other, other_last)))
         if other == other_last:
-            return make_example(int(index), a, tokenizer=self.tokenizer)
-        example = make_example(int(index), a, b, tokenizer=self.tokenizer)
+            return make_example(int(index), a, marks=self.marks)
+        example = make_example(int(index), a, b, marks=self.marks)
         return replace(example, label=int(self.plan.labels[index]))

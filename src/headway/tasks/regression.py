@@ -26,7 +26,13 @@ from headway.metrics.classes import compare_numbers
 from headway.metrics.intervals import Statistics
 from headway.tasks._labels import read_number
 from headway.tasks._task import Answer, Answers, Body, Head, Record, Rows, Setting
-from headway.tasks._texts import OnPooledTexts, make_pooled_head, needed
+from headway.tasks._texts import (
+    OnPooledTexts,
+    count_next_words,
+    make_pooled_head,
+    needed,
+    next_words,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +44,8 @@ class Regression(OnPooledTexts):
     high: float | None = None
     """Highest number there is; answers above are lowered to it."""
     pooling: str = "published"
-    """published (the family's own, of the first token), mean, attention or attention-fixed."""
+    """published (the family's own: of the first token, a decoder's of the last), mean, attention or
+    attention-fixed."""
     dropout: float = 0.1
     """Rate on the pooled vector."""
     max_tokens: int = 512
@@ -46,6 +53,10 @@ class Regression(OnPooledTexts):
     keep: str = "head"
     """What stays of a longer text: head; head-tail (its first quarter and its end); or all of it in
     windows, whose results are averaged."""
+    both_orders: bool = False
+    """Read pairs in both orders, and take the mean of what is said: for similarity."""
+    next_word_weight: float = 0.0
+    """Weight of learning next words beside, on decoders; GPT's authors took 0.5."""
 
     metrics: ClassVar[tuple[str, ...]] = ("spearman", "pearson")
     problem_type: ClassVar[str] = "regression"
@@ -60,7 +71,13 @@ class Regression(OnPooledTexts):
 
     def make_head(self, body: Body, labels: Sequence[str]) -> Head:
         """Build pooling and a layer of one result."""
-        return make_pooled_head(body, 1, pooling=self.pooling, dropout=self.dropout)
+        return make_pooled_head(
+            body,
+            1,
+            pooling=self.pooling,
+            dropout=self.dropout,
+            next_word_weight=self.next_word_weight,
+        )
 
     def check(self) -> list[str]:
         """Return every problem of the settings."""
@@ -95,13 +112,16 @@ class Regression(OnPooledTexts):
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Count the texts."""
-        return {"squared_error": float(len(needed(batch.document_labels)))}
+        own = {"squared_error": float(len(needed(batch.document_labels)))}
+        return own | count_next_words(batch, self.next_word_weight)
 
     def losses(self, body: Body, head: Head, batch: Batch) -> tuple[Loss, ...]:
         """Sum the squared errors."""
-        values, labels = self.logits(body, head, batch)[:, 0], needed(batch.document_labels)
+        memory, labels = body.encode(batch.source), needed(batch.document_labels)
+        values = self.logits(body, head, memory, batch)[:, 0]
         total = (values - labels).square().sum()
-        return (Loss(name="squared_error", total=total, count=float(len(labels))),)
+        own = Loss(name="squared_error", total=total, count=float(len(labels)))
+        return (own, *next_words(body, memory, batch, self.next_word_weight))
 
     def answers(self, logits: Tensor, rows: Rows, setting: Setting) -> list[Answer]:
         """Give a number for each text.

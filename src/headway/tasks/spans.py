@@ -23,6 +23,7 @@ from torch import Tensor
 
 from headway.data.batch import Batch
 from headway.layers.heads import SpanHead
+from headway.layers.side import Memory
 from headway.tasks._classes import GivesClasses
 from headway.tasks._examples import describe_examples, encode_bare, make_example, share_room
 from headway.tasks._settings import length_problems, within
@@ -84,7 +85,7 @@ class Spans(GivesClasses):
             for marked in kept[1:]:
                 marks += [*[0] * len(tokenizer.between), *marked.marks]
             lost += any(not any(m >> n & 1 for m in marks) for n in range(self.num_spans))
-            example = make_example(index, *(marked.ids for marked in kept), tokenizer=tokenizer)
+            example = make_example(index, *(m.ids for m in kept), marks=setting.marks)
             examples.append(replace(example, token_labels=[*marks, 0]))
         return describe_examples(
             "text",
@@ -98,9 +99,9 @@ class Spans(GivesClasses):
             },
         )
 
-    def logits(self, body: Body, head: Head, batch: Batch) -> Tensor:
+    def logits(self, body: Body, head: Head, memory: Memory, batch: Batch) -> Tensor:
         """Score the classes of every row; bit n of a token's label says that it is in span n."""
-        return head(body.encode(batch.source), needed(batch.labels)).float()
+        return head(memory, needed(batch.labels)).float()
 
     def check_request(self, row: Record) -> str | None:
         """Say what is wrong with a row's spans; None if nothing is."""

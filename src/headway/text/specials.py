@@ -8,6 +8,8 @@ from types import MappingProxyType
 UNKNOWN, END, PAD, ENDOFTEXT = "<unk>", "</s>", "<pad>", "<|endoftext|>"
 # What stands for the spans that T5's pretraining cuts out; the first has the highest id.
 SENTINELS = tuple(f"<extra_id_{number}>" for number in range(100))
+# Before, between and behind texts that a GPT is to understand; the last one's state is looked at.
+GPT_MARKS = ("<|start|>", "<|delimiter|>", "<|extract|>")
 # Role -> what published families call it; the first that the vocabulary has is meant.
 ROLES = MappingProxyType(
     {

@@ -321,6 +321,14 @@ class Tokenizer:
         self._engine.add_tokens(
             [AddedToken(word, single_word=True, lstrip=self.marks_spaces) for word in words]
         )
+        self._forget()
+
+    def add_special(self, tokens: Sequence[str]) -> None:
+        """Give special tokens entries, behind all others."""
+        self._engine.add_special_tokens([AddedToken(token, special=True) for token in tokens])
+        self._forget()
+
+    def _forget(self) -> None:
         for cached in ("continues_word", "is_special", "special_ids", "_wide_words"):
             self.__dict__.pop(cached, None)
 

@@ -27,7 +27,8 @@ from headway.sections import Recipe, dash
 from headway.tasks._load import load
 from headway.tasks._model import Model, make_task
 from headway.tasks._task import Task
-from headway.tasks._vocabulary import add_words, pick_words
+from headway.tasks._texts import OnTexts
+from headway.tasks._vocabulary import add_marks, add_words, pick_words
 from headway.text.specials import SPECIALS
 from headway.text.tokenizer import Tokenizer
 from headway.text.train import check_kind, train_tokenizer
@@ -268,6 +269,8 @@ def _make_model(
             add_words(model, words)
         if recipe.playbook.lora_rank:
             _add_adapter(model, recipe)
+        elif isinstance(task, OnTexts):
+            add_marks(model)
         return model
     if tokenizer_file is not None:
         tokenizer = Tokenizer.from_file(tokenizer_file)
@@ -287,7 +290,7 @@ def _make_model(
     if found < wanted:
         notes = (f"the text gave {found:,} of the {wanted:,} entries asked for",)
     # What came from the tokenizer is not asked for again: a resumed run reads it there.
-    return Model(
+    model = Model(
         body,
         tokenizer,
         task,
@@ -297,6 +300,9 @@ def _make_model(
         labels=material.labels,
         notes=notes,
     )
+    if isinstance(task, OnTexts):
+        add_marks(model)
+    return model
 
 
 def _find_tokenizer(recipe: Recipe, task: Task, material: Material) -> Tokenizer:
