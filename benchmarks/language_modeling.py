@@ -1,9 +1,10 @@
-"""A GPT of characters beside nanoGPT's, at its own configuration for a CPU: loss and time.
+"""GPTs beside nanoGPT and transformers' Trainer: loss in a given time, and tokens per second.
 
     python benchmarks/language_modeling.py --data PACK --nanogpt FOLDER --out WORK [--repeats 3]
 
-FOLDER is a checkout of karpathy/nanoGPT. Both sides train in turns, each as its users start it;
-both are then scored on the whole validation text, in windows of 64 characters.
+FOLDER is a checkout of karpathy/nanoGPT. `--part characters`: its own configuration for a CPU; both
+sides train in turns, each as its users start it, and are scored on the whole validation text, in
+windows of 64 characters. `--part speed`: training at GPT-2's small size and at 6 x 384.
 """
 
 from __future__ import annotations
@@ -17,14 +18,38 @@ import statistics
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from _tables import describe_run, say
+from _tables import Table, describe_run, say, take_turns
+from _worker import Choice, Files, Side, Worker
 
 _WINDOW = 64
+# What is trained for speed; dropout is the same on all sides, and none of attention weights.
+_SHAPES = {
+    "GPT-2 small, 4 rows of 256 tokens": {
+        "width": 768,
+        "layers": 12,
+        "heads": 12,
+        "vocab_size": 50257,
+        "tokens": 256,
+        "rows": 4,
+        "dropout": 0.0,
+    },
+    "6 x 384, 16 rows of 256 characters": {
+        "width": 384,
+        "layers": 6,
+        "heads": 6,
+        "vocab_size": 65,
+        "tokens": 256,
+        "rows": 16,
+        "dropout": 0.2,
+    },
+}
 # The command of its README for a CPU.
 _NANO = (
     *("config/train_shakespeare_char.py", "--device=cpu", "--compile=False", "--eval_iters=20"),
@@ -82,6 +107,43 @@ def score_ours(model: Path, text: Path) -> float:
     return math.log(json.loads(done.stdout)["scores"]["perplexity"])
 
 
+def compare_speed(nanogpt: Path, out: Path, *, repeats: int, seconds: float) -> None:
+    """Train on random tokens in turns, and print tokens per second and peak memory."""
+    files = Files(data=out, work=out, model=out)
+    tables, peaks = [], {}
+    for title, sizes in _SHAPES.items():
+        sides = [
+            Side(name="Headway", kind="HeadwayCausalTraining", options=sizes, polite=True),
+            *(
+                Side(
+                    name=f"transformers Trainer, {precision}",
+                    kind="HuggingFaceCausalTraining",
+                    options={**sizes, "precision": precision},
+                )
+                for precision in ("fp32", "bf16")
+            ),
+            Side(
+                name="plain loop, bf16",
+                kind="PlainCausalTraining",
+                options={**sizes, "nanogpt": str(nanogpt)},
+            ),
+        ]
+        sides = [replace(side, module="_causal") for side in sides]
+
+        def measure(worker: Worker) -> float:
+            return worker.ask("measure", seconds=seconds, warm_up_steps=1).speed
+
+        with ExitStack() as stack:
+            workers = [stack.enter_context(Worker(side, files)) for side in sides]
+            speeds = take_turns(workers, repeats, measure)
+            peaks = {w.side.name: f"peak {w.ask('peak'):,.0f} MB" for w in workers}
+        choices = [Choice(side, {}) for side in sides]
+        tables.append(Table(title=title, choices=choices, speeds=speeds, notes=peaks))
+    print(describe_run())
+    for table in tables:
+        print(table.to_markdown())
+
+
 def main() -> None:
     """Train both in turns and print a table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
@@ -90,9 +152,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for runs")
     parser.add_argument("--repeats", type=int, default=3, help="rounds, each with its own seed")
     parser.add_argument("--steps", type=int, nargs="*", default=[2000], help="ours; several: each")
+    parser.add_argument("--part", choices=("characters", "speed"), default="characters")
+    parser.add_argument("--seconds", type=float, default=15, help="of each turn, for speed")
     options = parser.parse_args()
     pack, out = (options.data / "tinyshakespeare").resolve(), options.out.resolve()
     nanogpt = options.nanogpt.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    if options.part == "speed":
+        compare_speed(nanogpt, out, repeats=options.repeats, seconds=options.seconds)
+        return
     prepare(nanogpt, pack)
     found: dict[str, list[tuple[float, float]]] = {}
     for round_ in range(options.repeats):
