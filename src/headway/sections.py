@@ -273,6 +273,8 @@ class Playbook:
         }
         problems = at_least("playbook", self, least)
         problems += not_among("playbook", self, {"class_weights": CLASS_WEIGHTS})
+        if self.lora_rank and not (self.lora_alpha > 0 and self.lora_targets):
+            problems.append("playbook.lora-alpha must be above 0, and lora-targets name some layer")
         for name in ("layer_decay", "stage_rates", "swa_rate"):
             value = getattr(self, name)
             shares = value if isinstance(value, tuple) else (value,)

@@ -90,7 +90,14 @@ def test_merged_it_is_one_folder_with_the_same_answers(family, tmp_path):
     assert not any(isinstance(layer, LoraLinear) for layer in packed.body.modules())
 
 
-@pytest.mark.parametrize("settings", [{"use_rslora": True}, {"alpha_pattern": {"c_attn": 3}}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"use_rslora": True},
+        {"alpha_pattern": {"c_attn": 3}},
+        {"alpha_pattern": {r"h\.0\.attn\.c_attn": 16}, "rank_pattern": {"c_fc": 2}},
+    ],
+)
 def test_adapters_that_peft_made_are_read_with_their_scales(settings, tmp_path):
     make_decoder("gpt2").save(tmp_path / "base")
     base = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base")
@@ -107,7 +114,13 @@ def test_adapters_that_peft_made_are_read_with_their_scales(settings, tmp_path):
     theirs.save_pretrained(tmp_path / "theirs")
     base = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "base")
     again = peft.PeftModel.from_pretrained(base, tmp_path / "theirs").eval()
-    assert_near(logits_of(load(tmp_path / "theirs")), their_logits(again))
+    model = load(tmp_path / "theirs")
+    assert_near(logits_of(model), their_logits(again))
+    # Saved once more, each module keeps its scale, and nothing but the adapters is written.
+    model.save(tmp_path / "ours")
+    assert_near(logits_of(load(tmp_path / "ours")), their_logits(again))
+    config = json.loads((tmp_path / "ours" / "adapter_config.json").read_text())
+    assert config["modules_to_save"] is None
 
 
 def classifier(tmp_path) -> Model:
@@ -180,8 +193,10 @@ def test_an_adapter_for_another_model_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"peft_type": "IA3"}, "kind 'IA3'"),
+        ({"peft_type": "IA3"}, "peft_type IA3"),
         ({"use_dora": True}, "use_dora"),
+        ({"init_lora_weights": "pissa"}, "pissa"),
+        ({"alora_invocation_tokens": [3]}, "alora_invocation_tokens"),
         ({"bias": "all"}, "bias"),
         ({"base_model_name_or_path": "nobody/nothing"}, "nobody/nothing"),
     ],
@@ -198,3 +213,43 @@ def test_what_an_adapter_asks_for_beyond_is_named(changes, message, tmp_path):
 def test_a_model_without_adapters_is_not_merged():
     with pytest.raises(RequestError, match="no adapter"):
         make_decoder("gpt2", tokenizer=make_tokenizer()).merge()
+
+
+def test_a_classifier_of_peft_opens_with_its_head(tmp_path):
+    make_decoder("llama").save(tmp_path / "base")
+    base = transformers.AutoModelForSequenceClassification.from_pretrained(
+        tmp_path / "base", num_labels=3, pad_token_id=0
+    )
+    config = peft.LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["q_proj"])
+    theirs = peft.get_peft_model(base, config).eval()
+    with torch.no_grad():
+        for name, parameter in theirs.named_parameters():
+            if "lora_B" in name or "score" in name:
+                parameter.normal_()
+    theirs.save_pretrained(tmp_path / "theirs")
+    model = load(tmp_path / "theirs")
+    assert model.task_name == "classification"
+    assert model.labels == ("LABEL_0", "LABEL_1", "LABEL_2")
+    ids = torch.tensor(model.tokenizer.encode_ids(["The sea"]))
+    with torch.no_grad():
+        probs = theirs(input_ids=ids).logits.softmax(-1)[0].tolist()
+    (answer,) = model.predict([{"text": "The sea"}])
+    assert list(answer["probabilities"].values()) == pytest.approx(probs, abs=1e-5)
+
+
+def test_output_layers_have_no_adapters(tmp_path):
+    make_decoder("gpt2").save(tmp_path / "base")
+    model = load(tmp_path / "base")
+    names = add_lora(model.body, ("output",), rank=2, alpha=2.0)
+    assert sorted(names) == [f"decoder.layers.{n}.attention.output" for n in range(2)]
+
+
+def test_a_model_packed_in_single_precision_is_neither_saved_nor_packed_again(tmp_path):
+    packed = make_decoder("gpt2").to_precision("fp32", packed=True)
+    with pytest.raises(RequestError, match="packed for inference"):
+        packed.save(tmp_path / "out")
+    with pytest.raises(RequestError, match="packed for inference"):
+        packed.to_precision("bf16")
+    adapter = adapted(tmp_path, "gpt2").to_precision("fp32", packed=True)
+    with pytest.raises(RequestError, match="packed for inference"):
+        adapter.save(tmp_path / "out")

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from decoders import shake
+from headway.errors import FileError
 from headway.files import folder
 from headway.files.rename import to_published
 from headway.layers.relative import relative_buckets
@@ -164,3 +165,12 @@ def test_presets_have_the_published_number_of_parameters(preset, count):
     with torch.device("meta"):
         body = t5.T5(t5.T5Config(**t5.PRESETS[preset]))
     assert sum(parameter.numel() for parameter in body.parameters()) == count
+
+
+@pytest.mark.parametrize("word", ["gelu", "silu", "gated-silu"])
+def test_other_feed_forward_layers_are_refused(word, tmp_path):
+    folder.write_model(tmp_path, "t5", make("first"), kind="translation")
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"feed_forward_proj": word}))
+    with pytest.raises(FileError, match=word):
+        folder.read_model(tmp_path)

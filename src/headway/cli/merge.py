@@ -11,6 +11,8 @@ from pathlib import Path
 
 import tyro
 
+from headway.cli import _records
+
 
 @dataclass(frozen=True)
 class Options:
@@ -24,7 +26,5 @@ class Options:
 
 def run(options: Options) -> None:
     """Open the adapter with its base model, and write both as one."""
-    from headway.tasks._load import load
-
-    load(options.adapter).merge().save(options.out)
+    _records.open_model(options.adapter).merge().save(options.out)
     sys.stdout.write(f"{options.out}\n")

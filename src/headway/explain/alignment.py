@@ -63,7 +63,8 @@ def align(model: Model, source: str, target: str | None = None) -> Alignment:
     """
     check_writes_text(model)
     setting, task = model.setting, model.task
-    record = {"source": source} | ({} if target is None else {"target": target})
+    reads, writes = task.columns
+    record = {reads: source} | ({} if target is None else {writes: target})
     example = task.encode([record], setting).examples[0]
     with evaluating(model.body), torch.inference_mode():
         if example.target_ids is None:

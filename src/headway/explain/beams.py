@@ -77,7 +77,7 @@ def search_tree(
     """
     check_writes_text(model)
     task = dataclasses.replace(model.task, num_beams=num_beams, num_best=1)  # pyright: ignore
-    example = task.encode([{"source": source}], model.setting).examples[0]
+    example = task.encode([{task.inputs[0]: source}], model.setting).examples[0]
     steps: list[BeamStep] = []
     with evaluating(model.body):
         found = task.search(model.body, [example.input_ids], model.setting, observer=steps.append)

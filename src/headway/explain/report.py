@@ -101,7 +101,8 @@ def write_report(run_dir: Path, *, max_rows: int = 200) -> Path:
 
 def _writes_text(view: RunView) -> bool:
     try:
-        return "target" in registry.load_class("tasks", view.recipe.task.name).columns
+        task = registry.load_class("tasks", view.recipe.task.name)
+        return hasattr(task, "references") and not task.reads_corpus
     except _EXPECTED:
         # The sections say what is the matter.
         return True

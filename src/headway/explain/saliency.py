@@ -19,6 +19,7 @@ from headway.data.batch import Batch
 from headway.errors import RequestError
 from headway.explain.recorder import has_attention, record_attention
 from headway.layers.heads import PooledHead
+from headway.layers.packed import is_packed
 from headway.layers.side import Start
 from headway.tasks._model import Model
 
@@ -58,9 +59,9 @@ def explain(model: Model, record: Mapping[str, Any], *, num_steps: int = _STEPS)
     if not (has_text and isinstance(model.head, PooledHead) and hasattr(model.body, "depth_of")):
         raise RequestError(
             f"a {model.architecture} that does {model.task_name} cannot be explained yet: only "
-            "Transformer encoders that give a class or a number to a text"
+            "Transformers that give a class or a number to a text"
         )
-    if model.precision != "fp32":
+    if is_packed(model.body):
         raise RequestError(
             "a model packed for inference has no gradients", hint='load it with precision="fp32"'
         )
@@ -69,7 +70,7 @@ def explain(model: Model, record: Mapping[str, Any], *, num_steps: int = _STEPS)
     model.predict([asked])
     example = model.task.encode([asked], model.setting).examples[0]
     if example.parts:
-        raise RequestError("a text in several windows cannot be explained")
+        raise RequestError("a text in several windows, or in both orders, cannot be explained")
     batch = model.task.collate([[example]], model.setting)
     gradients, difference = _integrate(model, batch, num_steps)
     tokenizer = model.tokenizer
@@ -112,7 +113,10 @@ def _attention(model: Model, batch: Batch) -> list[float]:
         return []
     with record_attention(model.body) as record, torch.no_grad():
         model.body.encode(batch.source)
-    maps = record.maps_of(0).encoder
+    found = record.maps_of(0)
+    maps = found.encoder if model.body.kind == "encoder" else found.decoder
     if maps is None:
         return []
-    return [round(float(value), 6) for value in maps[-1].mean(0)[0]]
+    # The token whose state is looked at: the first, a decoder's last.
+    row = 0 if model.body.kind == "encoder" else -1
+    return [round(float(value), 6) for value in maps[-1].mean(0)[row]]

@@ -101,20 +101,22 @@ def predict_samples(
 
     Args:
         model: Writes text from text.
-        rows: With source and target.
+        rows: With what the task reads and what it writes.
         seconds: Time after which no further rows are begun.
     Raises:
         RequestError: if the model does not write text from text.
     """
     check_writes_text(model)
-    records = [{"source": row["source"]} for row in rows]
+    task: Any = model.task
+    reads = task.inputs[0]
+    records = [{reads: row[reads]} for row in rows]
     answers = predict_in_time(model, records, seconds=seconds, num_best=1)
     return [
         Sample(
-            source=row["source"],
-            reference=row["target"],
+            source=row[reads],
+            reference=task.references(row)[0],
             prediction=answer["prediction"],
-            chrf=chrf_statistics([answer["prediction"]], [[row["target"]]]).value(),
+            chrf=chrf_statistics([answer["prediction"]], [task.references(row)]).value(),
             score=answer["score"],
         )
         for row, answer in zip(rows, answers, strict=False)

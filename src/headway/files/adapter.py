@@ -7,30 +7,44 @@ whose rank is the sum of theirs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from headway.data.lines import fingerprint
 from headway.errors import FileError, join_problems
 from headway.files.folder import pick_layout
-from headway.files.manifest import read_json, write_json
+from headway.files.manifest import MANIFEST, read_json, sha256, write_json
 from headway.files.rename import head_names, is_turned, match_ours, match_published, to_published
 from headway.files.weights import HEAD_FILE, read_file, weight_files
-from headway.layers.lora import LoraLinear, replace_layer
+from headway.layers.lora import LoraLinear, can_adapt, replace_layer
 from headway.names import Copy, Entry, Ignore, Split
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
-# Ways of PEFT that compute something else; false, empty or absent they are not meant.
-_REFUSED = ("use_dora", "use_qalora", "lora_bias", "megatron_config", "trainable_token_indices")
-# What others call what a head does.
-_TASK_TYPES = {"sequence": "SEQ_CLS", "token": "TOKEN_CLS", "causal_lm": "CAUSAL_LM"}
+# Keys of PEFT that ask for something else than products of two matrices, where they are set.
+_REFUSED = (
+    *("use_dora", "use_qalora", "use_bdlora", "lora_bias", "megatron_config", "arrow_config"),
+    *("trainable_token_indices", "target_parameters", "layer_replication", "eva_config"),
+    *("alora_invocation_tokens", "kasa_config", "monteclora_config", "velora_config"),
+)
+# Beginnings that leave the base model's own weights alone; others change them.
+_PLAIN_STARTS = (None, True, False, "gaussian", "orthogonal", "eva")
+# Kind of head -> what PEFT calls what it does.
+_TASK_TYPES = MappingProxyType(
+    {
+        "sequence": "SEQ_CLS",
+        "token": "TOKEN_CLS",
+        "causal_lm": "CAUSAL_LM",
+        "translation": "SEQ_2_SEQ_LM",
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +60,37 @@ class Adapter:
     weights: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class _Module:
+    """A published module that has an adapter: our layers that it is, and how they are laid out."""
+
+    published: str
+    parts: tuple[str, ...]
+    entry: Entry
+
+
+@dataclass(frozen=True)
+class _Product:
+    """What an adapter adds: alpha / rank * up down."""
+
+    down: Tensor
+    up: Tensor
+    alpha: float
+
+
 def base_of(folder: Path) -> Adapter:
-    """Describe the model of a folder as one that adapters belong to."""
-    files = [str(path) for path in weight_files(folder)]
-    found = fingerprint(files)
-    return Adapter(base=folder, weights={Path(name).name: found[name] for name in files})
+    """Describe the model of a folder as one that adapters belong to.
+
+    A manifest's word is taken for its hashes, as loading does for large files.
+    """
+    manifest = folder / MANIFEST
+    said = read_json(manifest) if manifest.is_file() else {}
+    hashes, sizes = said.get("sha256", {}), said.get("bytes", {})
+    found = {}
+    for path in weight_files(folder):
+        is_same = path.name in hashes and sizes.get(path.name) == path.stat().st_size
+        found[path.name] = hashes[path.name] if is_same else sha256(path)
+    return Adapter(base=folder, weights=found)
 
 
 def is_adapter(folder: Path) -> bool:
@@ -61,7 +101,7 @@ def is_adapter(folder: Path) -> bool:
 def write_adapter(
     folder: Path, key: str, body: Any, adapter: Adapter, *, kind: str, head: nn.Module | None
 ) -> None:
-    """Write the adapters of a body, and what stands on it.
+    """Write the adapters of a body, what else of it learned, and the head on it.
 
     Args:
         folder: Existing folder.
@@ -73,91 +113,93 @@ def write_adapter(
     """
     table = pick_layout(key, body.config).table(kind)
     layers = {n: layer for n, layer in body.named_modules() if isinstance(layer, LoraLinear)}
-    tensors: dict[str, Tensor] = {}
-    ranks: dict[str, int] = {}
-    turned = False
-    for module, parts, entry in _modules(body, layers, table):
-        down, up = _join([layers.get(part) for part in parts], body, parts)
-        tensors[f"{_PREFIX}{module}.lora_A.weight"] = down
-        tensors[f"{_PREFIX}{module}.lora_B.weight"] = up
-        ranks[module], turned = len(down), turned or is_turned(entry)
-    others = {n: p.detach() for n, p in body.named_parameters() if _is_whole(n, p)}
+    modules = _find_modules(layers, table)
+    products = {module.published: _join(body, module.parts) for module in modules}
     own = {} if head is None else {n: p.detach().float() for n, p in head.named_parameters()}
+    whole = {
+        name: value.detach()
+        for name, value in body.named_parameters()
+        if value.requires_grad and ".lora_" not in name
+    }
     if own and head_names(table):
-        others |= {f"head.{name}": value for name, value in own.items()}
+        whole |= {f"head.{name}": value for name, value in own.items()}
     elif own:
         save_file({n: v.contiguous() for n, v in own.items()}, folder / HEAD_FILE)
-    whole = to_published(others, table)
-    tensors |= {f"{_PREFIX}{name}": value for name, value in whole.items()}
-    rank, scale = ranks[next(iter(ranks))], next(iter(layers.values())).scale
+    tensors = to_published(whole, table)
+    saved = sorted({name.rpartition(".")[0] for name in tensors})
+    for name, product in products.items():
+        tensors |= {f"{name}.lora_A.weight": product.down, f"{name}.lora_B.weight": product.up}
+    usual = next(iter(products.values()))
+    rank, alpha = len(usual.down), usual.alpha
     config = {
         "peft_type": "LORA",
-        "task_type": _TASK_TYPES.get(kind, "SEQ_2_SEQ_LM" if kind == "translation" else None),
+        "task_type": _TASK_TYPES.get(kind),
         "base_model_name_or_path": str(adapter.base),
         "r": rank,
-        "lora_alpha": scale * rank,
-        "rank_pattern": {name: r for name, r in ranks.items() if r != rank},
-        "alpha_pattern": {name: scale * r for name, r in ranks.items() if r != rank},
-        "target_modules": sorted(ranks),
-        "modules_to_save": sorted({name.rpartition(".")[0] for name in whole}) or None,
-        "fan_in_fan_out": turned,
+        "lora_alpha": alpha,
+        "rank_pattern": {n: len(p.down) for n, p in products.items() if len(p.down) != rank},
+        "alpha_pattern": {n: p.alpha for n, p in products.items() if p.alpha != alpha},
+        "target_modules": sorted(products),
+        "modules_to_save": saved or None,
+        "fan_in_fan_out": any(is_turned(module.entry) for module in modules),
         "lora_dropout": 0.0,
         "bias": "none",
         "inference_mode": True,
     }
     write_json(folder / CONFIG, config)
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    named = {f"{_PREFIX}{name}": value.contiguous() for name, value in tensors.items()}
+    save_file(named, folder / WEIGHTS, metadata={"format": "pt"})
 
 
-def _is_whole(name: str, parameter: nn.Parameter) -> bool:
-    """Say whether a parameter of the body is learned as it is, such as a fresh pooler's."""
-    return parameter.requires_grad and ".lora_" not in name
-
-
-def _modules(
-    body: nn.Module, layers: Mapping[str, Any], table: tuple[Entry, ...]
-) -> list[tuple[str, tuple[str, ...], Entry]]:
-    """Name the published module of each layer, all of its layers, and how they are laid out."""
+def _find_modules(layers: Mapping[str, Any], table: tuple[Entry, ...]) -> list[_Module]:
+    """Find the published module of each layer, once."""
     found = {}
     for pair in match_ours(table, [f"{name}.weight" for name in layers]):
         if not isinstance(pair.entry, Copy):
-            parts = tuple(name.removesuffix(".weight") for name in pair.ours)
-            found[pair.published.removesuffix(".weight")] = (parts, pair.entry)
-    return [(module, *rest) for module, rest in found.items()]
+            name = pair.published.removesuffix(".weight")
+            parts = tuple(part.removesuffix(".weight") for part in pair.ours)
+            found[name] = _Module(name, parts, pair.entry)
+    return list(found.values())
 
 
-def _join(layers: list[LoraLinear | None], body: nn.Module, parts: tuple[str, ...]) -> Any:
-    """Lay the products of several layers out as the blocks of one."""
-    if len(layers) == 1 and layers[0] is not None:
-        return layers[0].lora_down.detach().float(), layers[0].lora_up.detach().float()
-    ups = []
-    for layer, part in zip(layers, parts, strict=True):
-        height: int = body.get_submodule(part).out_features  # pyright: ignore
-        width = 0 if layer is None else layer.lora_up.shape[1]
-        ups.append(torch.zeros(height, width) if layer is None else layer.lora_up.detach().float())
-    downs = [layer.lora_down.detach().float() for layer in layers if layer is not None]
-    return torch.cat(downs), torch.block_diag(*ups)
+def _join(body: nn.Module, parts: tuple[str, ...]) -> _Product:
+    """Lay the products of several layers out as the blocks of one, with one scale."""
+    layers: list[Any] = [body.get_submodule(part) for part in parts]
+    adapted = [layer for layer in layers if isinstance(layer, LoraLinear)]
+    scale = adapted[0].scale
+    downs = torch.cat([layer.lora_down.detach().float() for layer in adapted])
+    ups = [
+        layer.lora_up.detach().float() * (layer.scale / scale)
+        if isinstance(layer, LoraLinear)
+        else torch.zeros(layer.out_features, 0)
+        for layer in layers
+    ]
+    return _Product(downs, torch.block_diag(*ups), scale * len(downs))
 
 
-def read_adapter(folder: Path) -> tuple[Adapter, dict[str, Any]]:
-    """Read whose adapters a folder holds, and how they are to be read.
+def read_adapter(folder: Path) -> Adapter:
+    """Find out whose adapters a folder holds.
 
     Raises:
-        FileError: if they are of another kind than low-rank products, or there is no base.
+        FileError: if they are of another kind than low-rank products, or there is no base, or
+            another one than they were learned for.
     """
     config = read_json(folder / CONFIG)
-    odd = [name for name in _REFUSED if config.get(name)]
-    if config.get("peft_type") != "LORA" or config.get("bias", "none") != "none" or odd:
-        kind = config.get("peft_type")
+    asked = [name for name in _REFUSED if config.get(name)]
+    if config.get("peft_type") != "LORA":
+        asked = [f"peft_type {config.get('peft_type')}"]
+    if config.get("bias", "none") != "none":
+        asked.append(f"bias {config['bias']!r}")
+    if config.get("init_lora_weights") not in _PLAIN_STARTS:
+        asked.append(f"init_lora_weights {config['init_lora_weights']!r}")
+    if asked:
         raise FileError(
-            f"the adapter is a {kind} with {', '.join(odd) or 'a bias of its own'}"
-            if kind == "LORA"
-            else f"the adapter is of kind {kind!r}",
+            f"the adapter asks for {', '.join(asked)}, which Headway does not compute",
             where=str(folder),
-            hint="Headway reads LoRA, products of two matrices and nothing else",
+            hint="merge it with PEFT, and open what comes out",
         )
     named = str(config.get("base_model_name_or_path") or "")
-    places = [Path(named), folder / named]
+    places = [folder / named, Path(named)]
     base = next((path for path in places if named and (path / "config.json").is_file()), None)
     if base is None:
         raise FileError(
@@ -175,17 +217,20 @@ def read_adapter(folder: Path) -> tuple[Adapter, dict[str, Any]]:
             where=str(folder),
             hint=f"name the right model in {CONFIG}, as base_model_name_or_path",
         )
-    return adapter, config
+    return adapter
 
 
-def apply_adapter(
-    folder: Path, config: Mapping[str, Any], key: str, body: Any, kind: str
-) -> dict[str, Tensor]:
-    """Give a body the adapters of a folder.
+def kind_of(folder: Path) -> str | None:
+    """Say what kind of head PEFT trained; None where it does not say."""
+    task_type = read_json(folder / CONFIG).get("task_type")
+    return next((kind for kind, name in _TASK_TYPES.items() if name == task_type), None)
+
+
+def apply_adapter(folder: Path, key: str, body: Any, kind: str) -> dict[str, Tensor]:
+    """Give a body the adapters of a folder, and let them and nothing else learn.
 
     Args:
         folder: With an adapter.
-        config: Its adapter_config.json.
         key: Name of the architecture's file.
         body: Of the base model; changed in place.
         kind: Kind of head.
@@ -194,36 +239,30 @@ def apply_adapter(
     Raises:
         FileError: if they do not fit, naming all that do not.
     """
-    table = pick_layout(key, body.config).table(kind)
-    tensors = read_file(folder / WEIGHTS)
+    config, table = read_json(folder / CONFIG), pick_layout(key, body.config).table(kind)
+    # A base_layer is the model's own weight, which some files repeat.
+    tensors = {
+        name.removeprefix(_PREFIX): value
+        for name, value in read_file(folder / WEIGHTS).items()
+        if ".base_layer." not in name
+    }
     head = read_file(folder / HEAD_FILE) if (folder / HEAD_FILE).is_file() else {}
-    own, modules = dict(body.named_parameters()), dict(body.named_modules())
+    body.requires_grad_(False)
+    products = {name for name in tensors if ".lora_" in name}
+    modules = {name.partition(".lora_")[0] for name in products}
     problems = []
-    for name, value in tensors.items():
-        module, _, what = name.removeprefix(_PREFIX).partition(".lora_")
-        published = f"{module}.weight" if what else module
-        pairs, _ = match_published(table, [published])
-        if not pairs or isinstance(pairs[0].entry, Ignore) or not name.startswith(_PREFIX):
-            problems.append(f"{name} is not part of {key}")
-        elif what == "A.weight":
-            up = tensors.get(name.replace("lora_A", "lora_B"))
-            parts = [part.removesuffix(".weight") for part in pairs[0].ours]
-            layers = [modules.get(part) for part in parts]
-            if up is None or not _fits(layers, value, up):
-                problems.append(f"the adapter of {module} has another shape")
-                continue
-            _adapt(body, parts, value, up, _alpha(config, module, len(value)))
-        elif what == "B.weight":
-            if name.replace("lora_B", "lora_A") not in tensors:
-                problems.append(f"{name} lacks its other half")
-        elif what or isinstance(pairs[0].entry, Split):
-            problems.append(f"{name} cannot be read")
-        elif (ours := pairs[0].ours[0]).startswith("head."):
-            head[ours.removeprefix("head.")] = value.float()
-        elif ours in own and own[ours].shape == value.shape:
-            own[ours].data.copy_(value)
-        else:
-            problems.append(f"{name} has another shape, or no place")
+    for module in sorted(modules):
+        halves = [f"{module}.lora_{half}.weight" for half in "AB"]
+        products -= {*halves}
+        down, up = (tensors.get(half) for half in halves)
+        if down is None or up is None:
+            problems.append(f"the adapter of {module} lacks a half")
+            continue
+        product = _Product(down, up, _alpha(config, module, len(down)))
+        problems += _adapt(body, module, product, table)
+    problems += [f"{name} is no part of an adapter" for name in sorted(products)]
+    whole = {name: value for name, value in tensors.items() if ".lora_" not in name}
+    problems += _take_whole(body, head, whole, table)
     if problems:
         raise FileError(
             "the adapter does not fit its base model: " + join_problems(problems),
@@ -236,21 +275,56 @@ def apply_adapter(
 def _alpha(config: Mapping[str, Any], module: str, rank: int) -> float:
     """Give the alpha of a module, by which alpha / rank is its scale."""
     alphas = config.get("alpha_pattern") or {}
-    found = [value for name, value in alphas.items() if f".{module}".endswith(f".{name}")]
+    # PEFT's keys are expressions for the end of a name.
+    found = [value for name, value in alphas.items() if re.match(rf"(.*\.)?({name})$", module)]
     alpha = float([*found, config.get("lora_alpha", rank)][0])
     return alpha * rank**0.5 if config.get("use_rslora") else alpha
 
 
-def _fits(layers: list[Any], down: Tensor, up: Tensor) -> bool:
-    if not all(isinstance(layer, nn.Linear) for layer in layers):
-        return False
-    wide, high = layers[0].in_features, sum(layer.out_features for layer in layers)
-    return down.shape[1:] == (wide,) and up.shape == (high, len(down))
+def _adapt(body: nn.Module, module: str, product: _Product, table: tuple[Entry, ...]) -> list[str]:
+    """Give our layers of a published module their rows of a product; list what is wrong."""
+    pairs, _ = match_published(table, [f"{module}.weight"])
+    if not pairs or isinstance(pairs[0].entry, Ignore):
+        return [f"{module} is not part of the base model"]
+    parts, ours = [part.removesuffix(".weight") for part in pairs[0].ours], []
+    modules = dict(body.named_modules())
+    for part in parts:
+        layer = modules.get(part)
+        if not can_adapt(part, layer):
+            return [f"{module} is no layer that can have an adapter here"]
+        ours.append(layer)
+    shape = (sum(layer.out_features for layer in ours), len(product.down))
+    if product.down.shape[1:] != (ours[0].in_features,) or product.up.shape != shape:
+        return [f"the adapter of {module} has another shape"]
+    for part, layer, rows in zip(parts, ours, product.up.float().chunk(len(parts)), strict=True):
+        adapted = LoraLinear(layer, rank=len(product.down), alpha=product.alpha)
+        adapted.lora_down.data.copy_(product.down)
+        adapted.lora_up.data.copy_(rows)
+        replace_layer(body, part, adapted)
+    return []
 
 
-def _adapt(body: nn.Module, parts: list[str], down: Tensor, up: Tensor, alpha: float) -> None:
-    for part, rows in zip(parts, up.float().chunk(len(parts)), strict=True):
-        layer = LoraLinear(body.get_submodule(part), rank=len(down), alpha=alpha)  # pyright: ignore
-        layer.lora_down.data.copy_(down)
-        layer.lora_up.data.copy_(rows)
-        replace_layer(body, part, layer)
+def _take_whole(
+    body: nn.Module,
+    head: dict[str, Tensor],
+    whole: Mapping[str, Tensor],
+    table: tuple[Entry, ...],
+) -> list[str]:
+    """Take over what was learned as it is; list what has no place."""
+    own, problems = dict(body.named_parameters()), []
+    pairs, unknown = match_published(table, whole)
+    for pair in pairs:
+        value, ours = whole[pair.published], pair.ours[:1]
+        if ours and ours[0].startswith("head."):
+            head[ours[0].removeprefix("head.")] = value.float()
+        elif (
+            ours
+            and not isinstance(pair.entry, Split)
+            and ours[0] in own
+            and own[ours[0]].shape == value.shape
+        ):
+            own[ours[0]].data.copy_(value)
+            own[ours[0]].requires_grad_(True)
+        else:
+            problems.append(f"{pair.published} has another shape, or no place")
+    return problems + [f"{name} is not part of the base model" for name in unknown]

@@ -182,7 +182,7 @@ def read_config(folder: Path) -> tuple[str, Any, Layout]:
     values, more = _read_values(published, layout, config_class)
     problems += more
     if not problems:
-        config = config_class(**{**values, **layout.when})
+        config = config_class(**{**layout.when, **values})
         problems = _odd_values(published, layout.derived(config))
     if not problems:
         called = {name: keys[0] for name, keys in layout.config.items()}
@@ -393,7 +393,8 @@ def _read_labels(published: Mapping[str, Any]) -> tuple[str, ...]:
 
 def list_files(folder: Path) -> list[Path]:
     """List the files that a model is read from."""
-    named = [folder / name for name in ("config.json", *VOCABULARY_FILES)]
+    names = ("config.json", "adapter_config.json", "adapter_model.safetensors", *VOCABULARY_FILES)
+    named = [folder / name for name in names]
     return [path for path in (*named, *weight_files(folder)) if path.is_file()]
 
 

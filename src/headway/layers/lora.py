@@ -56,6 +56,12 @@ def replace_layer(body: nn.Module, name: str, layer: nn.Module) -> None:
     setattr(body.get_submodule(parent), leaf, layer)
 
 
+def can_adapt(name: str, layer: nn.Module | None) -> bool:
+    """Say whether a layer of a body can have an adapter: losses read output layers' own weights."""
+    outside = name == "output" or name.startswith("masked_lm.")
+    return isinstance(layer, nn.Linear) and not isinstance(layer, LoraLinear) and not outside
+
+
 def add_lora(body: nn.Module, targets: Sequence[str], *, rank: int, alpha: float) -> list[str]:
     """Give adapters to the linear layers whose names end so, and freeze all else.
 
@@ -72,7 +78,7 @@ def add_lora(body: nn.Module, targets: Sequence[str], *, rank: int, alpha: float
     names = [
         name
         for name, layer in body.named_modules()
-        if isinstance(layer, nn.Linear) and f".{name}".endswith(ends)
+        if can_adapt(name, layer) and f".{name}".endswith(ends)
     ]
     for name in names:
         linear = body.get_submodule(name)

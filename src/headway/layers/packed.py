@@ -90,6 +90,12 @@ class Int8Linear(nn.Module):
         return found.unflatten(0, hidden.shape[:-1])
 
 
+def is_packed(body: nn.Module) -> bool:
+    """Say whether a network is for inference alone: what was rounded or rearranged is gone."""
+    packed = any(isinstance(layer, PackedLinear | Int8Linear) for layer in body.modules())
+    return packed or precision_of(body) != "fp32"
+
+
 def precision_of(body: nn.Module) -> str:
     """Say what a network computes in: "fp32", or what it was packed for."""
     if any(isinstance(layer, Int8Linear) for layer in body.modules()):

@@ -123,10 +123,10 @@ def make_example(
     """Lay a text out as an example, or two with the tokens that belong between them."""
     head = [*marks.before, *first]
     if second is None:
-        return Example(index, [*head, *marks.after])
+        return Example(index, [*head, *marks.after] or [marks.alone])
     head += marks.between
     ids = [*head, *second, *marks.after]
-    return Example(index, ids, second=len(head) if marks.tells_segments else None)
+    return Example(index, ids or [marks.alone], second=len(head) if marks.tells_segments else None)
 
 
 def _windows(index: int, ids: list[int], room: int, marks: Marks) -> Example:

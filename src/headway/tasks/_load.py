@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from headway import registry
 from headway.errors import ConfigError, FileError
 from headway.files import folder, vocabulary
-from headway.files.adapter import apply_adapter, is_adapter, read_adapter
+from headway.files.adapter import apply_adapter, is_adapter, kind_of, read_adapter
 from headway.files.manifest import read_json
 from headway.tasks._model import FORMAT, Model, make_task
 from headway.tasks._task import Body, Head, Task
@@ -29,8 +29,9 @@ def load(
     """Open a model folder: one of ours, or a published one of an architecture that we have.
 
     Args:
-        model_dir: Folder with config.json, model.safetensors and tokenizer.json.
-        precision: "fp32", "bf16" or "auto".
+        model_dir: Folder with config.json, model.safetensors and tokenizer.json; or with an adapter
+            for such a model.
+        precision: "fp32", "bf16", "int8" or "auto".
         task: What it shall learn, in place of what it did; parts that the folder lacks for it
             are drawn at random, and `Model.notes` says so.
         task_name: Key of that task.
@@ -89,24 +90,32 @@ def load(
         kind=found.kind,
         notes=[*more, *_notes(found, path)],
         carried=found.carried,
+        fresh=found.fresh,
     )
     return model.to_precision(precision)
 
 
 def _load_adapter(path: Path, task: Task | None, task_name: str, labels: Sequence[str]) -> Model:
     """Open the base model of an adapter with what the adapter learned."""
-    own = _read_own(path)
+    own, adapter = _read_own(path), read_adapter(path)
     if task is not None and (own.task is None or task.head != own.task.head):
         raise ConfigError(
             "an adapter is opened for what it was learned for, not for another task",
             where=str(path),
             hint="merge it first: headway merge ADAPTER OUT",
         )
-    adapter, config = read_adapter(path)
-    names = tuple(labels) or own.labels
-    found = task or own.task
-    model = load(adapter.base, task=found, task_name=task_name or own.task_name, labels=names)
-    head = apply_adapter(path, config, model.architecture, model.body, model.kind)
+    names, found = tuple(labels) or own.labels, task or own.task
+    name = task_name or own.task_name
+    if found is None and (kind := kind_of(path)) is not None:
+        # PEFT's own: its head's results have no names, unless the base model's config has some.
+        base = folder.read_model(adapter.base, kind=kind)
+        head = apply_adapter(path, base.key, base.body, base.kind)
+        base = replace(base, head=head, problem="")
+        names, fitting = _result_names(base), _fitting_task(base)
+        if fitting is not None:
+            name, found = fitting
+    model = load(adapter.base, task=found, task_name=name, labels=names)
+    head = apply_adapter(path, model.architecture, model.body, model.kind)
     if head:
         if model.head is None:
             model.head = model.task.make_head(model.body, names)
@@ -115,8 +124,9 @@ def _load_adapter(path: Path, task: Task | None, task_name: str, labels: Sequenc
             raise FileError("the adapter has a head for other classes", where=str(path))
         model.head.load_state_dict(head)
     model.labels, model.summary, model.adapter = names, dict(own.summary), adapter
-    # What the base lacks the adapter has.
-    model.notes = () if head else model.notes
+    # What the base lacks the adapter has; `load` says that first, and nothing else so.
+    model.notes = tuple(note for note in model.notes if "newly initialized" not in note)
+    model.fresh = ()
     model.stop_training()
     return model
 

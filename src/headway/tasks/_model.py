@@ -17,7 +17,7 @@ from headway.files.adapter import Adapter, write_adapter
 from headway.files.carried import Carried
 from headway.files.manifest import write_folder, write_json
 from headway.layers.lora import merge_lora
-from headway.layers.packed import has_fast_bf16, pack, pack_head, precision_of
+from headway.layers.packed import has_fast_bf16, is_packed, pack, pack_head, precision_of
 from headway.memory import keep_freed_memory
 from headway.recipe import convert_settings
 from headway.tasks._decoders import OnDecoder
@@ -77,6 +77,7 @@ class Model:
         notes: What a user should know of how it was loaded, a sentence each.
         carried: What others' files said beside, to be written back.
         adapter: Whose weights the body's adapters belong to, where it has any.
+        fresh: Parts of the body that the folder lacked, which are to be trained.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Model:
         notes: Sequence[str] = (),
         carried: Carried | None = None,
         adapter: Adapter | None = None,
+        fresh: Sequence[str] = (),
     ) -> None:
         if body.kind not in task.bodies:
             raise ConfigError(
@@ -105,6 +107,7 @@ class Model:
         self.summary = dict(summary or {})
         self.kind, self.notes = kind or task.head, tuple(notes)
         self.carried, self.adapter = carried or Carried(), adapter
+        self.fresh = tuple(fresh)
 
     @property
     def setting(self) -> Setting:
@@ -279,7 +282,7 @@ class Model:
             raise ConfigError(f"precision is {precision!r}", hint=nearest(precision, known))
         if precision == self.precision and not (packed and precision == "fp32"):
             return self
-        if self.precision != "fp32":
+        if is_packed(self.body):
             raise RequestError(
                 f"this model is packed for inference in {self.precision} and cannot become "
                 f"{precision} again",
@@ -312,7 +315,7 @@ class Model:
             FileError: if it cannot be written, or holds something else.
             RequestError: if this model is packed for inference.
         """
-        if self.precision != "fp32":
+        if is_packed(self.body):
             raise RequestError(
                 f"this model is packed for inference in {self.precision}; its weights are rounded "
                 "and rearranged",

@@ -82,7 +82,7 @@ class Draw:
 NO_CHANCE = Draw()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Marks:
     """Tokens around a text that is to be understood, or between two; ids.
 
@@ -91,12 +91,14 @@ class Marks:
         between: What parts two texts.
         after: Last tokens.
         tells_segments: The second text counts as another segment.
+        alone: Stands for a text of nothing, where nothing else does.
     """
 
     before: tuple[int, ...]
     between: tuple[int, ...]
     after: tuple[int, ...]
     tells_segments: bool = False
+    alone: int = 0
 
     def count(self, *, paired: bool = False) -> int:
         """Count the tokens around a text, or two."""
@@ -139,7 +141,8 @@ class Setting:
             ends = own if len(own) == len(GPT_MARKS) else (before, before, ())
             tells_segments = False
         before, between, after = ends
-        return Marks(before=before, between=between, after=after, tells_segments=tells_segments)
+        alone = tokenizer.find(tokenizer.name_of("end")) or 0
+        return Marks(before, between, after, tells_segments=tells_segments, alone=alone)
 
     @cached_property
     def places(self) -> dict[str, int]:

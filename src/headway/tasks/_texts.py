@@ -149,7 +149,14 @@ class OnPooledTexts(OnTexts):
             if row.get("text_pair") is not None
         ]
         others = encode_texts(turned, setting, max_tokens=self.max_tokens, keep=self.keep)
-        return _join_orders(encoded, rows, iter(others.examples))
+        encoded = _join_orders(encoded, rows, iter(others.examples))
+        full, pairs = (
+            encoded.full_lengths["text"].copy(),
+            np.array([row.get("text_pair") is not None for row in rows], bool),
+        )
+        full[pairs] += others.full_lengths["text"]
+        unknown = {"text": encoded.unknown["text"] + others.unknown["text"]}
+        return replace(encoded, full_lengths={"text": full}, unknown=unknown)
 
     def logits(self, body: Body, head: Head, memory: Memory, batch: Batch) -> Tensor:
         """Compute the results of every text, the mean of its windows', (N, Y) float32."""
@@ -198,20 +205,18 @@ def _next_labels(batch: Batch) -> Tensor:
     return labels.masked_fill(~follows, IGNORE)
 
 
-def make_pooled_head(
-    body: Body, num_labels: int, *, pooling: str, dropout: float, next_word_weight: float = 0.0
-) -> PooledHead:
-    """Build what makes one vector of a text, and results of that.
-
-    Raises:
-        ConfigError: if next words are to be learned beside, and the body cannot.
-    """
+def check_next_words(body: Body, weight: float) -> None:
+    """Raise a ConfigError if next words are to be learned beside, and the body cannot."""
     is_tied = body.kind == "decoder" and body.config.tie_word_embeddings
-    if next_word_weight and not is_tied:
+    if weight and not is_tied:
         raise ConfigError(
             "task.next-word-weight is for decoders whose output layer shares the embeddings",
             hint="leave it out",
         )
+
+
+def make_pooled_head(body: Body, num_labels: int, *, pooling: str, dropout: float) -> PooledHead:
+    """Build what makes one vector of a text, and results of that."""
     width = body.config.hidden_size
     return start_head(
         PooledHead(

@@ -29,7 +29,14 @@ from headway.metrics.intervals import Statistics
 from headway.tasks._examples import describe_examples, encode_texts
 from headway.tasks._settings import length_problems
 from headway.tasks._task import Answer, Answers, Body, Encoded, Head, Record, Rows, Setting
-from headway.tasks._texts import OnTexts, count_next_words, make_pooled_head, needed, next_words
+from headway.tasks._texts import (
+    OnTexts,
+    check_next_words,
+    count_next_words,
+    make_pooled_head,
+    needed,
+    next_words,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +59,8 @@ class Choice(OnTexts):
 
     def make_head(self, body: Body, labels: Sequence[str]) -> Head:
         """Build the family's pooling and a layer of one result."""
-        return make_pooled_head(
-            body,
-            1,
-            pooling="published",
-            dropout=self.dropout,
-            next_word_weight=self.next_word_weight,
-        )
+        check_next_words(body, self.next_word_weight)
+        return make_pooled_head(body, 1, pooling="published", dropout=self.dropout)
 
     def check(self) -> list[str]:
         """Return every problem of the settings."""

@@ -28,6 +28,7 @@ from headway.tasks._labels import read_number
 from headway.tasks._task import Answer, Answers, Body, Head, Record, Rows, Setting
 from headway.tasks._texts import (
     OnPooledTexts,
+    check_next_words,
     count_next_words,
     make_pooled_head,
     needed,
@@ -71,13 +72,8 @@ class Regression(OnPooledTexts):
 
     def make_head(self, body: Body, labels: Sequence[str]) -> Head:
         """Build pooling and a layer of one result."""
-        return make_pooled_head(
-            body,
-            1,
-            pooling=self.pooling,
-            dropout=self.dropout,
-            next_word_weight=self.next_word_weight,
-        )
+        check_next_words(body, self.next_word_weight)
+        return make_pooled_head(body, 1, pooling=self.pooling, dropout=self.dropout)
 
     def check(self) -> list[str]:
         """Return every problem of the settings."""

@@ -82,6 +82,8 @@ class SpanCorruption(TextToText):
                 f"{count} spans would be cut out of {self.max_tokens} tokens, but there are "
                 f"{len(SENTINELS)} sentinels: make max_tokens smaller, or mean_span larger"
             )
+        if self.num_best != 1:
+            problems.append(f"num_best is {self.num_best}, but gaps are filled in one way")
         return super().check() + problems
 
     @property
@@ -150,7 +152,7 @@ class SpanCorruption(TextToText):
 
     def to_answer(self, hypotheses: list[Hypothesis], row: Record, setting: Setting) -> Answer:
         """Give the text with its gaps filled, and what fills each of them."""
-        answer = super().to_answer(hypotheses, row, setting)
+        answer = super().to_answer(hypotheses[:1], row, setting)
         tokenizer = setting.tokenizer
         places = {number: place for place, number in enumerate(_sentinels(tokenizer).tolist())}
         found: dict[int, list[int]] = {}

@@ -31,6 +31,7 @@ class Evaluation:
         scores: Name -> value, such as {"bleu": 36.2, "perplexity": 4.1}.
         statistics: What each score was computed from, row by row; empty if nothing was predicted.
         losses: Name -> mean loss in nats.
+        weights: Name -> factor of that loss in the objective.
         predictions: The answers, in order; empty if nothing was predicted.
         cut_targets: References that are cut for the losses, as they are in training.
     """
@@ -38,13 +39,15 @@ class Evaluation:
     scores: dict[str, float]
     statistics: list[Statistics]
     losses: dict[str, float]
+    weights: dict[str, float]
     predictions: list[dict[str, Any]]
     cut_targets: int = 0
 
     @property
     def all_scores(self) -> dict[str, float]:
-        """Give the scores, and before them the loss of all terms together."""
-        return {"loss": sum(self.losses.values()), **self.scores}
+        """Give the scores, and before them the loss of all terms together, as it is trained."""
+        total = sum(self.weights[name] * value for name, value in self.losses.items())
+        return {"loss": total, **self.scores}
 
 
 def batches_without_gradients(
@@ -72,11 +75,13 @@ class MeanLosses:
         losses: Name -> mean in nats.
         accuracies: Name -> share of the targets that got the highest score, where it was counted.
         num_targets: Of the first loss.
+        weights: Name -> factor of that loss in the objective.
     """
 
     losses: dict[str, float]
     accuracies: dict[str, float]
     num_targets: float
+    weights: dict[str, float]
 
 
 def mean_losses(
@@ -90,18 +95,21 @@ def mean_losses(
     totals: defaultdict[str, float] = defaultdict(float)
     counts: defaultdict[str, float] = defaultdict(float)
     correct: defaultdict[str, float] = defaultdict(float)
+    weights: dict[str, float] = {}
     model.stop_training()
     with torch.inference_mode():
         for batch in batches_without_gradients(model, examples, stopping):
             for loss in model.task.losses(model.body, model.head, batch):
                 totals[loss.name] += float(loss.total)
                 counts[loss.name] += loss.count
+                weights[loss.name] = loss.weight
                 if loss.correct is not None:
                     correct[loss.name] += loss.correct
     return MeanLosses(
         {name: totals[name] / max(counts[name], 1e-9) for name in totals},
         {name: correct[name] / max(counts[name], 1e-9) for name in correct},
         next(iter(counts.values()), 0.0),
+        weights,
     )
 
 
@@ -164,6 +172,7 @@ def evaluate(
         scores=scores,
         statistics=statistics,
         losses=means.losses,
+        weights=means.weights,
         predictions=predictions,
         cut_targets=cut,
     )

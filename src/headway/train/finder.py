@@ -108,7 +108,7 @@ def find_rate(
         except TrainError:
             # The loss is not a number any more: there is nothing more to see.
             break
-        loss = sum(update.losses.values())
+        loss = trainer.total(update.losses)
         mean = _SMOOTHING * mean + (1 - _SMOOTHING) * loss
         rates.append(update.learning_rate)
         losses.append(loss)

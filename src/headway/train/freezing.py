@@ -138,7 +138,7 @@ class Freezer:
             self._current = phase
             for name, parameter in self._trained:
                 parameter.requires_grad_(name not in phase.frozen)
-            self._still = [module for module in self.modules.modules() if _is_still(module)]
+            self._still = _find_still(self.modules)
             self._probe = next(filter(_learns_itself, self.modules.modules()))
         # Evaluations switch dropout off; otherwise all is as the update before left it.
         if is_new or not self._probe.training:
@@ -156,6 +156,19 @@ def _learns_itself(module: nn.Module) -> bool:
     return any(parameter.requires_grad for parameter in module.parameters(recurse=False))
 
 
-def _is_still(module: nn.Module) -> bool:
-    parameters = list(module.parameters())
-    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
+def _find_still(modules: nn.ModuleDict) -> list[nn.Module]:
+    """List the modules of stages in which nothing learns: they give the same every time.
+
+    Within a stage of which something learns, such as adapters beside frozen layers, all drops out.
+    """
+    parameters = dict(modules.named_parameters())
+    asleep: set[str] = set()
+    for stage in find_stages(modules):
+        if not any(parameters[name].requires_grad for name in stage.parameters):
+            asleep |= set(stage.parameters)
+    found = []
+    for prefix, module in modules.named_modules():
+        own = [name for name in parameters if name.startswith(f"{prefix}.")]
+        if own and asleep.issuperset(own):
+            found.append(module)
+    return found

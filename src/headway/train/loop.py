@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,6 +112,7 @@ class Trainer:
         self.groups = make_groups(self.modules, options, playbook)
         self.optimizer = make_optimizer(self.modules, self.groups, options)
         self.state = TrainState()
+        self._weights: dict[str, float] = {}
         self._must_drop, self._work_dir = must_drop, work_dir
         self._rate_at = rates or (
             lambda step: learning_rate(step, self.total_steps, options, playbook)
@@ -228,6 +229,10 @@ class Trainer:
         average = self.average.weights
         return save_checkpoint(folder, self.modules, self.optimizer, self.state, average=average)
 
+    def total(self, losses: Mapping[str, float]) -> float:
+        """Add up the mean losses of updates, each with its factor in the objective."""
+        return sum(self._weights.get(name, 1.0) * value for name, value in losses.items())
+
     def restore(self, path: Path) -> bool:
         """Go on from a checkpoint; say whether its mean of the weights goes on too."""
         self.state = load_checkpoint(path, self.modules, self.optimizer)
@@ -288,6 +293,7 @@ class Trainer:
             for loss in losses:
                 shown = loss.total if loss.reported is None else loss.reported
                 totals[loss.name] += float(shown.detach())
+                self._weights[loss.name] = loss.weight
         return {name: totals[name] / max(counts[name], 1e-9) for name in totals}
 
     def _gradient_norm(self, indices: np.ndarray) -> float:

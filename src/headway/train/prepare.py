@@ -105,7 +105,7 @@ def _resolve_words(recipe: Recipe, found: Model) -> Recipe:
     path = None if model.path is None else str(Path(model.path).absolute())
     precision = resolve_precision(training.precision, torch.device("cpu"))
     width = None if path is None else found.body.config.hidden_size
-    training = spell_out(training, width=width)
+    training = spell_out(training, width=width, lora=found.adapter is not None)
     return dataclasses.replace(
         recipe,
         data=dataclasses.replace(data, train=whole(data.train), valid=whole(data.valid)),
@@ -269,7 +269,7 @@ def _make_model(
             add_words(model, words)
         if recipe.playbook.lora_rank:
             _add_adapter(model, recipe)
-        elif isinstance(task, OnTexts):
+        elif isinstance(task, OnTexts) and model.adapter is None:
             add_marks(model)
         return model
     if tokenizer_file is not None:
@@ -342,6 +342,11 @@ def _change_dropout(model: Model, settings: Mapping[str, Any]) -> None:
 def _add_adapter(model: Model, recipe: Recipe) -> None:
     """Let low-rank adapters learn, and the head with its pooler; nothing else."""
     playbook, body = recipe.playbook, model.body
+    if model.adapter is not None:
+        raise ConfigError(
+            f"{recipe.model.path} is an adapter already, which playbook.lora-rank would add to",
+            hint="leave lora-rank out to go on with it, or merge it first: headway merge",
+        )
     names = add_lora(
         body, playbook.lora_targets, rank=playbook.lora_rank, alpha=playbook.lora_alpha
     )
@@ -351,8 +356,15 @@ def _add_adapter(model: Model, recipe: Recipe) -> None:
             f"playbook.lora-targets: no layer is called {' or '.join(playbook.lora_targets)}",
             hint=f"there are {', '.join(sorted(leaves))}",
         )
-    if model.head is not None and isinstance(getattr(body, "pooler", None), nn.Module):
-        body.pooler.requires_grad_(True)
+    # What the folder lacked learns whole, and the pooler, which belongs to the head.
+    parts = (*model.fresh, *(["pooler"] if model.head is not None else []))
+    for name, parameter in body.named_parameters():
+        if name.startswith(tuple(f"{part}." for part in parts)):
+            parameter.requires_grad_(True)
+    if body.kind == "decoder" and "text_pair" in model.task.optional:
+        model.notes += (
+            "adapters learn no new tokens: the texts of a pair stand together with nothing between",
+        )
     model.adapter = base_of(Path(recipe.model.path or "").absolute())
 
 

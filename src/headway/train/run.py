@@ -218,7 +218,7 @@ class _Run:
         report = Report(
             step=state.step,
             epoch=round(self.trainer.epoch, 4),
-            loss=sum(losses.values()),
+            loss=self.trainer.total(losses),
             losses=losses,
             tokens_per_second=round(state.report_tokens / max(state.report_seconds, 1e-9), 1),
             seconds=round(state.seconds, 3),

@@ -107,7 +107,7 @@ SCHEDULES: Mapping[str, Callable[[int, int, Training], float]] = MappingProxyTyp
 )
 
 
-def spell_out(options: Training, *, width: int | None) -> Training:
+def spell_out(options: Training, *, width: int | None, lora: bool = False) -> Training:
     """Put a number in place of a highest rate of "auto".
 
     A network that goes on learning wants a lower rate the wider it is: what moves a hidden state
@@ -118,11 +118,13 @@ def spell_out(options: Training, *, width: int | None) -> Training:
     Args:
         options: The recipe's section.
         width: Hidden size of a model that goes on; None where one starts from nothing.
+        lora: Adapters learn: they take ten times the rate (Schulman et al. 2025, "LoRA Without
+            Regret"; not measured here).
     """
     if options.peak_lr != "auto":
         return options
     rate = _FRESH_RATE if width is None else min(_HIGHEST_RATE, _BASE_RATE * (768 / width) ** 2)
-    return replace(options, peak_lr=float(f"{rate:.2g}"))
+    return replace(options, peak_lr=float(f"{rate * (10 if lora else 1):.2g}"))
 
 
 def learning_rate(step: int, total: int, options: Training, playbook: Playbook = PLAIN) -> float:

@@ -82,7 +82,7 @@ def save_checkpoint(
         FileError: if it cannot be written; earlier ones are untouched.
     """
     path = folder / f"step-{state.step:08d}"
-    weights = {name: value.detach().contiguous() for name, value in modules.named_parameters()}
+    weights = {name: value.detach().contiguous() for name, value in _stored(modules).items()}
     moments = {
         f"{name}/{key}": value.detach().clone().contiguous()
         for name, parameter in modules.named_parameters()
@@ -101,6 +101,15 @@ def save_checkpoint(
 
     write_folder(path, fill)
     return path
+
+
+def _stored(modules: nn.Module) -> Mapping[str, Tensor]:
+    """List what a checkpoint holds: of a model with adapters not what they are added to."""
+    own = dict(modules.named_parameters())
+    if not any(".lora_" in name for name in own):
+        return own
+    # In a phase of unfreezing adapters may rest, but never what learns whole, which is the top.
+    return {n: p for n, p in own.items() if ".lora_" in n or p.requires_grad}
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -153,7 +162,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def load_weights(path: Path, modules: nn.Module) -> None:
     """Put a checkpoint's weights into body and head."""
     weights = read_weights(path / "model.safetensors")
-    own = dict(modules.named_parameters())
+    own = _stored(modules)
     differing = [
         name
         for name in sorted(own.keys() | weights.keys())

@@ -187,7 +187,7 @@ def test_a_masked_lm_is_refused():
 
 
 def test_a_recurrent_network_is_refused():
-    with pytest.raises(RequestError, match="only Transformer encoders"):
+    with pytest.raises(RequestError, match="only Transformers"):
         explain(make("lstm", Classification()), ROW)
 
 

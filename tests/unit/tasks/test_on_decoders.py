@@ -148,3 +148,19 @@ def test_a_decoder_is_fine_tuned_saved_and_opened(tmp_path: Path, more):
     assert sum(s == row["label"] for s, row in zip(said, rows, strict=True)) >= 20
     published = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
     assert published["architectures"] == ["GPT2ForSequenceClassification"]
+
+
+def test_a_text_of_nothing_is_answered_with_marks_and_without():
+    rows = [{"text": ""}, {"text": "The sea"}]
+    for model in (make(), make(marked=False)):
+        together = model.predict(rows)
+        assert [model.predict([row])[0] for row in rows] == together
+
+
+def test_the_loss_that_is_reported_is_the_one_that_is_trained(tmp_path: Path):
+    from headway.train.evaluate import evaluate
+
+    model = make(next_word_weight=0.25)
+    found = evaluate(model, ROWS, predicting=False)
+    wanted = found.losses["class"] + 0.25 * found.losses["next_word"]
+    assert found.all_scores["loss"] == pytest.approx(wanted)

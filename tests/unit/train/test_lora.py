@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from headway.errors import ConfigError
+from headway.layers.dropout import Dropout
 from headway.tasks._load import load
 from headway.train.guard import Stopped
 from headway.train.run import Report, resume, train
@@ -90,8 +92,42 @@ def test_a_run_stops_goes_on_to_the_same_bits_and_saves_an_adapter(folder):
         ({"lora_rank": 2, "lora_targets": ("qery",)}, "no layer is called qery"),
         ({"lora_rank": 2, "reinit_layers": 1}, "lora-rank"),
         ({"lora_rank": -1}, "lora-rank is -1"),
+        ({"lora_rank": 2, "lora_alpha": 0.0}, "lora-alpha"),
     ],
 )
 def test_what_cannot_be_is_named(folder, settings, message):
     with pytest.raises(ConfigError, match=message):
         make_trainer(folder, **settings)
+
+
+def test_what_learns_drops_out_and_checkpoints_hold_nothing_else(folder):
+    trainer = make_trainer(folder, lora_rank=2)
+    trainer.take_step()
+    rates = {
+        name: module.training
+        for name, module in trainer.modules.named_modules()
+        if isinstance(module, Dropout)
+    }
+    assert all(on for name, on in rates.items() if "encoder.layers" in name)
+    # Nothing of the embeddings learns.
+    assert not any(on for name, on in rates.items() if "embeddings" in name)
+    (folder / "kept").mkdir()
+    path = trainer.save(folder / "kept")
+    names = read_weights(path / "model.safetensors").keys()
+    assert all(".lora_" in n or n.startswith(("head.", "body.pooler.")) for n in names)
+
+
+def test_training_goes_on_from_an_adapter(folder):
+    list(train(make_recipe(folder, lora_rank=2), folder / "first"))
+    recipe = make_recipe(folder)
+    path = str(folder / "first" / "model")
+    recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, path=path))
+    list(train(recipe, folder / "second"))
+    before, after = (load(folder / name / "model") for name in ("first", "second"))
+    assert after.adapter is not None
+    assert (folder / "second" / "model" / "adapter_config.json").is_file()
+    moved = changed(before.body.state_dict(), after.body.state_dict())
+    assert moved and all(".lora_" in name or name.startswith("pooler.") for name in moved)
+    again = dataclasses.replace(recipe.playbook, lora_rank=2)
+    with pytest.raises(ConfigError, match="adapter already"):
+        list(train(dataclasses.replace(recipe, playbook=again), folder / "third"))
