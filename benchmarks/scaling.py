@@ -34,10 +34,10 @@ def parameters(width: int, layers: int) -> int:
     return layers * (12 * width * width + 13 * width) + 2 * width
 
 
-def jobs(pack: Path, valid: Path) -> dict[tuple[int, int], Job]:
+def jobs(pack: Path, valid: Path, count: int) -> dict[tuple[int, int], Job]:
     """List the runs: (parameters, tokens) -> training."""
     found = {}
-    for (width, layers, heads), tokens in itertools.product(_SIZES, _BUDGETS):
+    for (width, layers, heads), tokens in itertools.product(_SIZES[:count], _BUDGETS):
         steps = tokens // _BATCH
         flags = {
             "data.train": [str(pack / "general_text" / "train.txt.gz")],
@@ -109,13 +109,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="the data pack")
     parser.add_argument("--out", type=Path, required=True, help="folder for runs")
     parser.add_argument("--at-once", type=int, default=2, help="trainings side by side")
+    parser.add_argument("--sizes", type=int, default=len(_SIZES), help="the smallest so many")
     options = parser.parse_args()
     pack, out = options.data.resolve(), options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     valid = out / "valid.txt"
     with gzip.open(pack / "general_text" / "valid.txt.gz", "rt", encoding="utf-8") as stream:
         valid.write_text("".join(itertools.islice(stream, _VALID_LINES)), encoding="utf-8")
-    runs = jobs(pack, valid)
+    runs = jobs(pack, valid, options.sizes)
     train(list(runs.values()), out, at_once=options.at_once)
     rows = [
         {"parameters": size, "tokens": tokens, "loss": loss_of(job.folder(out)), "run": job.name}
