@@ -127,10 +127,17 @@ def _compare(model: Any, prompt: Any, rows: list, examples: list, options: Optio
         draws=options.draws,
         calibrate=options.calibrate,
     )
-    found = []
-    for score in scores:
-        found.append(dataclasses.asdict(score))
-        sys.stderr.write(f"{score.shots} shots: {score.accuracy:.2f} %\n")
+    found: list[dict[str, Any]] = []
+    too_many: RequestError | None = None
+    try:
+        for score in scores:
+            found.append(dataclasses.asdict(score))
+            sys.stderr.write(f"{score.shots} shots: {score.accuracy:.2f} %\n")
+    except RequestError as error:
+        # What was scored before examples became too many is shown all the same.
+        too_many = error
+        if not found:
+            raise
     if options.picture is not None:
         _draw(found, options.picture, options.task)
     most = max(Counter(str(row[prompt.target]) for row in rows).values())
@@ -143,6 +150,8 @@ def _compare(model: Any, prompt: Any, rows: list, examples: list, options: Optio
     ]
     lines.append(f"{len(rows)} rows; always the most frequent answer: {result['most_frequent']} %")
     _records.write(result, "\n".join(lines), as_json=options.json)
+    if too_many is not None:
+        raise too_many
 
 
 def _draw(found: list[dict[str, Any]], path: Path, title: str) -> None:

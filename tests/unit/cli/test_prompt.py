@@ -178,3 +178,16 @@ def test_a_prompt_file_that_cannot_be_used_is_named(content, said, home, capsys,
     assert (code, out) == (2, "")
     assert said in err
     assert "mine.toml" in err
+
+
+def test_what_was_scored_before_examples_became_too_many_is_shown(home, capsys, tmp_path):
+    many = tmp_path / "many.jsonl"
+    rows = [{"text": f"a much longer text {n}" * 4, "label": str(n % 2)} for n in range(20)]
+    many.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = [home / "gpt2", "--task", home / "mood.toml", "--data", home / "data.jsonl"]
+    words += ["--examples", many, "--shots", 0, 16, "--picture", tmp_path / "shots.svg", "--json"]
+    code, out, error = run(capsys, *words)
+    assert code == 1
+    assert [row["shots"] for row in json.loads(out)["shots"]] == [0]
+    assert (tmp_path / "shots.svg").is_file()
+    assert "fewer or shorter examples" in error
