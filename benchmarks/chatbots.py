@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="a GPT")
     parser.add_argument("--out", type=Path, required=True, help="folder for data and runs")
     parser.add_argument("--rows", type=int, default=200, help="questions that are scored")
-    parser.add_argument("--epochs", default="2", help="passes over SQuAD")
+    parser.add_argument("--epochs", default="2", help="passes over each")
     parser.add_argument("--at-once", type=int, default=1, help="trainings side by side")
     options = parser.parse_args()
     out = options.out.resolve()
@@ -127,13 +127,13 @@ def main() -> None:
         "model.path": str(options.model.resolve()),
         "task.max-tokens": str(base.setting.max_tokens),
         "training.peak-lr": "5e-4",
+        "training.epochs": options.epochs,
         "playbook.choose-by": "loss",
     }
     flags = {
         name: shared | {"data.train": str(out / f"{name}-train.jsonl"), "data.valid": str(held)}
         for name, held in (("squad", out / "squad-dev.jsonl"), ("talk", out / "talk-valid.jsonl"))
     }
-    flags["squad"]["training.epochs"] = options.epochs
     jobs = [Job(name, "chat", values) for name, values in flags.items()]
     train(jobs, out, at_once=options.at_once)
     print(describe_run())

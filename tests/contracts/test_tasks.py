@@ -140,7 +140,8 @@ def test_answers_do_not_depend_on_neighbours(key, architecture):
     together = model.predict(rows)
     for row, answer in list(zip(rows, together, strict=True))[:8]:
         alone = model.predict([row])[0]["prediction"]
-        if is_number(alone):
+        if is_number(alone) and model.body.kind == "decoder":
+            # The promise; that encoders keep it to the last digit is more than that.
             assert alone == pytest.approx(answer["prediction"], abs=1e-5)
         else:
             assert alone == answer["prediction"]

@@ -24,7 +24,7 @@ from headway.files.manifest import MANIFEST, read_json, sha256, write_json
 from headway.files.rename import head_names, is_turned, match_ours, match_published, to_published
 from headway.files.weights import HEAD_FILE, read_file, weight_files
 from headway.layers.lora import LoraLinear, can_adapt, replace_layer
-from headway.names import Copy, Entry, Ignore, Split
+from headway.names import Copy, Entry, Ignore, Layout, Split
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
@@ -226,6 +226,23 @@ def kind_of(folder: Path) -> str | None:
     return next((kind for kind, name in _TASK_TYPES.items() if name == task_type), None)
 
 
+def read_head(folder: Path, layout: Layout, kind: str) -> dict[str, Tensor]:
+    """Read the head that an adapter brings, names without "head."; empty where it has none."""
+    pairs, _ = match_published(layout.table(kind), tensors := _read_tensors(folder))
+    named = {ours: tensors[pair.published] for pair in pairs for ours in pair.ours}
+    return {n[5:]: value.float() for n, value in named.items() if n.startswith("head.")}
+
+
+def _read_tensors(folder: Path) -> dict[str, Tensor]:
+    """Read what an adapter holds, by the names of the base model's own modules."""
+    # A base_layer is the model's own weight, which some files repeat.
+    return {
+        name.removeprefix(_PREFIX): value
+        for name, value in read_file(folder / WEIGHTS).items()
+        if ".base_layer." not in name
+    }
+
+
 def apply_adapter(folder: Path, key: str, body: Any, kind: str) -> dict[str, Tensor]:
     """Give a body the adapters of a folder, and let them and nothing else learn.
 
@@ -240,12 +257,7 @@ def apply_adapter(folder: Path, key: str, body: Any, kind: str) -> dict[str, Ten
         FileError: if they do not fit, naming all that do not.
     """
     config, table = read_json(folder / CONFIG), pick_layout(key, body.config).table(kind)
-    # A base_layer is the model's own weight, which some files repeat.
-    tensors = {
-        name.removeprefix(_PREFIX): value
-        for name, value in read_file(folder / WEIGHTS).items()
-        if ".base_layer." not in name
-    }
+    tensors = _read_tensors(folder)
     head = read_file(folder / HEAD_FILE) if (folder / HEAD_FILE).is_file() else {}
     body.requires_grad_(False)
     products = {name for name in tensors if ".lora_" in name}

@@ -295,9 +295,9 @@ class Loaded:
     kind: str
     saved_kind: str
     head: Mapping[str, Tensor]
-    labels: tuple[str, ...]
-    fresh: tuple[str, ...]
-    unused: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    fresh: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
     problem: str = ""
     changed: tuple[str, ...] = ()
     carried: Carried = field(default_factory=Carried)

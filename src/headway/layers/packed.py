@@ -3,7 +3,7 @@
 A prepacked matrix is laid out once the way the processor's matrix unit reads it. On a CPU with
 AVX512-BF16 or AMX half-precision products then run several times as fast as single precision, on 5
 rows as on 4,000. Where few rows meet large matrices, as in writing text, the time goes to reading
-the matrices, and 8-bit integers take two thirds of the time. Each row's result does not depend on
+the matrices, and 8-bit integers take seven tenths of the time. Each row's result does not depend on
 its neighbors.
 """
 

@@ -65,11 +65,13 @@ class GivesClasses(OnTexts):
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Count the rows, by weight; with several classes a row, the decisions."""
+        own = {"class": self._count_classes(batch)}
+        return own | count_next_words(batch, self.next_word_weight)
+
+    def _count_classes(self, batch: Batch) -> float:
         if self.multi_label:
-            count = float(needed(batch.document_labels).numel())
-        else:
-            count = float(needed(batch.document_weights).sum())
-        return {"class": count} | count_next_words(batch, self.next_word_weight)
+            return float(needed(batch.document_labels).numel())
+        return float(needed(batch.document_weights).sum())
 
     def losses(self, body: Body, head: Head, batch: Batch) -> tuple[Loss, ...]:
         """Sum the cross-entropy of the classes, in nats."""
@@ -80,7 +82,7 @@ class GivesClasses(OnTexts):
         else:
             weights = needed(batch.document_weights)
             total = (F.cross_entropy(logits, labels, reduction="none") * weights).sum()
-        own = Loss(name="class", total=total, count=self.counts(batch)["class"])
+        own = Loss(name="class", total=total, count=self._count_classes(batch))
         return (own, *next_words(body, memory, batch, self.next_word_weight))
 
     def answers(self, logits: Tensor, rows: Rows, setting: Setting) -> list[Answer]:

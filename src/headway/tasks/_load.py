@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from headway import registry
 from headway.errors import ConfigError, FileError
 from headway.files import folder, vocabulary
-from headway.files.adapter import apply_adapter, is_adapter, kind_of, read_adapter
+from headway.files.adapter import apply_adapter, is_adapter, kind_of, read_adapter, read_head
 from headway.files.manifest import read_json
 from headway.tasks._model import FORMAT, Model, make_task
 from headway.tasks._task import Body, Head, Task
@@ -104,17 +104,11 @@ def _load_adapter(path: Path, task: Task | None, task_name: str, labels: Sequenc
             where=str(path),
             hint="merge it first: headway merge ADAPTER OUT",
         )
-    names, found = tuple(labels) or own.labels, task or own.task
+    if own.task is None and (kind := kind_of(path)) is not None:
+        own = _learned_by_peft(path, adapter.base, kind)
+    names = tuple(labels) or own.labels
     name = task_name or own.task_name
-    if found is None and (kind := kind_of(path)) is not None:
-        # PEFT's own: its head's results have no names, unless the base model's config has some.
-        base = folder.read_model(adapter.base, kind=kind)
-        head = apply_adapter(path, base.key, base.body, base.kind)
-        base = replace(base, head=head, problem="")
-        names, fitting = _result_names(base), _fitting_task(base)
-        if fitting is not None:
-            name, found = fitting
-    model = load(adapter.base, task=found, task_name=name, labels=names)
+    model = load(adapter.base, task=task or own.task, task_name=name, labels=names)
     head = apply_adapter(path, model.architecture, model.body, model.kind)
     if head:
         if model.head is None:
@@ -129,6 +123,15 @@ def _load_adapter(path: Path, task: Task | None, task_name: str, labels: Sequenc
     model.fresh = ()
     model.stop_training()
     return model
+
+
+def _learned_by_peft(path: Path, base: Path, kind: str) -> _Own:
+    """Find the task of an adapter that PEFT trained, by its head; its results have no names."""
+    key, _, layout = folder.read_config(base)
+    head = read_head(path, layout, kind) if kind in layout.heads else {}
+    found = folder.Loaded(key=key, body=None, kind=kind, saved_kind=kind, head=head)
+    name, task = _fitting_task(found) or ("", None)
+    return _Own(task=task, task_name=name, labels=_result_names(found))
 
 
 def _result_names(found: folder.Loaded) -> tuple[str, ...]:

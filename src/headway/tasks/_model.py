@@ -332,7 +332,7 @@ class Model:
         write_folder(path, self._write_files)
 
     def _write_files(self, draft: Path) -> None:
-        own: dict[str, Any] = {"kind": self.kind, "head": self.head}
+        on_top: dict[str, Any] = {"kind": self.kind, "head": self.head}
         if self.adapter is None:
             folder.write_model(
                 draft,
@@ -341,10 +341,10 @@ class Model:
                 labels=self.labels,
                 problem=getattr(self.task, "problem_type", ""),
                 carried=self.carried.config,
-                **own,
+                **on_top,
             )
         else:
-            write_adapter(draft, self.architecture, self.body, self.adapter, **own)
+            write_adapter(draft, self.architecture, self.body, self.adapter, **on_top)
         longest = self.body.config.max_tokens
         names = self.tokenizer.special_names()
         by_kind = {"encoder": _ENCODER_ROLES, "decoder": _DECODER_ROLES}

@@ -175,10 +175,13 @@ class TextToText(Task):
                 what was cut: "source", where it is longer than the model reads, "prediction",
                 where it is as long as it may become.
         """
-        # The answer to nothing is nothing; a model would make something up.
         reads = self.columns[0]
-        answers = [self.to_answer([Hypothesis([], 0.0, 0.0)], row, setting) for row in rows]
+        answers: list[Answer] = [{} for _ in rows]
         asked = [index for index, row in enumerate(rows) if row[reads].strip()]
+        for index in sorted({*range(len(rows))} - {*asked}):
+            # The answer to nothing is nothing; a model would make something up.
+            nothing = [Hypothesis([], 0.0, 0.0)]
+            answers[index] = self.to_answer(nothing, rows[index], setting)
         if not asked:
             return answers
         full = self.to_ids(self._side([rows[index] for index in asked], reads), setting)

@@ -149,14 +149,7 @@ class OnPooledTexts(OnTexts):
             if row.get("text_pair") is not None
         ]
         others = encode_texts(turned, setting, max_tokens=self.max_tokens, keep=self.keep)
-        encoded = _join_orders(encoded, rows, iter(others.examples))
-        full, pairs = (
-            encoded.full_lengths["text"].copy(),
-            np.array([row.get("text_pair") is not None for row in rows], bool),
-        )
-        full[pairs] += others.full_lengths["text"]
-        unknown = {"text": encoded.unknown["text"] + others.unknown["text"]}
-        return replace(encoded, full_lengths={"text": full}, unknown=unknown)
+        return _join_orders(encoded, rows, iter(others.examples))
 
     def logits(self, body: Body, head: Head, memory: Memory, batch: Batch) -> Tensor:
         """Compute the results of every text, the mean of its windows', (N, Y) float32."""
@@ -164,7 +157,10 @@ class OnPooledTexts(OnTexts):
 
 
 def _join_orders(encoded: Encoded, rows: Rows, others: Iterator[Example]) -> Encoded:
-    """Make both orders of each pair the parts of one example."""
+    """Make both orders of each pair the parts of one example.
+
+    What is said of the texts, such as what was cut, stays that of one order.
+    """
     examples = []
     for example, row in zip(encoded.examples, rows, strict=True):
         if row.get("text_pair") is not None:

@@ -118,8 +118,8 @@ def spell_out(options: Training, *, width: int | None, lora: bool = False) -> Tr
     Args:
         options: The recipe's section.
         width: Hidden size of a model that goes on; None where one starts from nothing.
-        lora: Adapters learn: they take ten times the rate (Schulman et al. 2025, "LoRA Without
-            Regret"; not measured here).
+        lora: Adapters learn, which take ten times the rate (benchmarks/RESULTS.md, "Learning
+            rates").
     """
     if options.peak_lr != "auto":
         return options

@@ -108,6 +108,12 @@ def test_in_both_orders_a_pair_and_its_turn_get_the_same_answer():
     plain = make()
     one, other = plain.predict([row, turned])
     assert one["probabilities"] != pytest.approx(other["probabilities"], abs=1e-4)
+    # Nothing was cut: twice a pair may be longer than an example.
+    length = len(model.task.encode([row], model.setting).examples[0].parts[0].input_ids)
+    tight = make(both_orders=True, max_tokens=length + 1)
+    found = tight.task.encode([row], tight.setting)
+    assert not any(found.cut)
+    assert found.full_lengths["text"].max() <= found.limits["text"]
     # A text alone has one order.
     assert model.predict([ROWS[2]])[0] == plain.predict([ROWS[2]])[0]
 
