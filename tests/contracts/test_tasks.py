@@ -101,11 +101,12 @@ def test_any_split_into_micro_batches_gives_the_same_gradient(key, architecture)
 def test_the_loss_falls_on_a_learnable_toy(key, architecture):
     model = make(key, architecture)
     rows = rows_of(model.task)
+    # At rates that others like poolers saturate, and the loss of those who write leaps up at times.
+    is_slow = {"sequence", "choice"} & {*model.task.heads} or model.body.kind == "encoder_decoder"
     options = Training(
         batch_rows=24,
         batch_tokens=None,
-        # Poolers saturate at rates that others like.
-        peak_lr=3e-3 if {"sequence", "choice"} & {*model.task.heads} else 1e-2,
+        peak_lr=3e-3 if is_slow else 1e-2,
         schedule="constant",
         warmup_steps=10,
         steps=200,

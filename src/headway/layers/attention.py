@@ -1,14 +1,20 @@
-"""Multi-head scaled dot-product attention, whole sequences at once or one step at a time."""
+"""Multi-head scaled dot-product attention: to the own text, or to a source.
+
+One code path serves whole texts, prompts and single steps. What a token may look at is a `Sight`;
+a cache, where there is one, takes the new keys and values and gives all there are.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from headway.layers.cache import KeyValueCache, step_type
+from headway.layers.cache import KeyValueCache
+from headway.layers.sight import Sight
 
 # Beyond this many keys the fused kernel's smaller memory counts for more than its slow gradient.
 _LONGEST_FOR_PRODUCTS = 1024
@@ -81,24 +87,70 @@ class ScaledDotProduct(nn.Module):
         return scores.masked_fill(~mask, -torch.inf).softmax(-1).nan_to_num(0.0)
 
 
-class MultiHeadAttention(nn.Module):
-    """Let every position gather from the positions of a memory, in several subspaces.
+def look_back(
+    attend: ScaledDotProduct,
+    heads: Sequence[Tensor],
+    sight: Sight,
+    cache: KeyValueCache | None,
+    *,
+    window: int = 0,
+) -> Tensor:
+    """Let queries gather from the tokens that they may look at.
 
     Args:
-        hidden_size: Width D of queries, memory and result.
-        num_attention_heads: Number of heads H, a divisor of D.
-    Paper: Vaswani et al. 2017 (arXiv 1706.03762), section 3.2.2.
-    Differs: projections have a bias, as in the authors' code and in every published checkpoint.
+        attend: Weighs and sums.
+        heads: Query (B, H, T, K), key and value, with fewer heads where several queries share one.
+        sight: Says who may look where.
+        cache: Takes the new keys and values, and gives those before them too.
+        window: Tokens that can be looked back on, itself counted; 0: all.
+    Returns:
+        context: (B, T, D) float.
+    """
+    query, key, value = heads
+    kind = query.dtype
+    if sight.rotation is not None:
+        query, key = sight.rotation.turn(query), sight.rotation.turn(key)
+    if cache is not None:
+        key, value = cache.append(key, value)
+        query = query.to(key.dtype)
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1:
+        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    context = attend(query, key, value, sight.mask(window))
+    return context.transpose(1, 2).flatten(2).to(kind)  # (B, H, T, K) -> (B, T, D)
+
+
+class SelfAttention(nn.Module):
+    """Let every token gather from those of its text that it may look at, in several subspaces.
+
+    Args:
+        query: Maps D to H * K.
+        key: Maps D to as much, or to less where several queries share a key.
+        value: Likewise.
+        output: Maps H * K to D.
+        head_size: Width K.
+        scale: Factor of the scores; None: 1 / sqrt(K).
+        window: Tokens that can be looked back on, itself counted; 0: all.
+    Paper: Vaswani et al. 2017 (arXiv 1706.03762), section 3.2.2; Ainslie et al. 2023 (arXiv
+        2305.13245) for shared keys; Child et al. 2019 (arXiv 1904.10509) for windows.
     """
 
-    def __init__(self, hidden_size: int, num_attention_heads: int) -> None:
+    def __init__(
+        self,
+        query: nn.Linear,
+        key: nn.Linear,
+        value: nn.Linear,
+        output: nn.Linear,
+        *,
+        head_size: int,
+        scale: float | None = None,
+        window: int = 0,
+    ) -> None:
         super().__init__()
-        self.num_attention_heads = num_attention_heads
-        self.query = nn.Linear(hidden_size, hidden_size)
-        self.key = nn.Linear(hidden_size, hidden_size)
-        self.value = nn.Linear(hidden_size, hidden_size)
-        self.output = nn.Linear(hidden_size, hidden_size)
-        self.attend = ScaledDotProduct()
+        self.query, self.key, self.value, self.output = query, key, value, output
+        self.head_size, self.window = head_size, window
+        self.widths = [query.out_features, key.out_features, value.out_features]
+        self.attend = ScaledDotProduct(scale)
         # All three projections as one, for inference; see `fuse`.
         self.fused: nn.Linear | None = None
 
@@ -108,80 +160,79 @@ class MultiHeadAttention(nn.Module):
         A step of few rows costs as much in calls as in arithmetic.
         """
         self.fused = join_linears(self.query, self.key, self.value)
+        del self.query, self.key, self.value
 
-    def _project(self, hidden: Tensor) -> tuple[Tensor, ...]:
-        """Give query, key and value of self-attention, (B, H, T, K) float each."""
+    def project(self, hidden: Tensor) -> list[Tensor]:
+        """Map (B, T, D) float to query, key and value, (B, H, T, K) float each."""
         if self.fused is None:
             parts = (self.query(hidden), self.key(hidden), self.value(hidden))
         else:
-            parts = self.fused(hidden).chunk(3, dim=-1)
-        return tuple(map(self.split_heads, parts))
+            parts = self.fused(hidden).split(self.widths, dim=-1)
+        return [part.unflatten(-1, (-1, self.head_size)).transpose(1, 2) for part in parts]
 
-    def split_heads(self, hidden: Tensor) -> Tensor:
-        """Cut the width into heads.
+    def forward(self, hidden: Tensor, sight: Sight, cache: KeyValueCache | None = None) -> Tensor:
+        """Map (B, T, D) float to (B, T, D) float."""
+        heads = self.project(hidden)
+        return self.output(look_back(self.attend, heads, sight, cache, window=self.window))
 
-        Args:
-            hidden: (B, T, D) float.
-        Returns:
-            heads: (B, H, T, K) float.
-        """
-        heads = hidden.unflatten(-1, (self.num_attention_heads, -1))
-        return heads.transpose(1, 2)  # (B, T, H, K) -> (B, H, T, K)
 
-    def forward(self, hidden: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
-        """Attend from each position of `hidden` to the allowed positions of `memory`.
+class CrossAttention(nn.Module):
+    """Let every token gather from a source, whose keys and values are computed once.
 
-        Args:
-            hidden: (B, T, D) float.
-            memory: (B, S, D) float. The same tensor for self-attention.
-            mask: (B, 1, T, S) bool. True where attention is allowed.
-        Returns:
-            context: (B, T, D) float.
-        """
-        query = self.split_heads(self.query(hidden))
-        key, value = self.split_heads(self.key(memory)), self.split_heads(self.value(memory))
-        context = self.attend(query, key, value, mask)
-        return self.output(context.transpose(1, 2).flatten(2))  # (B, H, T, K) -> (B, T, D)
+    Args:
+        query: Maps D to H * K.
+        key: Likewise, of the source.
+        value: Likewise.
+        output: Maps H * K to D.
+        head_size: Width K.
+        scale: Factor of the scores; None: 1 / sqrt(K).
+    Paper: Vaswani et al. 2017 (arXiv 1706.03762), section 3.2.3.
+    """
 
-    def step(self, hidden: Tensor, cache: KeyValueCache) -> Tensor:
-        """Attend from one new token of each beam to the tokens before it, and remember it.
+    def __init__(
+        self,
+        query: nn.Linear,
+        key: nn.Linear,
+        value: nn.Linear,
+        output: nn.Linear,
+        *,
+        head_size: int,
+        scale: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.query, self.key, self.value, self.output = query, key, value, output
+        self.head_size = head_size
+        self.attend = ScaledDotProduct(scale)
 
-        Args:
-            hidden: (B, R, D) float. One token for each of R beams.
-            cache: Keys and values so far; the new ones are written to it.
-        Returns:
-            context: (B, R, D) float.
-        """
-        query, key, value = self._project(hidden)  # (B, H, R, K)
-        key, value = cache.append(key, value)
-        context = attend_step(query, key, value, cache.bias)
-        return self.output(context.transpose(1, 2).flatten(2))
+    def _split(self, hidden: Tensor) -> Tensor:
+        return hidden.unflatten(-1, (-1, self.head_size)).transpose(1, 2)  # -> (B, H, T, K)
 
-    def memorize(self, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """Project a memory once, for all the steps that will look at it.
+    def project(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Map a source, (B, S, D) float, to its keys and values, (B, H, S, K) float each."""
+        return self._split(self.key(memory)), self._split(self.value(memory))
 
-        Args:
-            memory: (B, S, D) float.
-        Returns:
-            key, value: (B, H, S, K) float. In the type that `attend_step` computes in.
-        """
-        heads = self.split_heads(self.key(memory)), self.split_heads(self.value(memory))
-        return heads[0].to(step_type(memory)), heads[1].to(step_type(memory))
+    def forward(self, hidden: Tensor, source: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
+        """Map (B, T, D) float to (B, T, D) float under a mask as `ScaledDotProduct` takes it."""
+        key, value = source
+        query = self._split(self.query(hidden))
+        context = self.attend(query.to(key.dtype), key, value, mask)
+        # (B, H, T, K) -> (B, T, D)
+        return self.output(context.transpose(1, 2).flatten(2).to(query.dtype))
 
-    def look_up(self, hidden: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
-        """Attend from one token of each beam to a memory that all beams of a row share.
 
-        Args:
-            hidden: (B, R, D) float.
-            key: (B, H, S, K) float.
-            value: (B, H, S, K) float.
-            bias: (B, 1, 1, S) float. 0 where attention is allowed, -inf elsewhere.
-        Returns:
-            context: (B, R, D) float.
-        """
-        query = self.split_heads(self.query(hidden))
-        context = attend_step(query, key, value, bias)
-        return self.output(context.transpose(1, 2).flatten(2))
+def projections(
+    hidden_size: int, joint_size: int, *, bias: bool = True, output_bias: bool = True
+) -> list[nn.Linear]:
+    """Build the four linear layers of an attention layer: query, key, value and output.
+
+    Args:
+        hidden_size: Width D of what goes in and comes out.
+        joint_size: Width H * K of all heads together.
+        bias: Of the first three.
+        output_bias: Of the last.
+    """
+    inward = [nn.Linear(hidden_size, joint_size, bias=bias) for _ in range(3)]
+    return [*inward, nn.Linear(joint_size, hidden_size, bias=output_bias)]
 
 
 def join_linears(*parts: nn.Linear) -> nn.Linear:
@@ -193,21 +244,3 @@ def join_linears(*parts: nn.Linear) -> nn.Linear:
         if has_bias:
             joint.bias.copy_(torch.cat([part.bias for part in parts]))
     return joint
-
-
-def attend_step(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
-    """Attend with few queries, in single precision.
-
-    Half precision saves nothing at this size: its products of tiny matrices took 57 microseconds
-    where the fused kernel takes 9 in single precision (1 row, 5 beams, 16 keys, 2 cores).
-
-    Args:
-        query: (B, H, R, K) float.
-        key: (B, H, S, K) float. In the type of `step_type`.
-        value: (B, H, S, K) float. Likewise.
-        bias: (B, 1, R, S) float. Likewise; added to the scores; an axis may be 1; None: nothing.
-    Returns:
-        context: (B, H, R, K) float. In the type of the query.
-    """
-    context = F.scaled_dot_product_attention(query.to(key.dtype), key, value, attn_mask=bias)
-    return context.to(query.dtype)

@@ -1,4 +1,4 @@
-"""Feed-forward layer, encoder block and decoder block of the Transformer."""
+"""Feed-forward layers, norms, and the blocks of encoders and decoders."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from headway.layers.attention import MultiHeadAttention
-from headway.layers.cache import KeyValueCache
+from headway.layers.attention import CrossAttention
+from headway.layers.cache import KeyValueCache, step_type
 from headway.layers.dropout import Dropout
+from headway.layers.sight import Sight
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
     {
@@ -126,117 +127,78 @@ class Residual(nn.Module):
         return self.norm(hidden + self.dropout(sublayer(hidden)))
 
 
-class EncoderBlock(nn.Module):
+class Block(nn.Module):
     """Self-attention, then feed-forward, each with a residual connection.
 
     Args:
-        attention: Self-attention.
+        attention: Takes hidden states, a sight and a cache.
         feed_forward: Inner network.
-        dropout: Rate on the result of each sublayer.
-        pre_norm: Norm before each sublayer; else after the addition.
-        epsilon: Of the norms.
-    Paper: Vaswani et al. 2017 (arXiv 1706.03762), section 3.1.
+        after_attention: Adds the attention's result.
+        after_feed_forward: Adds the inner network's result.
+    Paper: Vaswani et al. 2017 (arXiv 1706.03762), section 3.1; Radford et al. 2019, section 2.3,
+        for norms before.
     """
 
     def __init__(
         self,
-        attention: MultiHeadAttention,
-        feed_forward: FeedForward,
-        *,
-        dropout: float,
-        pre_norm: bool,
-        epsilon: float = 1e-5,
+        attention: nn.Module,
+        feed_forward: nn.Module,
+        after_attention: Residual,
+        after_feed_forward: Residual,
     ) -> None:
         super().__init__()
-        width = feed_forward.up.in_features
-        self.attention = attention
-        self.feed_forward = feed_forward
-        residual = partial(Residual, dropout=dropout, pre_norm=pre_norm)
-        self.after_attention = residual(LayerNorm(width, eps=epsilon))
-        self.after_feed_forward = residual(LayerNorm(width, eps=epsilon))
+        self.attention, self.feed_forward = attention, feed_forward
+        self.after_attention, self.after_feed_forward = after_attention, after_feed_forward
 
-    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        """Map hidden states to hidden states.
-
-        Args:
-            hidden: (B, T, D) float.
-            mask: (B, 1, T, T) bool. True where attention is allowed.
-        Returns:
-            hidden: (B, T, D) float.
-        """
-        hidden = self.after_attention(hidden, lambda x: self.attention(x, x, mask))
+    def forward(self, hidden: Tensor, sight: Sight, cache: KeyValueCache | None = None) -> Tensor:
+        """Map (B, T, D) float to (B, T, D) float."""
+        hidden = self.after_attention(hidden, lambda x: self.attention(x, sight, cache))
         return self.after_feed_forward(hidden, self.feed_forward)
 
 
-class DecoderBlock(nn.Module):
-    """Self-attention, attention to a memory, feed-forward, each with a residual connection.
+class CrossBlock(nn.Module):
+    """Self-attention, attention to a source, feed-forward, each with a residual connection.
 
     Args:
-        attention: Self-attention.
-        cross_attention: Attention to the encoder's result.
+        attention: Takes hidden states, a sight and a cache.
+        cross_attention: Looks at the source.
         feed_forward: Inner network.
-        dropout: Rate on the result of each sublayer.
-        pre_norm: Norm before each sublayer; else after the addition.
+        after_attention: Adds the first one's result.
+        after_cross_attention: Adds the second one's.
+        after_feed_forward: Adds the third one's.
     Paper: Vaswani et al. 2017 (arXiv 1706.03762), section 3.1.
     """
 
     def __init__(
         self,
-        attention: MultiHeadAttention,
-        cross_attention: MultiHeadAttention,
-        feed_forward: FeedForward,
-        *,
-        dropout: float,
-        pre_norm: bool,
+        attention: nn.Module,
+        cross_attention: CrossAttention,
+        feed_forward: nn.Module,
+        after_attention: Residual,
+        after_cross_attention: Residual,
+        after_feed_forward: Residual,
     ) -> None:
         super().__init__()
-        width = feed_forward.up.in_features
-        self.attention = attention
-        self.cross_attention = cross_attention
+        self.attention, self.cross_attention = attention, cross_attention
         self.feed_forward = feed_forward
-        self.after_attention = Residual(LayerNorm(width), dropout=dropout, pre_norm=pre_norm)
-        self.after_cross_attention = Residual(LayerNorm(width), dropout=dropout, pre_norm=pre_norm)
-        self.after_feed_forward = Residual(LayerNorm(width), dropout=dropout, pre_norm=pre_norm)
-
-    def forward(
-        self, hidden: Tensor, memory: Tensor, mask: Tensor | None, memory_mask: Tensor | None
-    ) -> Tensor:
-        """Map hidden states to hidden states.
-
-        Args:
-            hidden: (B, T, D) float.
-            memory: (B, S, D) float.
-            mask: (B, 1, T, T) bool. True where attention is allowed.
-            memory_mask: (B, 1, T, S) bool.
-        Returns:
-            hidden: (B, T, D) float.
-        """
-        hidden = self.after_attention(hidden, lambda x: self.attention(x, x, mask))
-        hidden = self.after_cross_attention(
-            hidden, lambda x: self.cross_attention(x, memory, memory_mask)
-        )
-        return self.after_feed_forward(hidden, self.feed_forward)
+        self.after_attention = after_attention
+        self.after_cross_attention = after_cross_attention
+        self.after_feed_forward = after_feed_forward
 
     def memorize(self, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """Project a memory, (B, S, D) float, once for all steps: key, value (B, H, S, K) float."""
-        return self.cross_attention.memorize(memory)
+        """Map a source to keys and values as `project` does, in the type that steps attend in."""
+        key, value = self.cross_attention.project(memory)
+        return key.to(step_type(memory)), value.to(step_type(memory))
 
-    def step(
-        self, hidden: Tensor, cache: KeyValueCache, key: Tensor, value: Tensor, bias: Tensor
+    def forward(
+        self,
+        hidden: Tensor,
+        sight: Sight,
+        source: tuple[Tensor, Tensor],
+        mask: Tensor,
+        cache: KeyValueCache | None = None,
     ) -> Tensor:
-        """Advance every beam by one token.
-
-        Args:
-            hidden: (B, R, D) float.
-            cache: Keys and values of the tokens so far.
-            key: (B, H, S, K) float. The memory, projected once.
-            value: (B, H, S, K) float.
-            bias: (B, 1, 1, S) float. 0 on the memory's real positions, -inf elsewhere.
-        Returns:
-            hidden: (B, R, D) float.
-        """
-        hidden = self.after_attention(hidden, lambda x: self.attention.step(x, cache))
-        hidden = self.after_cross_attention(
-            hidden, lambda x: self.cross_attention.look_up(x, key, value, bias)
-        )
+        """Map (B, T, D) float to (B, T, D) float; a source and a mask as `CrossAttention` has."""
+        hidden = self.after_attention(hidden, lambda x: self.attention(x, sight, cache))
+        hidden = self.after_cross_attention(hidden, lambda x: self.cross_attention(x, source, mask))
         return self.after_feed_forward(hidden, self.feed_forward)

@@ -13,7 +13,12 @@ from torch import Tensor
 
 
 def step_type(hidden: Tensor) -> torch.dtype:
-    """Give the type that a step attends in: single precision, or double where the model is."""
+    """Give the type that a step attends in: single precision, or double where the model is.
+
+    Half precision saves nothing with few queries: its products of tiny matrices took 57
+    microseconds where the fused kernel takes 9 in single precision (1 row, 5 beams, 16 keys, 2
+    cores).
+    """
     return torch.promote_types(hidden.dtype, torch.float32)
 
 
@@ -108,11 +113,6 @@ class KeyValueCache:
         self._key: Tensor | None = None
         self._value: Tensor | None = None
         self._used = 0
-
-    @property
-    def bias(self) -> Tensor | None:
-        """Give (B, 1, R, S) float, to be added to the scores; None adds nothing."""
-        return self._ancestry.bias
 
     def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Write a whole prompt, or the newest token of every beam.

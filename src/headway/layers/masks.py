@@ -4,6 +4,23 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from headway.layers.side import Side
+
+
+def side_mask(side: Side, *, is_causal: bool) -> Tensor:
+    """Allow the tokens of a side to see their document, or what came before them in it.
+
+    Args:
+        side: (B, T).
+        is_causal: No token sees a later one.
+    Returns:
+        mask: (B, 1, T, T) bool. True where attention is allowed; one for all heads.
+    """
+    mask = document_mask(side.documents, side.documents)
+    if is_causal:
+        mask = mask & causal_mask(side.positions, side.positions)
+    return mask[:, None]
+
 
 def document_mask(query_documents: Tensor, key_documents: Tensor) -> Tensor:
     """Allow attention inside a document only, and none to padding.

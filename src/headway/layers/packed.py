@@ -17,8 +17,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from headway.layers.attention import MultiHeadAttention
-from headway.layers.causal import CausalAttention
+from headway.layers.attention import SelfAttention
 from headway.layers.heads import LinearHead
 from headway.layers.lora import merge_lora
 
@@ -28,6 +27,15 @@ def has_fast_bf16() -> bool:
     return torch.backends.mkldnn.is_available() and bool(
         torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     )
+
+
+def input_levels() -> int:
+    """Say into how many levels inputs are rounded for products of 8-bit integers.
+
+    Where the processor has no instruction for such products (VNNI), sums of two of them are kept in
+    16 bits, which 8 bits of input would overflow without a word: there inputs have 7.
+    """
+    return 255 if torch.cpu._is_vnni_supported() else 127
 
 
 class PackedLinear(nn.Module):
@@ -78,13 +86,15 @@ class Int8Linear(nn.Module):
         self.bias = None if bias is None else bias.detach().float()
         self.bounds = torch.ones(1, weight.shape[1])
         self.bounds[0, 1::2] = -1
+        self.has_fewer_levels = input_levels() < 255
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map (..., D) float to (..., F) float."""
         rows = hidden.flatten(0, -2)
         largest = rows.abs().amax(1, keepdim=True).clamp_(min=1e-12)
         scaled = torch.cat([rows / largest, self.bounds])
-        found = torch.ops.quantized.linear_dynamic(scaled, self.weight)[:-1].mul_(largest)
+        found = torch.ops.quantized.linear_dynamic(scaled, self.weight, self.has_fewer_levels)
+        found = found[:-1].mul_(largest)
         if self.bias is not None:
             found += self.bias
         return found.unflatten(0, hidden.shape[:-1])
@@ -124,7 +134,7 @@ def pack(body: nn.Module, precision: str = "bf16") -> nn.Module:
     packed = copy.deepcopy(body).requires_grad_(False)
     merge_lora(packed)
     for module in packed.modules():
-        if isinstance(module, MultiHeadAttention | CausalAttention):
+        if isinstance(module, SelfAttention):
             module.fuse()
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     if precision == "int8":

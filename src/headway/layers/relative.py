@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from headway.layers.causal import Sight
+from headway.layers.sight import Sight
 
 
 def relative_buckets(

@@ -1,89 +1,107 @@
-"""Stacks of Transformer blocks, and what a decoder stack remembers between steps."""
+"""Blocks one on the other, and what step-by-step decoding remembers between steps."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from headway.layers.blocks import EncoderBlock
+from headway.layers.blocks import Block, CrossBlock
 from headway.layers.cache import Ancestry, KeyValueCache, step_type
-from headway.layers.causal import CausalState
-from headway.layers.positions import Positions
 from headway.layers.side import Memory
+from headway.layers.sight import Sight
 
 
-class EncoderLayers(nn.Module):
-    """Encoder blocks one on the other, and nothing else.
+class Layers(nn.Module):
+    """Blocks one on the other.
 
     Args:
         blocks: From the bottom up.
+        norm: After the last, where blocks have theirs before.
     """
 
-    def __init__(self, blocks: Iterable[EncoderBlock]) -> None:
+    def __init__(self, blocks: Iterable[Block], norm: nn.Module | None) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(blocks)
-
-    def states(self, hidden: Tensor, mask: Tensor | None, *, first: int = 0) -> Iterator[Tensor]:
-        """Give what enters block `first`, (B, T, D) float, and then what leaves each from there."""
-        yield hidden
-        for layer in self.layers[first:]:
-            hidden = layer(hidden, mask)
-            yield hidden
-
-
-class BlockStack(nn.Module):
-    """Blocks one on the other, with a table of positions: what both stacks of a Transformer hold.
-
-    Args:
-        positions: Table that the model adds to its embeddings.
-        blocks: From the bottom up.
-        norm: Last norm, where the blocks are pre-norm.
-    """
-
-    def __init__(
-        self, positions: Positions, blocks: Iterable[nn.Module], norm: nn.LayerNorm | None
-    ) -> None:
-        super().__init__()
-        self.positions = positions
         self.layers = nn.ModuleList(blocks)
         self.norm = norm
 
+    def states(
+        self,
+        hidden: Tensor,
+        sight: Sight,
+        caches: Sequence[KeyValueCache] = (),
+        *,
+        first: int = 0,
+    ) -> Iterator[Tensor]:
+        """Give what enters block `first`, (B, T, D) float, and then what leaves each from there.
 
-class EncoderStack(BlockStack):
-    """Encoder blocks one on the other."""
+        What leaves the last has passed the norm behind it.
+        """
+        yield hidden
+        for number in range(first, len(self.layers)):
+            cache = caches[number] if caches else None
+            hidden = self.layers[number](hidden, sight, cache)
+            if number == len(self.layers) - 1 and self.norm is not None:
+                hidden = self.norm(hidden)
+            yield hidden
 
-    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        """Map (B, S, D) float to (B, S, D) float under a (B, 1, S, S) bool mask."""
+
+@dataclass(kw_only=True)
+class CausalState:
+    """What step-by-step decoding remembers; changed in place by `step`, `reorder` and `keep`.
+
+    Args:
+        ancestry: Which tokens each beam descends from.
+        caches: Keys and values of each layer.
+    """
+
+    ancestry: Ancestry
+    caches: list[KeyValueCache]
+
+    def reorder(self, parents: Tensor) -> None:
+        """Let beam r continue what beam parents[:, r], (B, R) int64, was."""
+        self.ancestry.reorder(parents)
+
+    def keep(self, rows: Tensor) -> None:
+        """Keep these rows, (B) int64."""
+        self.ancestry.keep(rows)
+        for cache in self.caches:
+            cache.keep(rows)
+
+
+class CrossLayers(nn.Module):
+    """Blocks one on the other, whole sequences at once or step by step.
+
+    Args:
+        blocks: From the bottom up.
+        norm: After the last, where blocks have theirs before.
+    """
+
+    def __init__(self, blocks: Iterable[CrossBlock], norm: nn.Module | None) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(blocks)
+        self.norm = norm
+
+    def forward(self, hidden: Tensor, sight: Sight, memory: Tensor, mask: Tensor) -> Tensor:
+        """Map (B, T, D) float to (B, T, D) float.
+
+        Args:
+            hidden: (B, T, D) float.
+            sight: What each token may look at among those before it.
+            memory: (B, S, D) float.
+            mask: (B, 1, T, S) bool. What it may look at in the memory.
+        """
         for layer in self.layers:
-            hidden = layer(hidden, mask)
+            source = layer.cross_attention.project(memory)  # pyright: ignore
+            hidden = layer(hidden, sight, source, mask)
         return hidden if self.norm is None else self.norm(hidden)
 
-
-class DecoderStack(BlockStack):
-    """Decoder blocks one on the other, whole sequences at once or step by step."""
-
-    def forward(
-        self, hidden: Tensor, memory: Tensor, mask: Tensor | None, memory_mask: Tensor | None
-    ) -> Tensor:
-        """Map (B, T, D) float to (B, T, D) float with a memory (B, S, D) float."""
-        for layer in self.layers:
-            hidden = layer(hidden, memory, mask, memory_mask)
-        return hidden if self.norm is None else self.norm(hidden)
-
-    def start(self, memory: Memory, *, num_beams: int, max_steps: int) -> DecodingState:
-        """Project the memory for every layer and make room for the tokens to come."""
-        return start_decoding(self.layers, memory, num_beams=num_beams, max_steps=max_steps)
-
-    def step(self, hidden: Tensor, state: DecodingState) -> Tensor:
+    def step(self, hidden: Tensor, sight: Sight, state: DecodingState) -> Tensor:
         """Map the newest token of each beam, (B, R, D) float, to (B, R, D) float."""
-        state.ancestry.advance()
-        for layer, cache, (key, value) in zip(
-            self.layers, state.caches, state.memories, strict=True
-        ):
-            hidden = layer.step(hidden, cache, key, value, state.bias)
+        for layer, cache, source in zip(self.layers, state.caches, state.memories, strict=True):
+            hidden = layer(hidden, sight, source, state.bias, cache)
         return hidden if self.norm is None else self.norm(hidden)
 
 

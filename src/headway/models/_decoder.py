@@ -10,13 +10,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from headway.errors import ConfigError
-from headway.layers.blocks import FeedForward, LayerNorm, Residual
+from headway.layers.attention import SelfAttention, projections
+from headway.layers.blocks import Block, FeedForward, LayerNorm, Residual
 from headway.layers.cache import Ancestry, KeyValueCache
-from headway.layers.causal import CausalAttention, CausalBlock, CausalLayers, CausalState, Sight
 from headway.layers.embeddings import PlacedEmbeddings
-from headway.layers.masks import causal_mask, document_mask
+from headway.layers.masks import side_mask
 from headway.layers.pooling import EndsPooler
 from headway.layers.side import Memory, Side, Start
+from headway.layers.sight import Sight
+from headway.layers.stacks import CausalState, Layers
 from headway.models._config import StackConfig
 from headway.names import PublishedHead, Rename
 
@@ -71,10 +73,10 @@ def placed_embeddings(config: DecoderConfig) -> PlacedEmbeddings:
     )
 
 
-def gpt_layers(config: DecoderConfig, attentions: Iterable[nn.Module]) -> CausalLayers:
+def gpt_layers(config: DecoderConfig, attentions: Iterable[nn.Module]) -> Layers:
     """Build layers as GPT-2 has them: blocks with norms before, and a norm at the end."""
     norm = LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
-    return CausalLayers((gpt_block(config, attention) for attention in attentions), norm)
+    return Layers((gpt_block(config, attention) for attention in attentions), norm)
 
 
 # Optional parts of a decoder; which of them a published class has is in its layout.
@@ -91,23 +93,22 @@ def check_decoder(config: Any, parts: Sequence[str]) -> None:
 
 def plain_attention(
     config: Any, *, bias: bool = True, scale: float | None = None, window: int = 0
-) -> CausalAttention:
+) -> SelfAttention:
     """Build attention as GPT has it: as many keys as queries, all of the model's width."""
     width = config.hidden_size
-    return CausalAttention(
-        *(nn.Linear(width, width, bias=bias) for _ in range(3)),
-        nn.Linear(width, width),
+    return SelfAttention(
+        *projections(width, width, bias=bias),
         head_size=width // config.num_attention_heads,
         scale=scale,
         window=window,
     )
 
 
-def gpt_block(config: Any, attention: nn.Module, *, pre_norm: bool = True) -> CausalBlock:
+def gpt_block(config: Any, attention: nn.Module, *, pre_norm: bool = True) -> Block:
     """Build a block as GPT has it: layer norms, and two layers with an activation between them."""
 
     norms = [LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon) for _ in range(2)]
-    return CausalBlock(
+    return Block(
         attention,
         FeedForward(config.hidden_size, config.intermediate_size, config.activation),
         *(Residual(norm, dropout=config.dropout, pre_norm=pre_norm) for norm in norms),
@@ -142,7 +143,7 @@ class Decoder(nn.Module):
         parts: Sequence[str],
         *,
         embeddings: nn.Module,
-        decoder: CausalLayers,
+        decoder: Layers,
         see: Callable[[Tensor, Tensor, Tensor | None], Sight] = Sight,
         scales_residuals: bool = True,
     ) -> None:
@@ -196,9 +197,8 @@ class Decoder(nn.Module):
         return self.decoder.states(start.hidden, self._sight_of(source), first=start.depth)
 
     def _sight_of(self, source: Side) -> Sight:
-        mask = document_mask(source.documents, source.documents)
-        mask = mask & causal_mask(source.positions, source.positions)
-        return self.see(source.positions, source.positions, mask[:, None])
+        mask = side_mask(source, is_causal=True)
+        return self.see(source.positions, source.positions, mask)
 
     def encode(self, source: Side) -> Memory:
         """Read a text, each token in sight of those before it.

@@ -11,14 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from headway.errors import ConfigError
-from headway.layers.attention import MultiHeadAttention
-from headway.layers.blocks import ACTIVATIONS, EncoderBlock, FeedForward
+from headway.layers.attention import SelfAttention, projections
+from headway.layers.blocks import ACTIVATIONS, Block, FeedForward, LayerNorm, Residual
 from headway.layers.embeddings import InputEmbeddings
 from headway.layers.heads import MaskedLmHead
-from headway.layers.masks import document_mask
+from headway.layers.masks import side_mask
 from headway.layers.pooling import FirstTokenPooler
 from headway.layers.side import Memory, Side, Start
-from headway.layers.stacks import EncoderLayers
+from headway.layers.sight import Sight
+from headway.layers.stacks import Layers
 from headway.models._config import StackConfig, too_small
 from headway.names import Entry, PublishedHead, Rename
 
@@ -50,20 +51,20 @@ def sizes(width: int, layers: int) -> dict[str, int]:
     }
 
 
-def make_block(config: Any) -> EncoderBlock:
+def make_block(config: Any) -> Block:
     """Build one block as BERT has it: post-norm, with the config's sizes."""
-    return EncoderBlock(
-        MultiHeadAttention(config.hidden_size, config.num_attention_heads),
-        FeedForward(config.hidden_size, config.intermediate_size, config.activation),
-        dropout=config.dropout,
-        pre_norm=False,
-        epsilon=config.layer_norm_epsilon,
+    width = config.hidden_size
+    norms = [LayerNorm(width, eps=config.layer_norm_epsilon) for _ in range(2)]
+    return Block(
+        SelfAttention(*projections(width, width), head_size=width // config.num_attention_heads),
+        FeedForward(width, config.intermediate_size, config.activation),
+        *(Residual(norm, dropout=config.dropout, pre_norm=False) for norm in norms),
     )
 
 
-def make_layers(config: Any) -> EncoderLayers:
+def make_layers(config: Any) -> Layers:
     """Build as many blocks, each with weights of its own."""
-    return EncoderLayers(make_block(config) for _ in range(config.num_hidden_layers))
+    return Layers((make_block(config) for _ in range(config.num_hidden_layers)), None)
 
 
 class Encoder(nn.Module):
@@ -163,9 +164,10 @@ class Encoder(nn.Module):
 
         Where the side brings hidden states along, those and what leaves the blocks above them.
         """
-        mask = document_mask(source.documents, source.documents)[:, None]
+        mask = side_mask(source, is_causal=False)
+        sight = Sight(source.positions, source.positions, mask)
         start = source.start or Start(self.embeddings(source), 0)
-        return self.encoder.states(start.hidden, mask, first=start.depth)  # pyright: ignore
+        return self.encoder.states(start.hidden, sight, first=start.depth)  # pyright: ignore
 
     def encode(self, source: Side) -> Memory:
         """Read a text.

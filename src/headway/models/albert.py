@@ -16,6 +16,7 @@ from types import MappingProxyType
 
 from torch import Tensor, nn
 
+from headway.layers.sight import Sight
 from headway.models._config import TINY, too_small
 from headway.models._encoder import (
     PARTS,
@@ -103,7 +104,7 @@ class SharedLayers(nn.Module):
             for _ in range(config.num_hidden_groups)
         )
 
-    def states(self, hidden: Tensor, mask: Tensor, *, first: int = 0) -> Iterator[Tensor]:
+    def states(self, hidden: Tensor, sight: Sight, *, first: int = 0) -> Iterator[Tensor]:
         """Give the projected embeddings, (B, T, D) float, and then what leaves each layer.
 
         With `first`, `hidden` is what leaves so many layers, and what leaves the rest follows.
@@ -114,7 +115,7 @@ class SharedLayers(nn.Module):
         for number in range(first, self.num_layers):
             group = self.groups[number * len(self.groups) // self.num_layers]
             for block in group.children():
-                hidden = block(hidden, mask)
+                hidden = block(hidden, sight)
             yield hidden
 
 

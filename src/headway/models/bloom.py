@@ -16,13 +16,13 @@ from types import MappingProxyType
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from headway.layers.attention import ScaledDotProduct
+from headway.layers.attention import ScaledDotProduct, look_back
 from headway.layers.blocks import LayerNorm
 from headway.layers.cache import KeyValueCache
-from headway.layers.causal import Sight, look_back
 from headway.layers.embeddings import to_autocast
 from headway.layers.positions import alibi_slopes
 from headway.layers.side import Side
+from headway.layers.sight import Sight
 from headway.models._config import TINY
 from headway.models._decoder import (
     PARTS,

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from headway.layers.causal import CausalLayers
+from headway.layers.stacks import Layers
 from headway.models._config import TINY
 from headway.models._decoder import (
     PARTS,
@@ -74,7 +74,7 @@ class Gpt(Decoder):
             config,
             parts,
             embeddings=placed_embeddings(config),
-            decoder=CausalLayers(blocks, None),
+            decoder=Layers(blocks, None),
             scales_residuals=False,
         )
 

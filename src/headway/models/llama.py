@@ -19,10 +19,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from headway.layers.blocks import GatedFeedForward, Residual, RmsNorm
-from headway.layers.causal import CausalAttention, CausalBlock, CausalLayers, Sight
+from headway.layers.attention import SelfAttention
+from headway.layers.blocks import Block, GatedFeedForward, Residual, RmsNorm
 from headway.layers.embeddings import TokenEmbeddings
 from headway.layers.positions import Rotation
+from headway.layers.sight import Sight
+from headway.layers.stacks import Layers
 from headway.models._config import TINY
 from headway.models._decoder import (
     PARTS,
@@ -157,7 +159,7 @@ class Llama(Decoder):
             embeddings=TokenEmbeddings(
                 config.vocab_size, config.hidden_size, dropout=config.dropout
             ),
-            decoder=CausalLayers(
+            decoder=Layers(
                 (_block(config) for _ in range(config.num_hidden_layers)), _norm(config)
             ),
             see=partial(_see, config=config),
@@ -186,10 +188,10 @@ def _norm(config: LlamaConfig) -> RmsNorm:
     return RmsNorm(config.hidden_size, eps=config.layer_norm_epsilon)
 
 
-def _block(config: LlamaConfig) -> CausalBlock:
+def _block(config: LlamaConfig) -> Block:
     width, shared = config.hidden_size, config.num_key_value_heads * config.head_size
     joint = config.num_attention_heads * config.head_size
-    attention = CausalAttention(
+    attention = SelfAttention(
         nn.Linear(width, joint, bias=False),
         nn.Linear(width, shared, bias=False),
         nn.Linear(width, shared, bias=False),
@@ -197,7 +199,7 @@ def _block(config: LlamaConfig) -> CausalBlock:
         head_size=config.head_size,
         window=config.sliding_window,
     )
-    return CausalBlock(
+    return Block(
         attention,
         GatedFeedForward(width, config.intermediate_size, config.activation),
         *(Residual(_norm(config), dropout=config.dropout, pre_norm=True) for _ in range(2)),

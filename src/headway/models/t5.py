@@ -13,7 +13,7 @@ Differs from the paper:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -24,16 +24,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from headway.errors import ConfigError
-from headway.layers.blocks import FeedForward, GatedFeedForward, Residual, RmsNorm
-from headway.layers.causal import CausalAttention, CausalBlock, CausalLayers
-from headway.layers.crossing import CrossAttention, CrossBlock, CrossLayers
+from headway.layers.attention import projections
+from headway.layers.blocks import FeedForward, GatedFeedForward, RmsNorm
 from headway.layers.dropout import Dropout
 from headway.layers.embeddings import to_autocast
-from headway.layers.masks import causal_mask, document_mask
+from headway.layers.masks import document_mask, side_mask
 from headway.layers.relative import RelativeBias
 from headway.layers.side import Memory, Side
-from headway.layers.stacks import DecodingState, start_decoding
+from headway.layers.stacks import DecodingState
 from headway.models._config import no_shares, too_small, unknown_words
+from headway.models._encoder_decoder import BlockParts, EncoderDecoder
 from headway.names import (
     Ignore,
     Layout,
@@ -141,7 +141,7 @@ VARIANTS = {
 }
 
 
-class T5(nn.Module):
+class T5(EncoderDecoder):
     """Read a source with self-attention, write a target that attends to it.
 
     Args:
@@ -150,9 +150,6 @@ class T5(nn.Module):
         ConfigError: if the sizes do not fit each other.
     """
 
-    kind = "encoder_decoder"
-    stages = ("embeddings", "encoder.layers.{}", "decoder.layers.{}")
-
     def __init__(self, config: T5Config) -> None:
         super().__init__()
         if problems := config.check():
@@ -160,12 +157,17 @@ class T5(nn.Module):
         self.config = config
         self.embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
         self.dropout = Dropout(config.dropout)
-        encoder = (_encoder_block(config) for _ in range(config.num_encoder_layers))
-        decoder = (_decoder_block(config) for _ in range(config.num_decoder_layers))
         # One table of distances for all layers of a stack.
         self.encoder_bias, self.decoder_bias = _biases(config)
-        self.encoder = CausalLayers(encoder, _norm(config))
-        self.decoder = CrossLayers(decoder, _norm(config))
+        parts = BlockParts(
+            partial(_attention, config),
+            partial(_feed_forward, config),
+            partial(RmsNorm, config.hidden_size, eps=config.layer_norm_epsilon),
+            dropout=config.dropout,
+            pre_norm=True,
+        )
+        self.encoder = parts.encoder(config.num_encoder_layers)
+        self.decoder = parts.decoder(config.num_decoder_layers)
         self.output = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.tie_weights()
         self.init_weights()
@@ -211,8 +213,8 @@ class T5(nn.Module):
         Returns:
             memory: (B, S, D) float.
         """
-        places, mask = _places(source), document_mask(source.documents, source.documents)
-        sight = self.encoder_bias.see(places, places, mask[:, None])
+        places = _places(source)
+        sight = self.encoder_bias.see(places, places, side_mask(source, is_causal=False))
         *_, hidden = self.encoder.states(self.embed(source), sight)
         return Memory.from_states((self.dropout(hidden),), source)
 
@@ -225,9 +227,8 @@ class T5(nn.Module):
         Returns:
             hidden: (B, T, D) float.
         """
-        places, mask = _places(target), document_mask(target.documents, target.documents)
-        mask = mask & causal_mask(target.positions, target.positions)
-        sight = self.decoder_bias.see(places, places, mask[:, None])
+        places = _places(target)
+        sight = self.decoder_bias.see(places, places, side_mask(target, is_causal=True))
         memory_mask = document_mask(target.documents, memory.documents)[:, None]
         return self._finish(self.decoder(self.embed(target), sight, memory.hidden, memory_mask))
 
@@ -235,27 +236,6 @@ class T5(nn.Module):
         # The authors' code: a shared matrix has the deviation of embeddings.
         factor = self.config.hidden_size**-0.5 if self.config.tie_word_embeddings else 1.0
         return self.dropout(hidden) * factor
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Score the next token.
-
-        Args:
-            hidden: (B, T, D) float.
-        Returns:
-            logits: (B, T, V) float.
-        """
-        return self.output(hidden)
-
-    def start(self, memory: Memory, *, num_beams: int, max_steps: int) -> DecodingState:
-        """Prepare step-by-step decoding.
-
-        Args:
-            memory: (B, S, D) float. One document in a row.
-            num_beams: Beams R of each row.
-            max_steps: Steps there shall be room for.
-        """
-        layers = self.decoder.layers
-        return start_decoding(layers, memory, num_beams=num_beams, max_steps=max_steps)
 
     def step(self, input_ids: Tensor, state: DecodingState) -> Tensor:
         """Advance every beam by one token.
@@ -303,10 +283,6 @@ def _biases(config: T5Config) -> tuple[RelativeBias, RelativeBias]:
     return make(both_ways=True), make(both_ways=False)
 
 
-def _norm(config: T5Config) -> RmsNorm:
-    return RmsNorm(config.hidden_size, eps=config.layer_norm_epsilon)
-
-
 def _feed_forward(config: T5Config) -> nn.Module:
     width, inner = config.hidden_size, config.intermediate_size
     if config.feed_forward == "relu":
@@ -316,23 +292,8 @@ def _feed_forward(config: T5Config) -> nn.Module:
 
 def _attention(config: T5Config, kind: type[Any]) -> Any:
     width, joint = config.hidden_size, config.num_attention_heads * config.head_size
-    linear = partial(nn.Linear, bias=False)
-    inward = (linear(width, joint) for _ in range(3))
-    return kind(*inward, linear(joint, width), head_size=config.head_size, scale=1.0)
-
-
-def _residuals(config: T5Config, count: int) -> Iterable[Residual]:
-    return (Residual(_norm(config), dropout=config.dropout, pre_norm=True) for _ in range(count))
-
-
-def _encoder_block(config: T5Config) -> CausalBlock:
-    attention = _attention(config, CausalAttention)
-    return CausalBlock(attention, _feed_forward(config), *_residuals(config, 2))
-
-
-def _decoder_block(config: T5Config) -> CrossBlock:
-    parts = _attention(config, CausalAttention), _attention(config, CrossAttention)
-    return CrossBlock(*parts, _feed_forward(config), *_residuals(config, 3))
+    layers = projections(width, joint, bias=False, output_bias=False)
+    return kind(*layers, head_size=config.head_size, scale=1.0)
 
 
 def _attention_renames(theirs: str, ours: str) -> tuple[Rename, ...]:

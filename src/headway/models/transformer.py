@@ -17,22 +17,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from headway.errors import ConfigError
-from headway.layers.attention import MultiHeadAttention
-from headway.layers.blocks import ACTIVATIONS, DecoderBlock, EncoderBlock, FeedForward, LayerNorm
+from headway.layers.attention import projections
+from headway.layers.blocks import ACTIVATIONS, FeedForward, LayerNorm
 from headway.layers.dropout import Dropout
 from headway.layers.embeddings import to_autocast
-from headway.layers.masks import causal_mask, document_mask
+from headway.layers.masks import document_mask, side_mask
 from headway.layers.positions import Positions, sines_first, sinusoid
 from headway.layers.side import Memory, Side
-from headway.layers.stacks import DecoderStack, DecodingState, EncoderStack
+from headway.layers.sight import Sight
+from headway.layers.stacks import DecodingState
 from headway.models._config import no_shares, too_small, uneven_heads, unknown_words
+from headway.models._encoder_decoder import BlockParts, EncoderDecoder
 from headway.names import Layout, OneRow, PublishedHead, Rename, Tie, renames_below
 
 PUBLISHED = ("marian", "pegasus")
@@ -130,7 +134,7 @@ VARIANTS = {
 }
 
 
-class Transformer(nn.Module):
+class Transformer(EncoderDecoder):
     """Read a source with self-attention, write a target that attends to it.
 
     Args:
@@ -139,9 +143,6 @@ class Transformer(nn.Module):
         ConfigError: if the sizes do not fit each other.
     """
 
-    kind = "encoder_decoder"
-    stages = ("embeddings", "encoder.layers.{}", "decoder.layers.{}")
-
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         if problems := config.check():
@@ -149,8 +150,18 @@ class Transformer(nn.Module):
         self.config = config
         self.embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
         self.dropout = Dropout(config.dropout)
-        self.encoder = make_encoder(config)
-        self.decoder = make_decoder(config)
+        width, inner = config.hidden_size, config.intermediate_size
+        parts = BlockParts(
+            partial(_attention, config),
+            partial(FeedForward, width, inner, config.activation),
+            partial(LayerNorm, width),
+            dropout=config.dropout,
+            pre_norm=config.norm == "pre",
+        )
+        self.encoder_positions = _make_positions(config)
+        self.encoder = parts.encoder(config.num_encoder_layers)
+        self.decoder_positions = _make_positions(config)
+        self.decoder = parts.decoder(config.num_decoder_layers)
         self.output = nn.Linear(config.hidden_size, config.vocab_size)
         self.output.bias.requires_grad_(False)
         self.tie_weights()
@@ -189,9 +200,9 @@ class Transformer(nn.Module):
         fixed = {"output.bias": torch.zeros(self.config.vocab_size)}
         fixed["output.bias"][self.config.pad_token_id] = -10000.0
         if self.config.positions == "sinusoidal":
-            shape = self.encoder.positions.weight.shape
+            shape = self.encoder_positions.weight.shape
             table = sines_first(sinusoid(*shape, base=self.config.position_base))
-            fixed |= {f"{stack}.positions.weight": table for stack in ("encoder", "decoder")}
+            fixed |= {f"{stack}_positions.weight": table for stack in ("encoder", "decoder")}
         return fixed
 
     def embed(self, side: Side, positions: Positions) -> Tensor:
@@ -216,8 +227,8 @@ class Transformer(nn.Module):
         Returns:
             memory: (B, S, D) float.
         """
-        mask = document_mask(source.documents, source.documents)[:, None]
-        hidden = self.encoder(self.embed(source, self.encoder.positions), mask)
+        sight = Sight(source.positions, source.positions, side_mask(source, is_causal=False))
+        *_, hidden = self.encoder.states(self.embed(source, self.encoder_positions), sight)
         return Memory.from_states((hidden,), source)
 
     def decode(self, target: Side, memory: Memory) -> Tensor:
@@ -229,31 +240,10 @@ class Transformer(nn.Module):
         Returns:
             hidden: (B, T, D) float.
         """
-        mask = document_mask(target.documents, target.documents)
-        mask = mask & causal_mask(target.positions, target.positions)
-        memory_mask = document_mask(target.documents, memory.documents)
-        hidden = self.embed(target, self.decoder.positions)
-        return self.decoder(hidden, memory.hidden, mask[:, None], memory_mask[:, None])
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Score the next token.
-
-        Args:
-            hidden: (B, T, D) float.
-        Returns:
-            logits: (B, T, V) float.
-        """
-        return self.output(hidden)
-
-    def start(self, memory: Memory, *, num_beams: int, max_steps: int) -> DecodingState:
-        """Prepare step-by-step decoding.
-
-        Args:
-            memory: (B, S, D) float. One document in a row.
-            num_beams: Beams R of each row.
-            max_steps: Steps there shall be room for.
-        """
-        return self.decoder.start(memory, num_beams=num_beams, max_steps=max_steps)
+        sight = Sight(target.positions, target.positions, side_mask(target, is_causal=True))
+        memory_mask = document_mask(target.documents, memory.documents)[:, None]
+        hidden = self.embed(target, self.decoder_positions)
+        return self.decoder(hidden, sight, memory.hidden, memory_mask)
 
     def step(self, input_ids: Tensor, state: DecodingState) -> Tensor:
         """Advance every beam by one token.
@@ -264,10 +254,12 @@ class Transformer(nn.Module):
         Returns:
             hidden: (B, R, D) float. What `logits` scores.
         """
-        place = torch.full_like(input_ids, state.ancestry.num_steps)
+        ancestry = state.ancestry
+        ancestry.advance()
+        sight = Sight(ancestry.newest_positions, ancestry.positions, ancestry.bias)
         hidden = F.embedding(input_ids, self.embeddings.weight) * math.sqrt(self.config.hidden_size)
-        hidden = hidden + self.decoder.positions(place)
-        return self.decoder.step(hidden, state)
+        hidden = hidden + self.decoder_positions(ancestry.newest_positions)
+        return self.decoder.step(hidden, sight, state)
 
     @staticmethod
     def tiny() -> TransformerConfig:
@@ -286,11 +278,6 @@ class Transformer(nn.Module):
         )
 
 
-def _make_parts(config: TransformerConfig) -> tuple[MultiHeadAttention, FeedForward]:
-    attention = MultiHeadAttention(config.hidden_size, config.num_attention_heads)
-    return attention, FeedForward(config.hidden_size, config.intermediate_size, config.activation)
-
-
 def _make_positions(config: TransformerConfig) -> Positions:
     return Positions(
         config.max_position_embeddings,
@@ -300,31 +287,9 @@ def _make_positions(config: TransformerConfig) -> Positions:
     )
 
 
-def make_encoder(config: TransformerConfig) -> EncoderStack:
-    """Build the encoder: self-attention and feed-forward, N times."""
-    pre_norm = config.norm == "pre"
-    blocks = (
-        EncoderBlock(*_make_parts(config), dropout=config.dropout, pre_norm=pre_norm)
-        for _ in range(config.num_encoder_layers)
-    )
-    norm = LayerNorm(config.hidden_size) if pre_norm else None
-    return EncoderStack(_make_positions(config), blocks, norm)
-
-
-def make_decoder(config: TransformerConfig) -> DecoderStack:
-    """Build the decoder: self-attention, attention to the source and feed-forward, N times."""
-    pre_norm = config.norm == "pre"
-    blocks = (
-        DecoderBlock(
-            MultiHeadAttention(config.hidden_size, config.num_attention_heads),
-            *_make_parts(config),
-            dropout=config.dropout,
-            pre_norm=pre_norm,
-        )
-        for _ in range(config.num_decoder_layers)
-    )
-    norm = LayerNorm(config.hidden_size) if pre_norm else None
-    return DecoderStack(_make_positions(config), blocks, norm)
+def _attention(config: TransformerConfig, kind: type[Any]) -> Any:
+    width = config.hidden_size
+    return kind(*projections(width, width), head_size=width // config.num_attention_heads)
 
 
 def _stack_renames(stack: str) -> tuple[Rename, ...]:
@@ -348,7 +313,7 @@ def _stack_renames(stack: str) -> tuple[Rename, ...]:
         ]
     return (
         *renames_below(f"model.{stack}.layers.{{}}", f"{stack}.layers.{{}}", pairs),
-        Rename(f"model.{stack}.embed_positions", f"{stack}.positions"),
+        Rename(f"model.{stack}.embed_positions", f"{stack}_positions"),
     )
 
 

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from headway.layers.attention import MultiHeadAttention, ScaledDotProduct, attend_step
+from headway.layers.attention import (
+    CrossAttention,
+    ScaledDotProduct,
+    SelfAttention,
+    projections,
+)
 from headway.layers.cache import Ancestry, KeyValueCache
 from headway.layers.masks import causal_mask
+from headway.layers.sight import Sight
 
 WIDTH, HEADS = 8, 2
 # With gradients a CPU takes plain products, without them the fused kernel: both must be right.
 PATHS = pytest.mark.parametrize("with_grad", [True, False], ids=["training", "inference"])
 
 
-def pair(seed: int = 0) -> tuple[MultiHeadAttention, nn.MultiheadAttention]:
+def pair(kind: type = CrossAttention) -> tuple[Any, nn.MultiheadAttention]:
     """Our layer and torch's, in float64, with the same weights."""
-    torch.manual_seed(seed)
-    ours = MultiHeadAttention(WIDTH, HEADS).double()
+    torch.manual_seed(0)
+    ours = kind(*projections(WIDTH, WIDTH), head_size=WIDTH // HEADS).double()
     theirs = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True).double()
     parts = [ours.query, ours.key, ours.value]
     with torch.no_grad():
@@ -48,12 +56,16 @@ def run_theirs(theirs: nn.MultiheadAttention, hidden: Tensor, memory: Tensor, ma
     return theirs(hidden, memory, memory, attn_mask=forbidden, need_weights=False)[0]
 
 
+def look(ours: CrossAttention, hidden: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
+    return ours(hidden, ours.project(memory), mask)
+
+
 @PATHS
 def test_attention_to_everything_is_torchs(with_grad):
     ours, theirs = pair()
     hidden, memory = draw(2, 3, WIDTH), draw(2, 5, WIDTH, seed=3)
     with torch.set_grad_enabled(with_grad):
-        found = ours(hidden, memory, None)
+        found = look(ours, hidden, memory, None)
     torch.testing.assert_close(found, run_theirs(theirs, hidden, memory, None))
 
 
@@ -63,18 +75,18 @@ def test_attention_under_a_mask_is_torchs(with_grad):
     hidden, memory, mask = draw(2, 3, WIDTH), draw(2, 5, WIDTH, seed=3), some_mask(2, 3, 5)
     expected = run_theirs(theirs, hidden, memory, mask)
     with torch.set_grad_enabled(with_grad):
-        torch.testing.assert_close(ours(hidden, memory, mask), expected)
+        torch.testing.assert_close(look(ours, hidden, memory, mask), expected)
 
 
 @PATHS
 def test_self_attention_under_a_causal_mask_is_torchs(with_grad):
-    ours, theirs = pair()
+    ours, theirs = pair(SelfAttention)
     hidden = draw(2, 6, WIDTH)
     places = torch.arange(6).expand(2, -1)
     mask = causal_mask(places, places)[:, None]
     expected = run_theirs(theirs, hidden, hidden, mask)
     with torch.set_grad_enabled(with_grad):
-        torch.testing.assert_close(ours(hidden, hidden, mask), expected)
+        torch.testing.assert_close(ours(hidden, Sight(places, places, mask)), expected)
 
 
 def test_gradients_under_a_mask_are_torchs():
@@ -84,7 +96,7 @@ def test_gradients_under_a_mask_are_torchs():
         [draw(2, 3, WIDTH).requires_grad_(), draw(2, 5, WIDTH, seed=3).requires_grad_()]
         for _ in range(2)
     )
-    (ours(*found, mask) * mix).sum().backward()
+    (look(ours, *found, mask) * mix).sum().backward()
     (run_theirs(theirs, *expected, mask) * mix).sum().backward()
     for mine, other in zip(found, expected, strict=True):
         torch.testing.assert_close(mine.grad, other.grad)
@@ -105,7 +117,8 @@ def test_what_the_mask_forbids_changes_nothing(with_grad):
     other = memory.clone()
     other[:, [2, 4]] = 1000.0
     with torch.set_grad_enabled(with_grad):
-        torch.testing.assert_close(ours(hidden, other, mask), ours(hidden, memory, mask))
+        found = look(ours, hidden, other, mask)
+        torch.testing.assert_close(found, look(ours, hidden, memory, mask))
 
 
 def test_weights_sum_to_one_over_what_is_allowed():
@@ -166,8 +179,8 @@ def test_a_position_that_may_look_nowhere_moves_nothing_by_its_gradient():
 def test_heads_are_neighbouring_columns():
     ours, _ = pair()
     hidden = draw(2, 3, WIDTH)
-    heads = ours.split_heads(hidden)
-    assert torch.equal(heads[:, 1], hidden[:, :, WIDTH // HEADS :])
+    key, _ = ours.project(hidden)
+    assert torch.equal(key[:, 1], ours.key(hidden)[:, :, WIDTH // HEADS :])
 
 
 def test_a_step_with_a_bias_is_attention_with_a_mask():
@@ -175,7 +188,7 @@ def test_a_step_with_a_bias_is_attention_with_a_mask():
     mask = some_mask(2, 3, 5)
     bias = torch.zeros(mask.shape, dtype=torch.float64).masked_fill(~mask, -torch.inf)
     expected = ScaledDotProduct()(query, key, value, mask)
-    torch.testing.assert_close(attend_step(query, key, value, bias), expected)
+    torch.testing.assert_close(ScaledDotProduct()(query, key, value, bias), expected)
 
 
 def test_looking_up_a_projected_memory_is_attention_to_it():
@@ -183,14 +196,14 @@ def test_looking_up_a_projected_memory_is_attention_to_it():
     beams, memory = draw(2, 4, WIDTH), draw(2, 5, WIDTH, seed=3)
     mask = torch.tensor([[True] * 5, [True, True, False, False, False]])[:, None, None]
     bias = torch.zeros(mask.shape, dtype=torch.float64).masked_fill(~mask, -torch.inf)
-    found = ours.look_up(beams, *ours.memorize(memory), bias)
-    torch.testing.assert_close(found, ours(beams, memory, mask.expand(2, 1, 4, 5)))
+    expected = look(ours, beams, memory, mask.expand(2, 1, 4, 5))
+    torch.testing.assert_close(look(ours, beams, memory, bias), expected)
 
 
 @given(data=st.data())
 @settings(max_examples=40, deadline=None)
 def test_stepping_through_any_forks_and_drops_is_the_causal_forward_of_each_beam(data):
-    ours, _ = pair()
+    ours, _ = pair(SelfAttention)
     rows, beams = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 4))
     steps = data.draw(st.integers(1, 5))
     source = torch.Generator().manual_seed(data.draw(st.integers(0, 2**16)))
@@ -203,13 +216,15 @@ def test_stepping_through_any_forks_and_drops_is_the_causal_forward_of_each_beam
         hidden = torch.randn(rows, beams, WIDTH, generator=source, dtype=torch.float64)
         ancestry.advance()
         with torch.no_grad():
-            context = ours.step(hidden, cache)
+            sight = Sight(ancestry.newest_positions, ancestry.positions, ancestry.bias)
+            context = ours(hidden, sight, cache)
         for row in range(rows):
             for beam in range(beams):
                 sequences[row][beam] = [*sequences[row][beam], hidden[row, beam]]
                 whole = torch.stack(sequences[row][beam])[None]
                 places = torch.arange(whole.shape[1])[None]
-                expected = ours(whole, whole, causal_mask(places, places)[:, None])[0, -1]
+                mask = causal_mask(places, places)[:, None]
+                expected = ours(whole, Sight(places, places, mask))[0, -1]
                 torch.testing.assert_close(context[row, beam], expected)
 
         one_row = st.lists(st.integers(0, beams - 1), min_size=beams, max_size=beams)

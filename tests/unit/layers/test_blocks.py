@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from headway.layers.attention import MultiHeadAttention
+from headway.layers.attention import CrossAttention, SelfAttention, projections
 from headway.layers.blocks import (
     ACTIVATIONS,
-    DecoderBlock,
-    EncoderBlock,
+    Block,
+    CrossBlock,
     FeedForward,
     LayerNorm,
     Residual,
@@ -19,6 +21,7 @@ from headway.layers.blocks import (
 from headway.layers.cache import Ancestry, KeyValueCache
 from headway.layers.dropout import Dropout
 from headway.layers.masks import causal_mask
+from headway.layers.sight import Sight
 
 WIDTH, HEADS, INNER = 8, 2, 20
 NORMS = pytest.mark.parametrize("pre_norm", [False, True], ids=["post", "pre"])
@@ -41,7 +44,7 @@ def forbidden(mask: Tensor) -> Tensor:
     return ~mask.repeat_interleave(HEADS, dim=1).flatten(0, 1)
 
 
-def attention_pairs(ours: MultiHeadAttention, theirs: nn.MultiheadAttention) -> Pairs:
+def attention_pairs(ours: SelfAttention | CrossAttention, theirs: nn.MultiheadAttention) -> Pairs:
     pairs: Pairs = [
         (ours.output.weight, theirs.out_proj.weight),
         (ours.output.bias, theirs.out_proj.bias),
@@ -53,7 +56,7 @@ def attention_pairs(ours: MultiHeadAttention, theirs: nn.MultiheadAttention) -> 
     return pairs
 
 
-def other_pairs(ours: EncoderBlock | DecoderBlock, theirs: nn.Module) -> Pairs:
+def other_pairs(ours: Block | CrossBlock, theirs: nn.Module) -> Pairs:
     """Linear layers and norms, in the order in which torch numbers them."""
     residuals = [module for module in ours.modules() if isinstance(module, Residual)]
     modules = [(ours.feed_forward.up, theirs.linear1), (ours.feed_forward.down, theirs.linear2)]
@@ -75,21 +78,31 @@ def shuffle(module: nn.Module) -> nn.Module:
     return module
 
 
-def inner_layers() -> tuple[MultiHeadAttention, FeedForward]:
-    return MultiHeadAttention(WIDTH, HEADS), FeedForward(WIDTH, INNER, "relu")
+def attention(kind: type[Any]) -> Any:
+    return kind(*projections(WIDTH, WIDTH), head_size=WIDTH // HEADS)
 
 
-def encoder_block(*, pre_norm: bool) -> EncoderBlock:
-    return shuffle(EncoderBlock(*inner_layers(), dropout=0.0, pre_norm=pre_norm))
+def residuals(count: int, *, pre_norm: bool) -> list[Residual]:
+    norms = [LayerNorm(WIDTH) for _ in range(count)]
+    return [Residual(norm, dropout=0.0, pre_norm=pre_norm) for norm in norms]
 
 
-def decoder_block(*, pre_norm: bool) -> DecoderBlock:
-    cross = MultiHeadAttention(WIDTH, HEADS)
-    attention, feed_forward = inner_layers()
-    return shuffle(DecoderBlock(attention, cross, feed_forward, dropout=0.0, pre_norm=pre_norm))
+def encoder_block(*, pre_norm: bool) -> Block:
+    inner = FeedForward(WIDTH, INNER, "relu")
+    return shuffle(Block(attention(SelfAttention), inner, *residuals(2, pre_norm=pre_norm)))
 
 
-def encoder_pair(pre_norm: bool) -> tuple[EncoderBlock, nn.TransformerEncoderLayer]:
+def decoder_block(*, pre_norm: bool) -> CrossBlock:
+    parts = attention(SelfAttention), attention(CrossAttention), FeedForward(WIDTH, INNER, "relu")
+    return shuffle(CrossBlock(*parts, *residuals(3, pre_norm=pre_norm)))
+
+
+def seen(mask: Tensor) -> Sight:
+    places = torch.arange(mask.shape[-1])[None]
+    return Sight(places, places, mask)
+
+
+def encoder_pair(pre_norm: bool) -> tuple[Block, nn.TransformerEncoderLayer]:
     ours = encoder_block(pre_norm=pre_norm)
     theirs = nn.TransformerEncoderLayer(
         WIDTH, HEADS, INNER, dropout=0.0, batch_first=True, norm_first=pre_norm
@@ -98,11 +111,11 @@ def encoder_pair(pre_norm: bool) -> tuple[EncoderBlock, nn.TransformerEncoderLay
     return ours, theirs
 
 
-def encoder_pairs(ours: EncoderBlock, theirs: nn.TransformerEncoderLayer) -> Pairs:
+def encoder_pairs(ours: Block, theirs: nn.TransformerEncoderLayer) -> Pairs:
     return attention_pairs(ours.attention, theirs.self_attn) + other_pairs(ours, theirs)
 
 
-def decoder_pair(pre_norm: bool) -> tuple[DecoderBlock, nn.TransformerDecoderLayer]:
+def decoder_pair(pre_norm: bool) -> tuple[CrossBlock, nn.TransformerDecoderLayer]:
     ours = decoder_block(pre_norm=pre_norm)
     theirs = nn.TransformerDecoderLayer(
         WIDTH, HEADS, INNER, dropout=0.0, batch_first=True, norm_first=pre_norm
@@ -111,7 +124,7 @@ def decoder_pair(pre_norm: bool) -> tuple[DecoderBlock, nn.TransformerDecoderLay
     return ours, theirs
 
 
-def decoder_pairs(ours: DecoderBlock, theirs: nn.TransformerDecoderLayer) -> Pairs:
+def decoder_pairs(ours: CrossBlock, theirs: nn.TransformerDecoderLayer) -> Pairs:
     pairs = attention_pairs(ours.attention, theirs.self_attn)
     pairs += attention_pairs(ours.cross_attention, theirs.multihead_attn)
     return pairs + other_pairs(ours, theirs)
@@ -131,7 +144,7 @@ def assert_close(found: Tensor | None, expected: Tensor | None) -> None:
 def test_an_encoder_block_is_torchs_encoder_layer(pre_norm):
     ours, theirs = encoder_pair(pre_norm)
     hidden, mask = draw(2, 5, WIDTH), some_mask(2, 5, 5)
-    assert_close(ours(hidden, mask), theirs(hidden, src_mask=forbidden(mask)))
+    assert_close(ours(hidden, seen(mask)), theirs(hidden, src_mask=forbidden(mask)))
 
 
 @NORMS
@@ -139,7 +152,7 @@ def test_an_encoder_blocks_input_gradient_is_torchs(pre_norm):
     ours, theirs = encoder_pair(pre_norm)
     mask, mix = some_mask(2, 5, 5), draw(2, 5, WIDTH, seed=3)
     mine, other = draw(2, 5, WIDTH).requires_grad_(), draw(2, 5, WIDTH).requires_grad_()
-    (ours(mine, mask) * mix).sum().backward()
+    (ours(mine, seen(mask)) * mix).sum().backward()
     (theirs(other, src_mask=forbidden(mask)) * mix).sum().backward()
     assert_close(mine.grad, other.grad)
     for ours_norm, theirs_norm in (
@@ -155,7 +168,8 @@ def test_a_decoder_block_is_torchs_decoder_layer(pre_norm):
     hidden, memory = draw(2, 5, WIDTH), draw(2, 3, WIDTH, seed=3)
     mask, memory_mask = some_mask(2, 5, 5), some_mask(2, 5, 3)
     expected = theirs(hidden, memory, tgt_mask=forbidden(mask), memory_mask=forbidden(memory_mask))
-    assert_close(ours(hidden, memory, mask, memory_mask), expected)
+    source = ours.cross_attention.project(memory)
+    assert_close(ours(hidden, seen(mask), source, memory_mask), expected)
 
 
 @NORMS
@@ -166,7 +180,8 @@ def test_a_decoder_blocks_gradients_are_torchs(pre_norm):
         (draw(2, 5, WIDTH).requires_grad_(), draw(2, 3, WIDTH, seed=3).requires_grad_())
         for _ in range(2)
     )
-    (ours(*mine, mask, memory_mask) * mix).sum().backward()
+    source = ours.cross_attention.project(mine[1])
+    (ours(mine[0], seen(mask), source, memory_mask) * mix).sum().backward()
     masks = {"tgt_mask": forbidden(mask), "memory_mask": forbidden(memory_mask)}
     (theirs(*other, **masks) * mix).sum().backward()
     for one, two in zip(mine, other, strict=True):
@@ -192,13 +207,14 @@ def test_a_decoder_block_moved_step_by_step_is_its_causal_forward(pre_norm):
     for step in range(width):
         ancestry.advance()
         with torch.no_grad():
-            key, value = block.cross_attention.memorize(memory)
-            found = block.step(sequences[:, :, step], cache, key, value, bias)
+            source = block.memorize(memory)
+            sight = Sight(ancestry.newest_positions, ancestry.positions, ancestry.bias)
+            found = block(sequences[:, :, step], sight, source, bias, cache)
         for beam in range(beams):
             expected = block(
                 sequences[:, beam],
-                memory,
-                causal_mask(places, places)[:, None],
+                seen(causal_mask(places, places)[:, None]),
+                block.cross_attention.project(memory),
                 real[:, None, None].expand(-1, 1, width, -1),
             )
             assert_close(found[:, beam], expected[:, step])

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from headway.layers.packed import Int8Linear, PackedLinear, has_fast_bf16, pack, precision_of
+from headway.layers.packed import (
+    Int8Linear,
+    PackedLinear,
+    has_fast_bf16,
+    input_levels,
+    pack,
+    precision_of,
+)
 
 needs_bf16 = pytest.mark.skipif(
     not has_fast_bf16(), reason="this CPU does not multiply bfloat16 matrices in hardware"
@@ -127,11 +134,17 @@ def test_integers_are_as_exact_as_their_two_roundings_allow(linear, hidden, has_
     exact = F.linear(rows, linear.weight, bias)
     found = Int8Linear(linear.weight, bias)(rows)
     # Half a step of each of 96 inputs and weights: what all of them could add up to at worst.
-    step = rows.abs().amax(1, keepdim=True) / 127.5
+    step = rows.abs().amax(1, keepdim=True) * 2 / input_levels()
     worst = (step + step / 100) * linear.weight.abs().sum(1) / 2
     worst = worst + rows.abs().sum(1, keepdim=True) * linear.weight.abs().amax(1) / 127 / 2
     assert ((found - exact).abs() <= worst + 1e-5).all()
-    assert (found - exact).std() < 0.01 * exact.std()
+    assert (found - exact).std() < 0.01 * exact.std() * 255 / input_levels()
+
+
+def test_the_largest_sums_of_integers_do_not_overflow():
+    # All inputs and weights as large as can be, of one sign: what 16 bits would not hold.
+    layer = Int8Linear(torch.full((4, 96), 3.0), None)
+    assert torch.allclose(layer(torch.full((2, 96), 5.0)), torch.tensor(1440.0), rtol=0.01)
 
 
 @given(st.floats(1e-6, 1e6), st.integers(1, 9), st.integers(0, 5))
