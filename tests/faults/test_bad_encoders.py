@@ -104,16 +104,6 @@ def shell(capsys, monkeypatch) -> Shell:
     return Shell(capsys, monkeypatch)
 
 
-@pytest.mark.parametrize("verb", ["predict", "inspect"])
-def test_a_model_on_a_hub_is_not_fetched_yet_and_a_folder_is_asked_for(verb, shell):
-    code, out, err = shell.run(verb, "hub:somebody/model")
-    assert (code, out) == (1, "")
-    assert err == (
-        "headway: fetching hub:somebody/model from a hub is not built yet. fetch it by other means "
-        "and name its local folder.\n"
-    )
-
-
 # config.json
 
 

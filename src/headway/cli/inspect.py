@@ -23,6 +23,7 @@ from headway import registry
 from headway.cli import _records
 from headway.cli._options import TakesRecipe
 from headway.errors import ConfigError, DataError
+from headway.files.hub import local_folder
 
 _TO_TUNE = "be fine-tuned"
 
@@ -47,10 +48,10 @@ def run(options: Options) -> None:
     """Find out what it is and describe it."""
     if not options.what:
         raise ConfigError("there is nothing to inspect", hint="see headway inspect --help")
-    first = Path(options.what[0])
     is_one = len(options.what) == 1
+    first = local_folder(options.what[0]) if is_one else Path()
     files = (first / "config.json", first / "adapter_config.json")
-    is_model = any(path.is_file() for path in files) or options.what[0].startswith("hub:")
+    is_model = any(path.is_file() for path in files)
     if is_one and is_model:
         values, lines = _model(first)
     elif is_one and (first / "recipe.toml").is_file():
@@ -213,7 +214,7 @@ def _recipe(options: Options) -> tuple[dict[str, Any], list[str]]:
     from headway.files.folder import make_body, read_config
     from headway.train.freezing import freeze_by_name
     from headway.train.groups import make_groups
-    from headway.train.prepare import model_config, resolve
+    from headway.train.prepare import learn_adapters, model_config, resolve
     from headway.train.schedules import spell_out
 
     path = recipes.find(options.what[0])
@@ -230,8 +231,10 @@ def _recipe(options: Options) -> tuple[dict[str, Any], list[str]]:
         # How many classes there are only the data knows.
         if (head := task.make_head(modules["body"], ("?", "?"))) is not None:
             modules["head"] = head
+        if recipe.playbook.lora_rank:
+            learn_adapters(modules["body"], recipe.playbook, ["pooler"] if head else [])
     width = None if recipe.model.path is None else config.hidden_size
-    training = spell_out(recipe.training, width=width)
+    training = spell_out(recipe.training, width=width, lora=recipe.playbook.lora_rank > 0)
     freeze_by_name(modules, recipe.playbook.freeze)
     groups = make_groups(modules, training, recipe.playbook)
     parameters = dict(modules.named_parameters())

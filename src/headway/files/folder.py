@@ -318,11 +318,6 @@ def read_model(folder: Path, *, kind: str | None = None) -> Loaded:
         ConfigError: if the architecture has no such head.
     """
     if not folder.is_dir():
-        if str(folder).startswith("hub:"):
-            raise FileError(
-                f"fetching {folder} from a hub is not built yet",
-                hint="fetch it by other means and name its local folder",
-            )
         raise FileError(f"there is no model folder {folder}")
     if not (folder / "config.json").exists() and (folder / "model" / "config.json").is_file():
         raise FileError(f"{folder} is a run", hint=f"its model is {folder / 'model'}")

@@ -11,6 +11,7 @@ from headway import registry
 from headway.errors import ConfigError, FileError
 from headway.files import folder, vocabulary
 from headway.files.adapter import apply_adapter, is_adapter, kind_of, read_adapter, read_head
+from headway.files.hub import local_folder
 from headway.files.manifest import read_json
 from headway.tasks._model import FORMAT, Model, make_task
 from headway.tasks._task import Body, Head, Task
@@ -30,7 +31,7 @@ def load(
 
     Args:
         model_dir: Folder with config.json, model.safetensors and tokenizer.json; or with an adapter
-            for such a model.
+            for such a model; or hub:owner/name, which is fetched.
         precision: "fp32", "bf16", "int8" or "auto".
         task: What it shall learn, in place of what it did; parts that the folder lacks for it
             are drawn at random, and `Model.notes` says so.
@@ -40,7 +41,7 @@ def load(
         FileError: if the folder is missing, damaged, or asks to run code.
         ConfigError: if no task of ours, or not this one, fits the model.
     """
-    path = Path(model_dir)
+    path = local_folder(model_dir)
     if is_adapter(path):
         adapted = _load_adapter(path, task, task_name, labels)
         return adapted.to_precision(precision)
@@ -194,7 +195,7 @@ def _fitting_task(found: folder.Loaded) -> tuple[str, Task] | None:
         task_class = registry.load_class("tasks", name)
         if found.kind in task_class.heads:
             names = _result_names(found)
-            settings = task_class.settings_of(found.kind, found.key, len(names), found.problem)
+            settings = task_class.settings_of(found.kind, found.key, names, found.problem)
             if settings is not None:
                 if found.dropout is not None and hasattr(task_class, "dropout"):
                     settings = {**settings, "dropout": found.dropout}

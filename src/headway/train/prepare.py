@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,12 @@ from headway.errors import ConfigError, FileError, nearest
 from headway.files.adapter import base_of
 from headway.files.carried import read_rate
 from headway.files.folder import check_sizes, list_files, make_body, read_config
+from headway.files.hub import local_folder
 from headway.files.manifest import read_json
 from headway.layers.dropout import Dropout
 from headway.layers.lora import add_lora
 from headway.recipe import convert_settings
-from headway.sections import Recipe, dash
+from headway.sections import Playbook, Recipe, dash
 from headway.tasks._load import load
 from headway.tasks._model import Model, make_task
 from headway.tasks._task import Task
@@ -70,8 +71,6 @@ def prepare(recipe: Recipe, *, tokenizer_file: Path | None = None) -> Prepared:
         ConfigError, DataError, FileError: for whatever cannot work, before anything is written.
     """
     recipe, task = resolve(recipe)
-    recipe = _take_dropout(recipe, task)
-    task = resolve_task(recipe)
     recipe = _choose_score(recipe, task)
     decoding = _decoding(recipe, task)
     if tokenizer_file is not None and STDIN in (*recipe.data.train, *recipe.data.valid):
@@ -134,6 +133,9 @@ def resolve(recipe: Recipe) -> tuple[Recipe, Task]:
         recipe, task: The settings of model and task have their types; flags bring them as words.
     """
     task = resolve_task(recipe)
+    if recipe.model.path is not None:
+        path = str(local_folder(recipe.model.path))
+        recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, path=path))
     _check_model_section(recipe)
 
     def convert(name: str, section: Any, config_class: type) -> Any:
@@ -145,7 +147,8 @@ def resolve(recipe: Recipe) -> tuple[Recipe, Task]:
         model=convert("model", recipe.model, _config_class(recipe.model.architecture)),
         task=convert("task", recipe.task, type(task)),
     )
-    return recipe, task
+    recipe = _take_dropout(recipe, task)
+    return recipe, resolve_task(recipe)
 
 
 def _config_class(architecture: str) -> Any:
@@ -222,7 +225,7 @@ def _check_model_section(recipe: Recipe) -> None:
             f"model.path brings its own sizes, but the recipe also sets {names}",
             hint="leave one of the two out",
         )
-    elif not Path(recipe.model.path).is_dir() and not recipe.model.path.startswith("hub:"):
+    elif not Path(recipe.model.path).is_dir():
         raise FileError(
             f"model.path is {recipe.model.path!r}, but there is no such folder",
             hint="name the folder of a model with --model.path",
@@ -341,12 +344,31 @@ def _change_dropout(model: Model, settings: Mapping[str, Any]) -> None:
 
 def _add_adapter(model: Model, recipe: Recipe) -> None:
     """Let low-rank adapters learn, and the head with its pooler; nothing else."""
-    playbook, body = recipe.playbook, model.body
     if model.adapter is not None:
         raise ConfigError(
             f"{recipe.model.path} is an adapter already, which playbook.lora-rank would add to",
             hint="leave lora-rank out to go on with it, or merge it first: headway merge",
         )
+    # What the folder lacked learns whole, and the pooler, which belongs to the head.
+    parts = (*model.fresh, *(["pooler"] if model.head is not None else []))
+    learn_adapters(model.body, recipe.playbook, parts)
+    if model.body.kind == "decoder" and "text_pair" in model.task.optional:
+        model.notes += (
+            "adapters learn no new tokens: the texts of a pair stand together with nothing between",
+        )
+    model.adapter = base_of(Path(recipe.model.path or "").absolute())
+
+
+def learn_adapters(body: nn.Module, playbook: Playbook, parts: Sequence[str]) -> None:
+    """Put low-rank adapters into a body; nothing else of it learns, but for some parts.
+
+    Args:
+        body: Any.
+        playbook: Says which layers, and how large.
+        parts: Of the body, which learn whole.
+    Raises:
+        ConfigError: if no layer is called so.
+    """
     names = add_lora(
         body, playbook.lora_targets, rank=playbook.lora_rank, alpha=playbook.lora_alpha
     )
@@ -356,16 +378,9 @@ def _add_adapter(model: Model, recipe: Recipe) -> None:
             f"playbook.lora-targets: no layer is called {' or '.join(playbook.lora_targets)}",
             hint=f"there are {', '.join(sorted(leaves))}",
         )
-    # What the folder lacked learns whole, and the pooler, which belongs to the head.
-    parts = (*model.fresh, *(["pooler"] if model.head is not None else []))
     for name, parameter in body.named_parameters():
         if name.startswith(tuple(f"{part}." for part in parts)):
             parameter.requires_grad_(True)
-    if body.kind == "decoder" and "text_pair" in model.task.optional:
-        model.notes += (
-            "adapters learn no new tokens: the texts of a pair stand together with nothing between",
-        )
-    model.adapter = base_of(Path(recipe.model.path or "").absolute())
 
 
 def _draw_anew(model: Model, count: int) -> None:
