@@ -132,6 +132,12 @@ def _check_comparable(scorer, other, records) -> None:
             f"--compare names a model that does {other.task_name}, but the first does "
             f"{scorer.task_name}"
         )
+    if other.task.metrics != scorer.task.metrics:
+        raise ConfigError(
+            f"--compare names a model that is scored by {', '.join(other.task.metrics)}, but the "
+            f"first is by {', '.join(scorer.task.metrics)}",
+            hint="compare models of one kind: with several labels a row, or with one",
+        )
     for index, row in enumerate(records.rows):
         if problem := other.task.check_row(row, other.labels):
             where = records.where(index)

@@ -89,7 +89,7 @@ def read_records(
         may_be_blank=may_be_blank,
         problem=problem,
     )
-    files = [_recognize(path, tables=len(columns) > 1 or bool(names)) for path in paths]
+    files = [_recognize(path, columns, has_names=bool(names)) for path in paths]
     for file in files:
         if sink.names.header and file.kind not in ("tsv", "csv"):
             raise ConfigError(
@@ -105,14 +105,16 @@ def read_records(
     return sink.finish([file.label for file in files], skip_bad=skip_bad)
 
 
-def _recognize(path: str | Path, *, tables: bool) -> DataFile:
+def _recognize(path: str | Path, columns: Sequence[str], *, has_names: bool) -> DataFile:
     if str(path) != STDIN:
         name = str(path).lower().removesuffix(".gz")
         kind = _KINDS.get(Path(name).suffix, "text")
         return DataFile(label=label_file(path), kind=kind, lines=read_lines(path))
     lines = list(read_lines(path))
     first = next((line for line in lines if not is_blank(line)), "")
-    kind = "tsv" if tables and "\t" in first else "text"
+    # A text may hold tabs, but hardly the name of its own column between them.
+    is_table = has_names or len(columns) > 1 or set(columns) <= set(first.split("\t"))
+    kind = "tsv" if is_table and "\t" in first else "text"
     if first.lstrip().startswith("{"):
         kind = "jsonl"
     return DataFile(label=label_file(path), kind=kind, lines=lines)

@@ -7,21 +7,19 @@ before anybody wonders about a score.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from headway.data.leaks import Leak, digest, find_leaks
 from headway.data.read import BadRow, Records
 from headway.data.store import Store
 
 _NUM_BINS = 20
 _NUM_BAD_EXAMPLES = 20
-_NUM_LEAK_EXAMPLES = 5
 # More classes make no table that anybody reads; data.json has them all.
 _MOST_CLASSES = 20
 # Shares from which on a warning is given. Not from a paper: one in a hundred is enough to move a
@@ -34,7 +32,6 @@ _SIDE_HEADS = [
     *("split", "side", "tokens", "min", "median", "mean", "p95", "p99", "max"),
     *("rows cut", "tokens cut", "unknown"),
 ]
-_ENCODER = json.JSONEncoder(sort_keys=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,25 +94,6 @@ class SplitReport:
     padding_ratio: dict[str, float] = field(default_factory=dict)
     notes: dict[str, int] = field(default_factory=dict)
     classes: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Leak:
-    """Rows of a second split that are in a first one too.
-
-    Args:
-        first: The split that is trained on, or comes earlier.
-        second: The split whose rows were known before.
-        rows: Rows of the second that equal a row of the first in all columns compared.
-        sources: Rows of the second that equal a row of the first in the first column.
-        examples: Where some of them are in both.
-    """
-
-    first: str
-    second: str
-    rows: int
-    sources: int
-    examples: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,8 +173,8 @@ def describe_split(
         classes: Class -> its rows, where rows have classes.
     """
     first = next(iter(lengths), "")
-    whole = [_digest(row) for row in records.rows]
-    sources = [_digest(row[first]) for row in records.rows if first in row]
+    whole = [digest(row) for row in records.rows]
+    sources = [digest(row[first]) for row in records.rows if first in row]
     return SplitReport(
         name=name,
         files=list(records.files),
@@ -236,35 +214,6 @@ def describe_corpus(
         duplicate_sources=info.repeated,
         sides=[_describe_side("text", np.diff(store.segments), None, info.unknown)],
         padding_ratio=dict(padding or {}),
-    )
-
-
-def find_leaks(
-    a_name: str, a: Records, b_name: str, b: Records, *, columns: Sequence[str]
-) -> Leak | None:
-    """Find rows of one split that another has too, apart from case and white space.
-
-    Args:
-        a_name: The split that is trained on, or comes earlier.
-        a: Its rows.
-        b_name: The split whose rows should be new.
-        b: Its rows.
-        columns: What is compared; the first is the source.
-    Returns:
-        leak: None where nothing is shared.
-    """
-    same_row = _match(a, b, columns)
-    same_source = _match(a, b, columns[:1])
-    if not same_source:
-        return None
-    # Whole rows are the worse leak, so they are shown first.
-    shown = itertools.islice((same_row | same_source).items(), _NUM_LEAK_EXAMPLES)
-    return Leak(
-        first=a_name,
-        second=b_name,
-        rows=len(same_row),
-        sources=len(same_source),
-        examples=[f"{b.where(i)} is {a.where(same_row.get(i, j))}" for i, j in shown],
     )
 
 
@@ -333,30 +282,6 @@ def _histogram(lengths: np.ndarray, p99: float) -> list[list[int]]:
         edges.append(most)
     counts = np.bincount(np.searchsorted(edges, lengths), minlength=len(edges))
     return [[edge, int(count)] for edge, count in zip(edges, counts, strict=True)]
-
-
-def _match(a: Records, b: Records, columns: Sequence[str]) -> dict[int, int]:
-    """Find for rows of b the first equal row of a."""
-    known: dict[bytes, int] = {}
-    for index, digest in _digests(a, columns):
-        known.setdefault(digest, index)
-    return {index: known[digest] for index, digest in _digests(b, columns) if digest in known}
-
-
-def _digests(records: Records, columns: Sequence[str]) -> Iterator[tuple[int, bytes]]:
-    for index, row in enumerate(records.rows):
-        values = [row.get(column) for column in columns]
-        if all(value is not None for value in values):
-            yield index, _digest([_normalize(value) for value in values])
-
-
-def _normalize(value: Any) -> Any:
-    return " ".join(value.casefold().split()) if isinstance(value, str) else value
-
-
-def _digest(value: Any) -> bytes:
-    # 16 bytes in place of a text, and no two texts share them by chance.
-    return hashlib.blake2b(_ENCODER.encode(value).encode(), digest_size=16).digest()
 
 
 def _split_warnings(split: SplitReport) -> Iterator[str]:

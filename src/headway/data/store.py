@@ -28,7 +28,7 @@ from headway.errors import ConfigError, DataError, FileError
 from headway.text.tokenizer import Tokenizer
 
 # Written into the fingerprint: another way of cutting text makes another store.
-_FORMAT = 3
+_FORMAT = 4
 # Characters tokenized at once: enough to keep all cores busy, little enough to bound the memory.
 _BATCH_CHARACTERS = 1 << 22
 # Different segments among which repetitions are looked for; about 100 bytes each.
@@ -69,12 +69,14 @@ class Store:
         ids: (N) uint16 or uint32. All token ids, without special tokens.
         segments: (S + 1) int64. Segment s is ids[segments[s] : segments[s + 1]].
         documents: (M + 1) int64. Document d is segments documents[d] to documents[d + 1].
+        digests: (S) uint64. Equal where segments are equal.
         info: What was counted.
     """
 
     ids: np.ndarray
     segments: np.ndarray
     documents: np.ndarray
+    digests: np.ndarray
     info: StoreInfo
 
     @property
@@ -209,7 +211,7 @@ def _id_type(tokenizer: Tokenizer) -> type[np.unsignedinteger]:
 def _tokenize(
     segments: Iterable[Segment], tokenizer: Tokenizer, draft: Path, counts: Counter[str]
 ) -> None:
-    """Write the three files of a store batch by batch, and count."""
+    """Write the files of a store batch by batch, and count."""
     # Repetitions are looked for among the first lines only, so that memory stays bounded.
     seen: set[bytes] = set()
     tokens = number = 0
@@ -217,6 +219,7 @@ def _tokenize(
         (draft / "ids.bin").open("wb") as ids,
         (draft / "segments.bin").open("wb") as ends,
         (draft / "documents.bin").open("wb") as starts,
+        (draft / "digests.bin").open("wb") as digests,
     ):
         ends.write(np.int64(0).tobytes())
         for batch in _batches(segments):
@@ -231,11 +234,16 @@ def _tokenize(
             counts["characters"] += sum(len(segment.text) for segment in batch)
             for content in [segment.text.encode() for segment in batch]:
                 counts["bytes"] += len(content)
-                digest = hashlib.blake2b(content, digest_size=8).digest()
+                digest = _digest(content)
+                digests.write(digest)
                 counts["repeated"] += digest in seen
                 if len(seen) < _MOST_DIGESTS:
                     seen.add(digest)
         starts.write(np.int64(number).tobytes())
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=8).digest()
 
 
 def _encode(
@@ -272,9 +280,11 @@ def _map_store(place: Path) -> Store:
             ids=_map(place / "ids.bin", dtype),
             segments=np.memmap(place / "segments.bin", np.int64, mode="r"),
             documents=np.memmap(place / "documents.bin", np.int64, mode="r"),
+            digests=np.memmap(place / "digests.bin", np.uint64, mode="r"),
             info=StoreInfo(**info),
         )
-        if store.segments[-1] != len(store.ids) or store.documents[-1] != store.num_segments:
+        counts = store.segments[-1], store.documents[-1], len(store.digests)
+        if counts != (len(store.ids), store.num_segments, store.num_segments):
             raise ValueError("its files do not fit each other")
         return store
     except (OSError, ValueError, LookupError, TypeError) as error:
@@ -305,9 +315,11 @@ def store_of_texts(
         for place, part in enumerate([text] if keeps_lines else text.split("\n"))
     ]
     ids, lengths, begins = _encode(segments, tokenizer)
+    contents = [segment.text.encode() for segment in segments]
     return Store(
         ids=ids,
         segments=np.concatenate([[0], lengths.cumsum()]).astype(np.int64),
         documents=np.append(begins, len(segments)),
-        info=StoreInfo(files=[], bytes=sum(len(segment.text.encode()) for segment in segments)),
+        digests=np.frombuffer(b"".join(map(_digest, contents)), np.uint64),
+        info=StoreInfo(files=[], bytes=sum(map(len, contents))),
     )

@@ -133,7 +133,8 @@ def _sides(view: RunView) -> list[tuple[str, str]]:
     """Write what each row should have been given, and what it was given."""
     if _has_classes(view):
         return [(str(row["label"]).strip(), str(said["prediction"])) for row, said in view.answers]
-    return [(_wanted(row), _said(row, answer)) for row, answer in view.answers]
+    scheme = getattr(view.model.task, "scheme", "")
+    return [(_wanted(row, scheme), _said(row, answer, scheme)) for row, answer in view.answers]
 
 
 def _text(row: Mapping[str, Any]) -> str:
@@ -145,26 +146,26 @@ def _text(row: Mapping[str, Any]) -> str:
     return " | ".join(parts)[:_MOST_CHARACTERS]
 
 
-def _wanted(row: Mapping[str, Any]) -> str:
+def _wanted(row: Mapping[str, Any], scheme: str) -> str:
     if "answers" in row:
         return " / ".join(answer["text"] for answer in row["answers"]) or "no answer"
     if "tags" in row:
-        return _marked(row, row["tags"])
+        return _marked(row, row["tags"], scheme)
     value = next((row[name] for name in ("values", "label") if name in row), "")
     if "choices" in row and isinstance(value, int):
         value = row["choices"][value]
     return _written(value)
 
 
-def _said(row: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
+def _said(row: Mapping[str, Any], answer: Mapping[str, Any], scheme: str) -> str:
     if "tags" in row:
-        return _marked(row, answer["prediction"])
+        return _marked(row, answer["prediction"], scheme)
     return _written(answer["prediction"]) or "no answer"
 
 
-def _marked(row: Mapping[str, Any], tags: Sequence[str]) -> str:
+def _marked(row: Mapping[str, Any], tags: Sequence[str], scheme: str) -> str:
     """Write the spans that tags mark."""
-    spans, _ = read_spans(tags)
+    spans, _ = read_spans(tags, scheme=scheme)
     found = [f"{span.label}: {' '.join(row['words'][span.start : span.end])}" for span in spans]
     return "; ".join(found) or "nothing"
 

@@ -85,7 +85,7 @@ def draw_curves(
     for place, curve in enumerate(curves):
         parts += _draw_curve(curve, frame, place % 4)
     if len(curves) > 1:
-        parts += _names(curves)
+        parts += _names([curve.name for curve in curves], size[0])
     return picture(*size, parts, label=f"{title} over steps")
 
 
@@ -135,12 +135,17 @@ def _draw_curve(curve: Curve, frame: _Frame, color: int) -> list[str]:
     return parts
 
 
-def _names(curves: Sequence[Curve]) -> list[str]:
-    parts, x = [], _LEFT
-    for place, curve in enumerate(curves):
-        parts.append(rectangle(x, 26, 14, 4, kind=f"c{place % 4}", rounded=2))
-        parts.append(text(x + 19, 32, curve.name))
-        x += 34 + width_of(curve.name) * 11
+def _names(names: Sequence[str], width: float) -> list[str]:
+    """Write the legend in one row, or in two where that is too long."""
+    sizes = [34 + width_of(name) * 11 for name in names]
+    in_row = len(names) if _LEFT + sum(sizes) <= width else -(-len(names) // 2)
+    parts = []
+    for place, name in enumerate(names):
+        first = place - place % in_row
+        x = _LEFT + sum(sizes[first:place])
+        y = 32 if in_row == len(names) else 26 + 14 * (first > 0)
+        parts.append(rectangle(x, y - 6, 14, 4, kind=f"c{place % 4}", rounded=2))
+        parts.append(text(x + 19, y, name))
     return parts
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from headway.data.leaks import Leak
 from headway.data.read import BadRow
-from headway.data.report import DataReport, Leak, SideReport, SplitReport
+from headway.data.report import DataReport, SideReport, SplitReport
 from headway.errors import DataError, FileError
 from headway.explain.alignment import Alignment, align
 from headway.explain.samples import Sample, predict_in_time, predict_samples, read_valid

@@ -196,11 +196,11 @@ class Task(Protocol):
 
     @staticmethod
     def settings_of(
-        kind: str, architecture: str, num_labels: int, problem: str
+        kind: str, architecture: str, labels: Sequence[str], problem: str
     ) -> dict[str, Any] | None:
         """Give the settings with which it works with a published head, one of `heads`.
 
-        None where a folder with that head, so many results and this `problem_type` is another
+        None where a folder with that head, these results and this `problem_type` is another
         task's: a head of our own on a body is nobody's else.
         """
         return None if kind == "body" else {}

@@ -68,7 +68,7 @@ class Chat(OnDecoder):
     metrics: ClassVar[tuple[str, ...]] = ("perplexity", "causal_accuracy")
 
     @staticmethod
-    def settings_of(kind: str, architecture: str, num_labels: int, problem: str) -> None:
+    def settings_of(kind: str, architecture: str, labels: Sequence[str], problem: str) -> None:
         """Nothing in a published folder says that it was taught to answer."""
 
     def check(self) -> list[str]:

@@ -65,10 +65,10 @@ class Classification(GivesClasses, OnPooledTexts):
 
     @staticmethod
     def settings_of(
-        kind: str, architecture: str, num_labels: int, problem: str
+        kind: str, architecture: str, labels: Sequence[str], problem: str
     ) -> dict[str, Any] | None:
         """Work with a published classifier as it is."""
-        if kind != "sequence" or problem == "regression" or (num_labels == 1 and not problem):
+        if kind != "sequence" or problem == "regression" or (len(labels) == 1 and not problem):
             return None
         return {"multi_label": problem == "multi_label_classification"}
 

@@ -102,7 +102,9 @@ class MaskedLm(Task):
         return "masked_lm" if self.pair == "none" else "masked_lm_pair"
 
     @staticmethod
-    def settings_of(kind: str, architecture: str, num_labels: int, problem: str) -> dict[str, Any]:
+    def settings_of(
+        kind: str, architecture: str, labels: Sequence[str], problem: str
+    ) -> dict[str, Any]:
         """Learn pairs where the head tells them apart: ALBERT's by order, the others' by place."""
         if kind not in ("masked_lm_pair", "pair"):
             return {}

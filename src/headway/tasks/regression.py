@@ -64,10 +64,10 @@ class Regression(OnPooledTexts):
 
     @staticmethod
     def settings_of(
-        kind: str, architecture: str, num_labels: int, problem: str
+        kind: str, architecture: str, labels: Sequence[str], problem: str
     ) -> dict[str, Any] | None:
         """Work with a published head of one result as it is."""
-        is_number = num_labels == 1 and problem in ("", "regression")
+        is_number = len(labels) == 1 and problem in ("", "regression")
         return {} if kind == "sequence" and is_number else None
 
     def make_head(self, body: Body, labels: Sequence[str]) -> Head:

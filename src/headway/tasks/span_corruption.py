@@ -67,7 +67,7 @@ class SpanCorruption(TextToText):
     metrics: ClassVar[tuple[str, ...]] = ("perplexity",)
 
     @staticmethod
-    def settings_of(kind: str, architecture: str, num_labels: int, problem: str) -> None:
+    def settings_of(kind: str, architecture: str, labels: Sequence[str], problem: str) -> None:
         """Leave published folders to translation."""
         return
 

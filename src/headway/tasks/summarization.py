@@ -12,6 +12,7 @@ Example:
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -43,7 +44,7 @@ class Summarization(TextToText):
     metrics: ClassVar[tuple[str, ...]] = ("rouge1", "rouge2", "rougeL", "perplexity")
 
     @staticmethod
-    def settings_of(kind: str, architecture: str, num_labels: int, problem: str) -> None:
+    def settings_of(kind: str, architecture: str, labels: Sequence[str], problem: str) -> None:
         """Leave published folders to translation: what a T5 does depends on the prefix."""
         return
 

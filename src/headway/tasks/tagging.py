@@ -1,8 +1,9 @@
 """Token classification: say what kind of thing each word is, and which words belong together.
 
-Named entities, parts of an address, the fields of a form.
+Named entities, parts of an address, the fields of a form; parts of speech.
 
-Needs: records with `words` and `tags` (IOB2, IOBES or IOB1: B-PER, I-PER, O), as JSONL or CoNLL.
+Needs: records with `words` and `tags` (IOB2, IOBES or IOB1: B-PER, I-PER, O; or, with the scheme
+"words", a tag for each word: NOUN), as JSONL or CoNLL.
 Compare: for one class of the whole text, classification; for an answer to a question, answering.
 
 Example:
@@ -45,6 +46,7 @@ from headway.tasks._words import (
 from headway.text.tags import (
     OUTSIDE,
     SCHEMES,
+    WORDS,
     TagSpan,
     list_tags,
     read_spans,
@@ -60,7 +62,8 @@ class Tagging(OnWords):
     """Learn p(tag | word in its sentence)."""
 
     scheme: str = "iob2"
-    """iob2 or iobes: the tags that are learned; answers are always in IOB2."""
+    """iob2 or iobes: the tags of spans that are learned; answers are always in IOB2. words: each
+    word has a tag of its own, such as its part of speech."""
     pieces: str = "first"
     """Pieces of a word that carry its tag: first, or all."""
     max_tokens: int = 512
@@ -73,7 +76,22 @@ class Tagging(OnWords):
     columns: ClassVar[tuple[str, ...]] = ("words", "tags")
     heads: ClassVar[tuple[str, ...]] = ("token",)
     head: ClassVar[str] = "token"
-    metrics: ClassVar[tuple[str, ...]] = ("entity_f1", "token_accuracy")
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the scores, the one that chooses the best model first."""
+        return ("token_accuracy",) if self.scheme == WORDS else ("entity_f1", "token_accuracy")
+
+    @staticmethod
+    def settings_of(
+        kind: str, architecture: str, labels: Sequence[str], problem: str
+    ) -> dict[str, Any]:
+        """Read a published model's classes as tags of spans if they are, else of single words."""
+        try:
+            _numbers(labels, "iob2")
+        except ValueError:
+            return {"scheme": WORDS}
+        return {}
 
     def make_head(self, body: Body, labels: Sequence[str]) -> Head:
         """Build a layer over every token."""
@@ -85,7 +103,7 @@ class Tagging(OnWords):
 
     def find_labels(self, rows: Rows) -> tuple[str, ...]:
         """List the tags of every kind of span in the training rows."""
-        found = (span.label for row in rows for span in read_spans(row["tags"])[0])
+        found = (span.label for row in rows for span in self._spans(row["tags"]))
         return list_tags(found, scheme=self.scheme)
 
     def check_row(self, row: Record, labels: Sequence[str] | None) -> str | None:
@@ -98,10 +116,12 @@ class Tagging(OnWords):
         if not words:
             return "there are no words"
         try:
-            spans, _ = read_spans(tags)
+            spans = self._spans(tags)
         except ValueError as error:
-            return str(error)
-        kinds = {split_tag(label)[1] for label in labels or ()} - {""}
+            return f"{error}; tags of single words, such as NOUN, need task.scheme words"
+        kinds = set(labels or ())
+        if self.scheme != WORDS:
+            kinds = {split_tag(label)[1] for label in kinds} - {""}
         unknown = [span.label for span in spans if labels is not None and span.label not in kinds]
         if unknown:
             return f"{unknown[0]!r} is none of the kinds in training ({', '.join(sorted(kinds))})"
@@ -110,20 +130,20 @@ class Tagging(OnWords):
     def check_labels(self, labels: Sequence[str]) -> str | None:
         """Say what is wrong with the names that a folder gives its classes; None if nothing is."""
         try:
-            _numbers(labels)
+            _numbers(labels, self.scheme)
         except ValueError as error:
-            return f"its classes mark no spans: {error}; tags of single words are not learned yet"
+            return f"its classes mark no spans: {error}; task.scheme words is for such"
         return None
 
     def encode(self, rows: Rows, setting: Setting) -> Encoded:
         """Turn records into examples, a window of a sentence each."""
         sentences = read_sentences(rows, setting.tokenizer)
         windows = self.windows(sentences, setting)
-        number = _numbers(setting.labels)
+        number = _numbers(setting.labels, self.scheme)
         seen = seen_words(sentences, windows)
         repaired, lost, wanted = 0, 0, []
         for row, sentence, words in zip(rows, sentences, seen, strict=True):
-            spans, count = read_spans(row.get("tags", []))
+            spans, count = read_spans(row.get("tags", []), scheme=self.scheme)
             repaired += count
             lost += sum(not _is_recoverable(span, sentence, words) for span in spans)
             tags = write_tags(spans, len(sentence.words), scheme=self.scheme)
@@ -165,20 +185,20 @@ class Tagging(OnWords):
         """Tag the words of a sentence.
 
         Returns:
-            answer: "prediction", a tag in IOB2 for each word, and "entities": each with "label",
+            answer: "prediction", a tag for each word, and "entities": each with "label",
                 "text", and its characters "start" and "end" in the text, or in the words with a
                 space between them; and "fields", label -> text, or texts. "cut" where a word is
                 longer than a window.
         """
         tags = [None if place is None else setting.labels[place] for place in results]
-        spans, _ = read_spans(_filled(tags))
+        spans = self._spans(_filled(tags))
         entities = []
         for span in spans:
             start, end = sentence.words[span.start][0], sentence.words[span.end - 1][1]
             text = sentence.text[start:end]
             entities.append({"label": span.label, "text": text, "start": start, "end": end})
         answer = {
-            "prediction": write_tags(spans, len(tags)),
+            "prediction": self._write(spans, len(tags)),
             "entities": entities,
             "fields": _fields(entities),
         }
@@ -189,17 +209,32 @@ class Tagging(OnWords):
 
     def statistics(self, predictions: Answers, rows: Rows) -> list[Statistics]:
         """Compare spans as conlleval does, and tags word by word."""
-        said, wanted = _both_sides(predictions, rows)
+        said, wanted = self._both_sides(predictions, rows)
         sizes = [len(row["tags"]) for row in rows]
-        tags = [write_tags(spans, size) for spans, size in zip(wanted, sizes, strict=True)]
+        tags = [self._write(spans, size) for spans, size in zip(wanted, sizes, strict=True)]
         told = chain.from_iterable(answer["prediction"] for answer in predictions)
         accuracy = accuracy_statistics(list(told), list(chain.from_iterable(tags)))
         accuracy = by_group(accuracy, sizes)
-        return [*span_statistics(said, wanted), replace(accuracy, name="token_accuracy")]
+        of_spans = [] if self.scheme == WORDS else span_statistics(said, wanted)
+        return [*of_spans, replace(accuracy, name="token_accuracy")]
 
     def class_scores(self, predictions: Answers, rows: Rows) -> list[ClassScore]:
         """Score every kind of span apart."""
-        return span_scores(*_both_sides(predictions, rows))
+        return span_scores(*self._both_sides(predictions, rows))
+
+    def _spans(self, tags: Sequence[str]) -> list[TagSpan]:
+        return read_spans(tags, scheme=self.scheme)[0]
+
+    def _write(self, spans: Sequence[TagSpan], count: int) -> list[str]:
+        """Write tags as they are answered and compared, whatever was learned."""
+        return write_tags(spans, count, scheme=WORDS if self.scheme == WORDS else "iob2")
+
+    def _both_sides(
+        self, predictions: Answers, rows: Rows
+    ) -> tuple[list[list[TagSpan]], list[list[TagSpan]]]:
+        """Give the spans said of each row, and those wanted."""
+        said = [self._spans(answer["prediction"]) for answer in predictions]
+        return said, [self._spans(row["tags"]) for row in rows]
 
     @staticmethod
     def tiny_rows() -> list[dict[str, Any]]:
@@ -214,17 +249,11 @@ class Tagging(OnWords):
         ]
 
 
-def _both_sides(
-    predictions: Answers, rows: Rows
-) -> tuple[list[list[TagSpan]], list[list[TagSpan]]]:
-    """Give the spans said of each row, and those wanted."""
-    said = [read_spans(answer["prediction"])[0] for answer in predictions]
-    return said, [read_spans(row["tags"])[0] for row in rows]
-
-
-def _numbers(labels: Sequence[str]) -> dict[str, int]:
+def _numbers(labels: Sequence[str], scheme: str) -> dict[str, int]:
     """Number the tags; where a model has no B- (IOB1), I- begins a span too."""
     number = {name: place for place, name in enumerate(labels)}
+    if scheme == WORDS:
+        return number
     for name, place in list(number.items()):
         prefix, label = split_tag(name)
         if prefix == "I":

@@ -1,4 +1,4 @@
-"""Tags of words <-> spans of words, in the schemes IOB2 and IOBES."""
+"""Tags of words <-> spans of words, in the schemes IOB2 and IOBES; or each word a span."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 OUTSIDE = "O"
-SCHEMES = ("iob2", "iobes")
+# A tag for each word, such as its part of speech.
+WORDS = "words"
+SCHEMES = ("iob2", "iobes", WORDS)
 # What other schemes call the last word of a span, and a span of one word.
 _OTHER_NAMES = {"L": "E", "U": "S", "M": "I"}
 _PREFIXES = "BIES"
@@ -42,18 +44,21 @@ def split_tag(tag: str) -> tuple[str, str]:
     return prefix, label
 
 
-def read_spans(tags: Sequence[str]) -> tuple[list[TagSpan], int]:
+def read_spans(tags: Sequence[str], *, scheme: str = "iob2") -> tuple[list[TagSpan], int]:
     """Find the spans that tags mark, as conlleval reads them.
 
     A tag that goes on with what was not begun begins a span itself.
 
     Args:
-        tags: Of the words of a sentence, in IOB1, IOB2 or IOBES.
+        tags: Of the words of a sentence, in IOB1, IOB2 or IOBES; or, with "words", any.
+        scheme: One of SCHEMES.
     Returns:
         spans, repaired: In order; and how many tags were read as a beginning without saying so.
     Raises:
         ValueError: for a word that is no tag.
     """
+    if scheme == WORDS:
+        return [TagSpan(tag, place, place + 1) for place, tag in enumerate(tags)], 0
     spans: list[TagSpan] = []
     repaired = 0
     start, label = 0, ""
@@ -80,10 +85,13 @@ def write_tags(spans: Iterable[TagSpan], count: int, *, scheme: str = "iob2") ->
     Args:
         spans: None overlapping another.
         count: Words of the sentence.
-        scheme: "iob2" or "iobes".
+        scheme: One of SCHEMES.
     """
     tags = [OUTSIDE] * count
     for span in spans:
+        if scheme == WORDS:
+            tags[span.start : span.end] = [span.label] * (span.end - span.start)
+            continue
         last = span.end - 1
         for place in range(span.start, span.end):
             tags[place] = f"{'B' if place == span.start else 'I'}-{span.label}"
@@ -94,7 +102,9 @@ def write_tags(spans: Iterable[TagSpan], count: int, *, scheme: str = "iob2") ->
 
 
 def list_tags(labels: Iterable[str], *, scheme: str) -> tuple[str, ...]:
-    """List every tag of some labels, "O" first."""
+    """List every tag of some labels, "O" first where there are words outside of spans."""
     prefixes = "BI" if scheme == "iob2" else _PREFIXES
     kinds = sorted(set(labels))
+    if scheme == WORDS:
+        return tuple(kinds)
     return (OUTSIDE, *(f"{prefix}-{label}" for label in kinds for prefix in prefixes))

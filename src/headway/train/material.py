@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from headway.data.leaks import Leak, find_shared_text
 from headway.data.lines import STDIN
 from headway.data.order import plan_epoch
 from headway.data.read import Records, read_records
@@ -222,9 +223,11 @@ class _Corpus:
         train, valid = parts[0], None
         if data.weights:
             train = mix(parts, data.weights, seed=self.recipe.training.seed)
+        leaks: list[Leak | None] = []
         if data.valid:
-            found["valid"] = self._read(model, data.valid, None, is_training=False)
-            valid = found["valid"][1]
+            store, valid = self._read(model, data.valid, None, is_training=False)
+            leaks = [find_shared_text(n, part[0], "valid", store) for n, part in found.items()]
+            found["valid"] = store, valid
         splits = [
             describe_corpus(name, store, padding=padding_ratios(part, self.recipe))
             for name, (store, part) in found.items()
@@ -233,7 +236,7 @@ class _Corpus:
             train=train,
             valid=valid,
             rows=None,
-            report=build_report(splits, {}, columns=()),
+            report=DataReport(splits=splits, leaks=[leak for leak in leaks if leak]),
             passes=dict(zip(data.train, data.weights or [1.0] * len(data.train), strict=True)),
         )
 

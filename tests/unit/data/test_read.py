@@ -592,6 +592,7 @@ def test_no_file_at_all_is_a_usage_error():
         (b'\n  {"text": "a"}\n', ["text"], [{"text": "a"}]),
         (b"\xef\xbb\xbfa\tb\n\nc\n", ["text"], [{"text": "a\tb"}, {"text": "c"}]),
         (b"source\ttarget\nja\tyes\n", PAIR, [{"source": "ja", "target": "yes"}]),
+        (b"label\ttext\nyes\ta\n", ["text"], [{"label": "yes", "text": "a"}]),
         (gzip.compress(b"a\n", mtime=0), ["text"], [{"text": "a"}]),
     ],
 )

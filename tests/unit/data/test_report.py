@@ -10,16 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from decoders import make_tokenizer
+from headway.data.leaks import Leak, find_leaks, find_shared_text
 from headway.data.read import BadRow, Records
 from headway.data.report import (
     DataReport,
-    Leak,
     SplitReport,
     build_report,
     describe_split,
-    find_leaks,
     padding_ratio,
 )
+from headway.data.store import store_of_texts
 
 PAIR = ("source", "target")
 
@@ -196,6 +197,26 @@ def test_the_earliest_place_is_named_and_every_repetition_is_counted():
 def test_rows_without_the_column_leak_nothing():
     rows = Records(rows=[{"x": 1}, {"source": None}], places=[("a, line", 1), ("a, line", 2)])
     assert find_leaks("train", rows, "valid", rows, columns=PAIR) is None
+
+
+def test_a_column_that_no_row_has_hides_no_leak():
+    train, valid = make_records(("a", "x"), ("b", "y")), make_records(("A", "x"))
+    leak = find_leaks("train", train, "valid", valid, columns=(*PAIR, "absent"))
+    assert leak is not None
+    assert (leak.rows, leak.sources) == (1, 1)
+
+
+def test_long_segments_that_are_in_two_corpora_are_counted():
+    long, other = "a b c d e f g h", "h g f e d c b a"
+    train, valid, new = (
+        store_of_texts(["\n".join(lines)], make_tokenizer())
+        for lines in ((long, "a b"), ("a b", other, long, long), (other, "a b"))
+    )
+    leak = find_shared_text("train", train, "valid", valid)
+    assert leak is not None
+    assert (leak.rows, leak.sources) == (2, 2)
+    assert leak.examples[0].startswith("segment 3")
+    assert find_shared_text("train", train, "valid", new) is None
 
 
 def test_a_report_looks_at_every_two_splits():

@@ -371,7 +371,7 @@ def test_a_second_opening_reads_the_same_files(write, tokenizer, tmp_path, monke
     monkeypatch.setattr(Tokenizer, "encode_ids", lambda *_, **__: pytest.fail("tokenized again"))
     again = open_store([path], make_tokenizer(), folder=folder)
     assert snapshot(folder) == before
-    assert len(before) == 4
+    assert len(before) == 5
     assert parts_of(again) == parts_of(first) == [[[1, 2]], [[3, 0]]]
     assert again.info == first.info
 

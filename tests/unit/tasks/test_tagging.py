@@ -279,6 +279,37 @@ def test_a_model_without_beginnings_learns_insides():
     assert Tagging().check_labels(("O", "I-A")) is None
 
 
+def test_tags_of_single_words_are_learned_by_their_scheme():
+    row = {"words": ["the", "cat", "sat"], "tags": ["DET", "NOUN", "VERB"]}
+    assert "task.scheme words" in (Tagging().check_row(row, None) or "")
+    task = Tagging(scheme="words")
+    assert task.check_row(row, None) is None
+    assert task.find_labels([row]) == ("DET", "NOUN", "VERB")
+    assert "'VERB'" in (task.check_row(row, ("DET", "NOUN")) or "")
+    labels = task.find_labels([row])
+    setting = Setting(tokenizer=make_tokenizer("bert"), max_tokens=64, labels=labels)
+    (example,) = task.encode([row], setting).examples
+    assert [label for label in example.token_labels or () if label != IGNORE] == [0, 1, 2]
+    assert task.metrics == ("token_accuracy",)
+    said = [{"prediction": ["DET", "NOUN", "NOUN"]}]
+    (accuracy,) = task.statistics(said, [row])
+    assert (accuracy.name, accuracy.value()) == ("token_accuracy", pytest.approx(200 / 3))
+    scores = {score.name: score.recall for score in task.class_scores(said, [row])}
+    assert scores == {"DET": 100, "NOUN": 100, "VERB": 0}
+
+
+def test_a_published_tagger_of_single_words_opens(tmp_path):
+    model = make("bert", Tagging(scheme="words"), ("DET", "NOUN", "VERB"))
+    (answer,) = model.predict([{"words": WORDS}])
+    assert set(answer["prediction"]) <= {"DET", "NOUN", "VERB"}
+    model.save(tmp_path / "model")
+    (tmp_path / "model" / "headway.json").unlink()
+    (tmp_path / "model" / "manifest.json").unlink()
+    opened = load(tmp_path / "model")
+    assert opened.task.scheme == "words"  # pyright: ignore
+    assert opened.predict([{"words": WORDS}]) == [answer]
+
+
 def test_words_of_a_sentence_are_drawn_together():
     rows = [{"words": ["a", "b"], "tags": ["B-A", "O"]}, {"words": ["c"], "tags": ["O"]}]
     said = [{"prediction": ["B-A", "B-A"]}, {"prediction": ["O"]}]
