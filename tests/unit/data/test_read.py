@@ -628,9 +628,10 @@ def test_multi30k_is_read_whole_and_fast():
     paths = [MULTI30K / "train.de.txt.gz", MULTI30K / "train.en.txt.gz"]
     times = []
     for _ in range(3):
-        start = time.perf_counter()
+        # Of the processor: other work beside it says nothing of ours.
+        start = time.process_time()
         records = read_records(paths, columns=PAIR)
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     assert len(records) == 29_000
     assert not records.bad
     assert records.empty_rows == 0
