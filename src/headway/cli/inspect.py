@@ -23,7 +23,6 @@ from headway import registry
 from headway.cli import _records
 from headway.cli._options import TakesRecipe
 from headway.errors import ConfigError, DataError
-from headway.files.hub import local_folder
 
 _TO_TUNE = "be fine-tuned"
 
@@ -46,6 +45,8 @@ class Options(TakesRecipe):
 
 def run(options: Options) -> None:
     """Find out what it is and describe it."""
+    from headway.files.hub import local_folder
+
     if not options.what:
         raise ConfigError("there is nothing to inspect", hint="see headway inspect --help")
     is_one = len(options.what) == 1
@@ -212,6 +213,7 @@ def _recipe(options: Options) -> tuple[dict[str, Any], list[str]]:
 
     from headway.explain.curves import draw_schedule, schedule_values, terminal_plot
     from headway.files.folder import make_body, read_config
+    from headway.files.hub import local_folder
     from headway.train.freezing import freeze_by_name
     from headway.train.groups import make_groups
     from headway.train.prepare import learn_adapters, model_config, resolve
@@ -225,7 +227,7 @@ def _recipe(options: Options) -> tuple[dict[str, Any], list[str]]:
         ids = {"pad_token_id": 0, "eos_token_id": 0}
         config = model_config(recipe, vocab_size=recipe.text.vocab_size, **ids)
     else:
-        key, config, _ = read_config(Path(recipe.model.path))
+        key, config, _ = read_config(local_folder(recipe.model.path))
     with torch.device("meta"):
         modules = torch.nn.ModuleDict({"body": make_body(key, config, task.head)})
         # How many classes there are only the data knows.

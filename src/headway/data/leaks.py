@@ -15,8 +15,8 @@ from headway.data.read import Records
 from headway.data.store import Store
 
 _NUM_LEAK_EXAMPLES = 5
-# Segments of a corpus with fewer tokens are headings, exclamations, page marks.
-_SHORT_TOKENS = 8
+# Looked up at once: a corpus may be larger than memory.
+_DIGESTS_AT_ONCE = 1 << 20
 _ENCODER = json.JSONEncoder(sort_keys=True)
 
 
@@ -69,9 +69,9 @@ def find_leaks(
 
 
 def find_shared_text(a_name: str, a: Store, b_name: str, b: Store) -> Leak | None:
-    """Find segments of one corpus that another has too, to the letter.
+    """Find lines of one corpus that another has too, apart from case and white space.
 
-    Headings and the like, which any text repeats, are passed over.
+    Short ones, which any text repeats, are passed over.
 
     Args:
         a_name: The split that is trained on, or comes earlier.
@@ -81,18 +81,17 @@ def find_shared_text(a_name: str, a: Store, b_name: str, b: Store) -> Leak | Non
     Returns:
         leak: None where nothing is shared.
     """
-    is_long = np.diff(b.segments) >= _SHORT_TOKENS
-    shared = np.flatnonzero(is_long & np.isin(b.digests, a.digests))
-    if not len(shared):
+    lines, counts = np.unique(b.lines, return_counts=True)
+    is_shared = np.zeros(len(lines), dtype=bool)
+    for start in range(0, len(a.lines) if len(lines) else 0, _DIGESTS_AT_ONCE):
+        part = a.lines[start : start + _DIGESTS_AT_ONCE]
+        places = np.searchsorted(lines, part).clip(max=len(lines) - 1)
+        is_shared[places[lines[places] == part]] = True
+    count = int(counts[is_shared].sum())
+    if not count:
         return None
-    shown = shared[:_NUM_LEAK_EXAMPLES]
-    return Leak(
-        first=a_name,
-        second=b_name,
-        rows=len(shared),
-        sources=len(shared),
-        examples=[f"segment {place + 1:,} of {', '.join(b.info.files)}" for place in shown],
-    )
+    where = f"lines of {', '.join(b.info.files)} are in {', '.join(a.info.files)}"
+    return Leak(first=a_name, second=b_name, rows=count, sources=count, examples=[where])
 
 
 def _match(a: Records, b: Records, columns: Sequence[str]) -> dict[int, int]:

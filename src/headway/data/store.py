@@ -31,6 +31,8 @@ from headway.text.tokenizer import Tokenizer
 _FORMAT = 4
 # Characters tokenized at once: enough to keep all cores busy, little enough to bound the memory.
 _BATCH_CHARACTERS = 1 << 22
+# Lines of fewer words are headings, exclamations, page marks.
+_LONG_WORDS = 8
 # Different segments among which repetitions are looked for; about 100 bytes each.
 _MOST_DIGESTS = 2_000_000
 # What was not used for so long is removed, and beyond so many bytes the oldest, but nothing that
@@ -69,14 +71,15 @@ class Store:
         ids: (N) uint16 or uint32. All token ids, without special tokens.
         segments: (S + 1) int64. Segment s is ids[segments[s] : segments[s + 1]].
         documents: (M + 1) int64. Document d is segments documents[d] to documents[d + 1].
-        digests: (S) uint64. Equal where segments are equal.
+        lines: (K) uint64. What is equal where lines are, apart from case and white space; without
+            short ones.
         info: What was counted.
     """
 
     ids: np.ndarray
     segments: np.ndarray
     documents: np.ndarray
-    digests: np.ndarray
+    lines: np.ndarray
     info: StoreInfo
 
     @property
@@ -219,7 +222,7 @@ def _tokenize(
         (draft / "ids.bin").open("wb") as ids,
         (draft / "segments.bin").open("wb") as ends,
         (draft / "documents.bin").open("wb") as starts,
-        (draft / "digests.bin").open("wb") as digests,
+        (draft / "lines.bin").open("wb") as lines,
     ):
         ends.write(np.int64(0).tobytes())
         for batch in _batches(segments):
@@ -232,10 +235,10 @@ def _tokenize(
             if tokenizer.unknown_id is not None:
                 counts["unknown"] += int((flat == tokenizer.unknown_id).sum())
             counts["characters"] += sum(len(segment.text) for segment in batch)
+            lines.write(_digest_lines(batch))
             for content in [segment.text.encode() for segment in batch]:
                 counts["bytes"] += len(content)
                 digest = _digest(content)
-                digests.write(digest)
                 counts["repeated"] += digest in seen
                 if len(seen) < _MOST_DIGESTS:
                     seen.add(digest)
@@ -244,6 +247,13 @@ def _tokenize(
 
 def _digest(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=8).digest()
+
+
+def _digest_lines(segments: Iterable[Segment]) -> bytes:
+    """Give digests of the lines that are too long to be in two texts by chance."""
+    lines = (line.casefold().split() for one in segments for line in one.text.split("\n"))
+    long = (words for words in lines if len(words) >= _LONG_WORDS)
+    return b"".join(_digest(" ".join(words).encode()) for words in long)
 
 
 def _encode(
@@ -280,11 +290,10 @@ def _map_store(place: Path) -> Store:
             ids=_map(place / "ids.bin", dtype),
             segments=np.memmap(place / "segments.bin", np.int64, mode="r"),
             documents=np.memmap(place / "documents.bin", np.int64, mode="r"),
-            digests=np.memmap(place / "digests.bin", np.uint64, mode="r"),
+            lines=_map(place / "lines.bin", np.dtype(np.uint64)),
             info=StoreInfo(**info),
         )
-        counts = store.segments[-1], store.documents[-1], len(store.digests)
-        if counts != (len(store.ids), store.num_segments, store.num_segments):
+        if store.segments[-1] != len(store.ids) or store.documents[-1] != store.num_segments:
             raise ValueError("its files do not fit each other")
         return store
     except (OSError, ValueError, LookupError, TypeError) as error:
@@ -315,11 +324,10 @@ def store_of_texts(
         for place, part in enumerate([text] if keeps_lines else text.split("\n"))
     ]
     ids, lengths, begins = _encode(segments, tokenizer)
-    contents = [segment.text.encode() for segment in segments]
     return Store(
         ids=ids,
         segments=np.concatenate([[0], lengths.cumsum()]).astype(np.int64),
         documents=np.append(begins, len(segments)),
-        digests=np.frombuffer(b"".join(map(_digest, contents)), np.uint64),
-        info=StoreInfo(files=[], bytes=sum(map(len, contents))),
+        lines=np.frombuffer(_digest_lines(segments), np.uint64),
+        info=StoreInfo(files=[], bytes=sum(len(segment.text.encode()) for segment in segments)),
     )

@@ -81,7 +81,7 @@ def draw_curves(
         x = frame.x(marked)
         parts.append(line([(x, _TOP), (x, size[1] - _BOTTOM)], kind="mark"))
         shift, anchor = (-4, "end") if x > size[0] - 60 else (4, "start")
-        parts.append(text(x + shift, _TOP - 4, "best", anchor=anchor, size=10, kind="soft"))
+        parts.append(text(x + shift, _TOP + 10, "best", anchor=anchor, size=10, kind="soft"))
     for place, curve in enumerate(curves):
         parts += _draw_curve(curve, frame, place % 4)
     if len(curves) > 1:

@@ -92,8 +92,8 @@ def record_attention(body: nn.Module) -> Iterator[AttentionRecord]:
     the block ends, also by an exception.
 
     Args:
-        body: Any network; step-by-step decoding of a Transformer is not heard, as it does not go
-            through its attention modules.
+        body: Any network, which reads whole texts: the steps of decoding are calls of their own,
+            of other widths, which `maps_of` does not join.
     """
     record = AttentionRecord()
     handles = []

@@ -162,9 +162,7 @@ def _head(name: str, view: RunView) -> str:
 
 def _best_score(view: RunView) -> tuple[str, float | None]:
     """Give the score that chose the model, from the model itself or the best evaluation."""
-    chosen = view.recipe.playbook.choose_by
-    metrics = registry.load_class("tasks", view.recipe.task.name).metrics
-    name = metrics[0] if chosen == "auto" else chosen
+    name = view.recipe.playbook.choose_by
     found = view.summary.get("valid", {}).get(name)
     if found is None:
         values = [row["valid"][name] for row in view.evaluations if name in row["valid"]]

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from headway.errors import FileError, join_problems
 from headway.files.folder import pick_layout
+from headway.files.hub import local_folder
 from headway.files.manifest import MANIFEST, read_json, sha256, write_json
 from headway.files.rename import head_names, is_turned, match_ours, match_published, to_published
 from headway.files.weights import HEAD_FILE, read_file, weight_files
@@ -199,7 +200,7 @@ def read_adapter(folder: Path) -> Adapter:
             hint="merge it with PEFT, and open what comes out",
         )
     named = str(config.get("base_model_name_or_path") or "")
-    places = [folder / named, Path(named)]
+    places = [folder / named, local_folder(named)]
     base = next((path for path in places if named and (path / "config.json").is_file()), None)
     if base is None:
         raise FileError(

@@ -7,15 +7,18 @@ pickled objects is.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
 from headway.errors import FileError
+from headway.files.folder import read_config
 
 PREFIX = "hub:"
+_NAME = re.compile(r"hub:([\w.-]+/[\w.-]+)(?:@([\w.-]+(?:/[\w.-]+)*))?")
 # What a model folder is made of; folders inside hold other formats of the same weights.
-_WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
-_UNWANTED = ("*/*",)
+_WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+_UNWANTED = "*/*"
 
 
 def local_folder(name: str | Path) -> Path:
@@ -33,29 +36,44 @@ def local_folder(name: str | Path) -> Path:
     # Read when it is loaded, which only those who fetch wait for: it would say what program asks.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import disable_progress_bars
 
     if not sys.stderr.isatty():
         disable_progress_bars()
 
-    repository, _, revision = str(name).removeprefix(PREFIX).partition("@")
-    try:
-        folder = snapshot_download(
-            repository,
-            revision=revision or None,
-            allow_patterns=list(_WANTED),
-            ignore_patterns=list(_UNWANTED),
-        )
-    except (OSError, HFValidationError) as error:
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        raise FileError(
-            f"{name} could not be fetched: {lines[0] if lines else type(error).__name__}",
-            hint="is the name right (hub:owner/name), and is there a network?",
-        ) from error
-    if not any(Path(folder).glob("*.safetensors")):
+    found = _NAME.fullmatch(str(name))
+    if found is None or ".." in str(name):
+        raise FileError(f"{name} is no name of a model", hint="write hub:owner/name")
+    repository, revision = found.groups()
+    # First what says whether it can be used at all.
+    for wanted in ("*.json", _WANTED):
+        try:
+            folder = Path(
+                snapshot_download(
+                    repository,
+                    revision=revision,
+                    allow_patterns=wanted,
+                    ignore_patterns=_UNWANTED,
+                )
+            )
+        except Exception as error:
+            lines = [line for line in str(error).splitlines() if line.strip()]
+            raise FileError(
+                f"{name} could not be fetched: {lines[0] if lines else type(error).__name__}",
+                hint="is the name right (hub:owner/name), and is there a network?",
+            ) from error
+        if (folder / "config.json").is_file():
+            read_config(folder)
+    if not any(folder.glob("*.safetensors")):
         raise FileError(
             f"{name} has no weights in safetensors",
             hint="fetch its folder by other means, and see headway convert --help",
         )
-    return Path(folder)
+    return folder
+
+
+def pinned(name: str) -> str:
+    """Name a published model with its commit, which is the same for ever; a path is in full."""
+    if not name.startswith(PREFIX):
+        return str(Path(name).absolute())
+    return f"{name.partition('@')[0]}@{local_folder(name).name}"

@@ -20,10 +20,17 @@ class Layers(nn.Module):
     Args:
         blocks: From the bottom up.
         norm: After the last, where blocks have theirs before.
+        positions: Table that the model adds to its embeddings, where each stack has its own.
     """
 
-    def __init__(self, blocks: Iterable[Block], norm: nn.Module | None) -> None:
+    def __init__(
+        self,
+        blocks: Iterable[Block],
+        norm: nn.Module | None,
+        positions: nn.Module | None = None,
+    ) -> None:
         super().__init__()
+        self.positions = positions
         self.layers = nn.ModuleList(blocks)
         self.norm = norm
 
@@ -77,10 +84,17 @@ class CrossLayers(nn.Module):
     Args:
         blocks: From the bottom up.
         norm: After the last, where blocks have theirs before.
+        positions: As `Layers` has it.
     """
 
-    def __init__(self, blocks: Iterable[CrossBlock], norm: nn.Module | None) -> None:
+    def __init__(
+        self,
+        blocks: Iterable[CrossBlock],
+        norm: nn.Module | None,
+        positions: nn.Module | None = None,
+    ) -> None:
         super().__init__()
+        self.positions = positions
         self.layers = nn.ModuleList(blocks)
         self.norm = norm
 

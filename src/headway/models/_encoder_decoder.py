@@ -32,15 +32,15 @@ class BlockParts:
     dropout: float
     pre_norm: bool
 
-    def encoder(self, count: int) -> Layers:
+    def encoder(self, count: int, positions: nn.Module | None = None) -> Layers:
         """Build the blocks of an encoder: self-attention and feed-forward."""
         blocks = (
             Block(self.attention(SelfAttention), self.feed_forward(), *self._residuals(2))
             for _ in range(count)
         )
-        return Layers(blocks, self.norm() if self.pre_norm else None)
+        return Layers(blocks, self.norm() if self.pre_norm else None, positions)
 
-    def decoder(self, count: int) -> CrossLayers:
+    def decoder(self, count: int, positions: nn.Module | None = None) -> CrossLayers:
         """Build the blocks of a decoder: self-attention, attention to the source, feed-forward."""
         blocks = (
             CrossBlock(
@@ -51,11 +51,13 @@ class BlockParts:
             )
             for _ in range(count)
         )
-        return CrossLayers(blocks, self.norm() if self.pre_norm else None)
+        return CrossLayers(blocks, self.norm() if self.pre_norm else None, positions)
 
     def _residuals(self, count: int) -> list[Residual]:
-        settings: Any = {"dropout": self.dropout, "pre_norm": self.pre_norm}
-        return [Residual(self.norm(), **settings) for _ in range(count)]
+        return [
+            Residual(self.norm(), dropout=self.dropout, pre_norm=self.pre_norm)
+            for _ in range(count)
+        ]
 
 
 class EncoderDecoder(nn.Module):

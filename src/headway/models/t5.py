@@ -14,7 +14,7 @@ Differs from the paper:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -215,8 +215,8 @@ class T5(EncoderDecoder):
         """
         places = _places(source)
         sight = self.encoder_bias.see(places, places, side_mask(source, is_causal=False))
-        *_, hidden = self.encoder.states(self.embed(source), sight)
-        return Memory.from_states((self.dropout(hidden),), source)
+        memory = Memory.from_states(self.encoder.states(self.embed(source), sight), source)
+        return replace(memory, hidden=self.dropout(memory.hidden))
 
     def decode(self, target: Side, memory: Memory) -> Tensor:
         """Write the target, every position at once.

@@ -158,10 +158,8 @@ class Transformer(EncoderDecoder):
             dropout=config.dropout,
             pre_norm=config.norm == "pre",
         )
-        self.encoder_positions = _make_positions(config)
-        self.encoder = parts.encoder(config.num_encoder_layers)
-        self.decoder_positions = _make_positions(config)
-        self.decoder = parts.decoder(config.num_decoder_layers)
+        self.encoder = parts.encoder(config.num_encoder_layers, _make_positions(config))
+        self.decoder = parts.decoder(config.num_decoder_layers, _make_positions(config))
         self.output = nn.Linear(config.hidden_size, config.vocab_size)
         self.output.bias.requires_grad_(False)
         self.tie_weights()
@@ -200,12 +198,12 @@ class Transformer(EncoderDecoder):
         fixed = {"output.bias": torch.zeros(self.config.vocab_size)}
         fixed["output.bias"][self.config.pad_token_id] = -10000.0
         if self.config.positions == "sinusoidal":
-            shape = self.encoder_positions.weight.shape
+            shape = self.encoder.positions.weight.shape  # pyright: ignore
             table = sines_first(sinusoid(*shape, base=self.config.position_base))
-            fixed |= {f"{stack}_positions.weight": table for stack in ("encoder", "decoder")}
+            fixed |= {f"{stack}.positions.weight": table for stack in ("encoder", "decoder")}
         return fixed
 
-    def embed(self, side: Side, positions: Positions) -> Tensor:
+    def embed(self, side: Side, positions: nn.Module | None) -> Tensor:
         """Look up tokens and add their positions.
 
         Args:
@@ -216,7 +214,7 @@ class Transformer(EncoderDecoder):
         """
         # The row of <pad> gets no gradient: decoding starts from a zero vector.
         hidden = F.embedding(side.ids, self.embeddings.weight, self.config.pad_token_id)
-        hidden = hidden * math.sqrt(self.config.hidden_size) + positions(side.positions)
+        hidden = hidden * math.sqrt(self.config.hidden_size) + positions(side.positions)  # pyright: ignore
         return self.dropout(to_autocast(hidden))
 
     def encode(self, source: Side) -> Memory:
@@ -228,8 +226,8 @@ class Transformer(EncoderDecoder):
             memory: (B, S, D) float.
         """
         sight = Sight(source.positions, source.positions, side_mask(source, is_causal=False))
-        *_, hidden = self.encoder.states(self.embed(source, self.encoder_positions), sight)
-        return Memory.from_states((hidden,), source)
+        entered = self.embed(source, self.encoder.positions)
+        return Memory.from_states(self.encoder.states(entered, sight), source)
 
     def decode(self, target: Side, memory: Memory) -> Tensor:
         """Write the target, every position at once.
@@ -242,7 +240,7 @@ class Transformer(EncoderDecoder):
         """
         sight = Sight(target.positions, target.positions, side_mask(target, is_causal=True))
         memory_mask = document_mask(target.documents, memory.documents)[:, None]
-        hidden = self.embed(target, self.decoder_positions)
+        hidden = self.embed(target, self.decoder.positions)
         return self.decoder(hidden, sight, memory.hidden, memory_mask)
 
     def step(self, input_ids: Tensor, state: DecodingState) -> Tensor:
@@ -258,7 +256,7 @@ class Transformer(EncoderDecoder):
         ancestry.advance()
         sight = Sight(ancestry.newest_positions, ancestry.positions, ancestry.bias)
         hidden = F.embedding(input_ids, self.embeddings.weight) * math.sqrt(self.config.hidden_size)
-        hidden = hidden + self.decoder_positions(ancestry.newest_positions)
+        hidden = hidden + self.decoder.positions(ancestry.newest_positions)  # pyright: ignore
         return self.decoder.step(hidden, sight, state)
 
     @staticmethod
@@ -313,7 +311,7 @@ def _stack_renames(stack: str) -> tuple[Rename, ...]:
         ]
     return (
         *renames_below(f"model.{stack}.layers.{{}}", f"{stack}.layers.{{}}", pairs),
-        Rename(f"model.{stack}.embed_positions", f"{stack}_positions"),
+        Rename(f"model.{stack}.embed_positions", f"{stack}.positions"),
     )
 
 

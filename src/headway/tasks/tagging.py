@@ -147,7 +147,7 @@ class Tagging(OnWords):
             repaired += count
             lost += sum(not _is_recoverable(span, sentence, words) for span in spans)
             tags = write_tags(spans, len(sentence.words), scheme=self.scheme)
-            wanted.append([number[tag] for tag in tags])
+            wanted.append([number.get(tag, IGNORE) for tag in tags])
         examples = []
         for place, window in enumerate(windows):
             labels = sentences[window.sentence].over_pieces(
@@ -194,6 +194,9 @@ class Tagging(OnWords):
         spans = self._spans(_filled(tags))
         entities = []
         for span in spans:
+            if span.label == OUTSIDE:
+                # A word that was not read, or one that published tags of single words leave out.
+                continue
             start, end = sentence.words[span.start][0], sentence.words[span.end - 1][1]
             text = sentence.text[start:end]
             entities.append({"label": span.label, "text": text, "start": start, "end": end})

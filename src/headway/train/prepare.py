@@ -19,7 +19,7 @@ from headway.errors import ConfigError, FileError, nearest
 from headway.files.adapter import base_of
 from headway.files.carried import read_rate
 from headway.files.folder import check_sizes, list_files, make_body, read_config
-from headway.files.hub import local_folder
+from headway.files.hub import local_folder, pinned
 from headway.files.manifest import read_json
 from headway.layers.dropout import Dropout
 from headway.layers.lora import add_lora
@@ -101,7 +101,7 @@ def _resolve_words(recipe: Recipe, found: Model) -> Recipe:
         return tuple(path if path == STDIN else str(Path(path).absolute()) for path in paths)
 
     data, model, training = recipe.data, recipe.model, recipe.training
-    path = None if model.path is None else str(Path(model.path).absolute())
+    path = None if model.path is None else pinned(model.path)
     precision = resolve_precision(training.precision, torch.device("cpu"))
     width = None if path is None else found.body.config.hidden_size
     training = spell_out(training, width=width, lora=found.adapter is not None)
@@ -117,7 +117,7 @@ def _files_of(recipe: Recipe) -> list[str]:
     """List what a run was made from: another content makes another run."""
     files = [*recipe.data.train, *recipe.data.valid]
     if recipe.model.path is not None:
-        files += map(str, list_files(Path(recipe.model.path)))
+        files += map(str, list_files(local_folder(recipe.model.path)))
     return files
 
 
@@ -133,9 +133,6 @@ def resolve(recipe: Recipe) -> tuple[Recipe, Task]:
         recipe, task: The settings of model and task have their types; flags bring them as words.
     """
     task = resolve_task(recipe)
-    if recipe.model.path is not None:
-        path = str(local_folder(recipe.model.path))
-        recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, path=path))
     _check_model_section(recipe)
 
     def convert(name: str, section: Any, config_class: type) -> Any:
@@ -158,7 +155,7 @@ def _config_class(architecture: str) -> Any:
 
 def _take_dropout(recipe: Recipe, task: Task) -> Recipe:
     """Let the head drop out as model.path says, unless the recipe does."""
-    path = Path(recipe.model.path or "") / "config.json"
+    path = local_folder(recipe.model.path or "") / "config.json"
     if recipe.model.path is None or not path.is_file() or not hasattr(task, "dropout"):
         return recipe
     layout = read_config(path.parent)[2]
@@ -225,7 +222,7 @@ def _check_model_section(recipe: Recipe) -> None:
             f"model.path brings its own sizes, but the recipe also sets {names}",
             hint="leave one of the two out",
         )
-    elif not Path(recipe.model.path).is_dir():
+    elif not local_folder(recipe.model.path).is_dir():
         raise FileError(
             f"model.path is {recipe.model.path!r}, but there is no such folder",
             hint="name the folder of a model with --model.path",
@@ -356,7 +353,7 @@ def _add_adapter(model: Model, recipe: Recipe) -> None:
         model.notes += (
             "adapters learn no new tokens: the texts of a pair stand together with nothing between",
         )
-    model.adapter = base_of(Path(recipe.model.path or "").absolute())
+    model.adapter = base_of(local_folder(recipe.model.path or "").absolute())
 
 
 def learn_adapters(body: nn.Module, playbook: Playbook, parts: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from encoders import make_encoder, make_tokenizer
 from headway import registry
 from headway.cli import _records, convert, embed, fill
 from headway.cli._main import main
-from headway.errors import FileError, RequestError
+from headway.cli.evaluate import _check_comparable
+from headway.errors import ConfigError, FileError, RequestError
 from headway.files.folder import make_body
 from headway.tasks._embedding import embed as vectors_of
 from headway.tasks._model import Model
@@ -651,3 +653,23 @@ def classifier(pooling: str) -> Model:
         head=task.make_head(body, ("a", "b")),
         labels=("a", "b"),
     )
+
+
+def test_inspect_shows_what_adapters_learn_and_how_fast(shell, home):
+    flags = ("--model.path", home / "bert", "--json")
+    whole, adapted = (
+        shell.objects("inspect", "classify", *flags, *more)[0]["groups"]
+        for more in ((), ("--playbook.lora-rank", "2"))
+    )
+    counts = [sum(group["parameters"] for group in groups) for groups in (whole, adapted)]
+    assert counts[1] < counts[0] / 2
+    assert adapted[0]["peak_lr"] == pytest.approx(10 * whole[0]["peak_lr"])
+
+
+def test_models_scored_by_other_numbers_are_not_compared():
+    one, several = (
+        SimpleNamespace(task=Classification(multi_label=flag), task_name="classification")
+        for flag in (False, True)
+    )
+    with pytest.raises(ConfigError, match="scored by micro_f1"):
+        _check_comparable(one, several, None)

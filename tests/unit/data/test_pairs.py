@@ -25,7 +25,7 @@ def store_of(documents: list[list[int]], ids: list[int] | None = None) -> Store:
         ids=np.arange(total) if ids is None else np.array(ids),
         segments=np.cumsum([0, *lengths]),
         documents=np.cumsum([0, *map(len, documents)]),
-        digests=np.zeros(len(lengths), np.uint64),
+        lines=np.empty(0, np.uint64),
         info=StoreInfo(files=[]),
     )
 
@@ -331,7 +331,7 @@ def test_a_plan_takes_little_memory_beside_its_ranges(kind, monkeypatch):
         ids=np.random.default_rng(0).integers(5, 8000, lengths.sum()).astype(np.uint16),
         segments=np.concatenate([[0], lengths.cumsum()]),
         documents=np.arange(0, 20_001, 40),
-        digests=np.zeros(20_000, np.uint64),
+        lines=np.empty(0, np.uint64),
         info=StoreInfo(files=[]),
     )
     tracemalloc.start()
@@ -472,7 +472,7 @@ def test_lengths_say_little_of_whether_a_pair_is_true(kind, num_segments):
         ids=random.integers(0, 5000, starts[-1]).astype(np.uint16),
         segments=starts,
         documents=np.arange(0, len(starts), num_segments),
-        digests=np.zeros(len(lengths), np.uint64),
+        lines=np.empty(0, np.uint64),
         info=StoreInfo(files=[]),
     )
     plan = plan_pairs(store, budget=125, kind=kind, seed=0, epoch=0)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decoders import make_tokenizer
+from headway.data import leaks
 from headway.data.leaks import Leak, find_leaks, find_shared_text
 from headway.data.read import BadRow, Records
 from headway.data.report import (
@@ -206,17 +207,29 @@ def test_a_column_that_no_row_has_hides_no_leak():
     assert (leak.rows, leak.sources) == (1, 1)
 
 
-def test_long_segments_that_are_in_two_corpora_are_counted():
-    long, other = "a b c d e f g h", "h g f e d c b a"
+LONG = [f"the {n} words of a line that nobody else wrote" for n in ("first", "second", "third")]
+
+
+@pytest.mark.parametrize("keeps_lines", [False, True])
+def test_long_lines_that_are_in_two_corpora_are_counted(keeps_lines):
     train, valid, new = (
-        store_of_texts(["\n".join(lines)], make_tokenizer())
-        for lines in ((long, "a b"), ("a b", other, long, long), (other, "a b"))
+        store_of_texts(["\n".join(lines)], make_tokenizer(), keeps_lines=keeps_lines)
+        for lines in ((*LONG[:2], "a b"), ("a b", f"{LONG[1].upper()} ", *LONG), (LONG[2], "a b"))
     )
     leak = find_shared_text("train", train, "valid", valid)
     assert leak is not None
-    assert (leak.rows, leak.sources) == (2, 2)
-    assert leak.examples[0].startswith("segment 3")
+    assert (leak.rows, leak.sources) == (3, 3)
     assert find_shared_text("train", train, "valid", new) is None
+    assert find_shared_text("train", new, "valid", train) is None
+
+
+def test_a_corpus_is_looked_through_part_by_part(monkeypatch):
+    monkeypatch.setattr(leaks, "_DIGESTS_AT_ONCE", 7)
+    lines = [f"line {n} is long enough to be looked for there" for n in range(100)]
+    train, valid = (store_of_texts(part, make_tokenizer()) for part in (lines[:60], lines[40:]))
+    leak = find_shared_text("train", train, "valid", valid)
+    assert leak is not None
+    assert leak.rows == 20
 
 
 def test_a_report_looks_at_every_two_splits():

@@ -169,3 +169,14 @@ def test_terminal_plot_is_never_ragged():
     assert len({len(line) for line in lines}) == 1
     assert terminal_plot([], width=10, height=3) == ""
     assert terminal_plot([1.0], width=3, height=1).startswith("1 \u2502\u2588\u2588\u2588")
+
+
+def test_a_legend_too_long_for_a_row_takes_two():
+    names = [f"a curve with a long name, number {number}" for number in range(4)]
+    curves = [Curve(name=name, points=[(0, 1), (1, 2)]) for name in names]
+    drawn = draw_curves(curves, title="Loss", size=(480, 260))
+    places = [re.search(rf'x="([\d.]+)" y="([\d.]+)"[^>]*>{name}<', drawn) for name in names]
+    rows = [place[2] for place in places if place]
+    assert len(rows) == 4
+    assert rows[0] == rows[1] != rows[2] == rows[3]
+    assert places[0] and places[2] and places[0][1] == places[2][1]

@@ -310,6 +310,15 @@ def test_a_published_tagger_of_single_words_opens(tmp_path):
     assert opened.predict([{"words": WORDS}]) == [answer]
 
 
+def test_words_that_were_not_read_are_no_entities():
+    setting = Setting(tokenizer=make_tokenizer("bert"), max_tokens=64, labels=("DET", "NOUN"))
+    (sentence,) = read_sentences([{"words": ["the", "cat"]}], setting.tokenizer)
+    answer = Tagging(scheme="words").answer(sentence, [0, None], setting)
+    assert answer["prediction"] == ["DET", "O"]
+    assert [entity["label"] for entity in answer["entities"]] == ["DET"]
+    assert answer["cut"] == ["source"]
+
+
 def test_words_of_a_sentence_are_drawn_together():
     rows = [{"words": ["a", "b"], "tags": ["B-A", "O"]}, {"words": ["c"], "tags": ["O"]}]
     said = [{"prediction": ["B-A", "B-A"]}, {"prediction": ["O"]}]
