@@ -198,8 +198,8 @@ class Transformer(EncoderDecoder):
         fixed = {"output.bias": torch.zeros(self.config.vocab_size)}
         fixed["output.bias"][self.config.pad_token_id] = -10000.0
         if self.config.positions == "sinusoidal":
-            shape = self.encoder.positions.weight.shape  # pyright: ignore
-            table = sines_first(sinusoid(*shape, base=self.config.position_base))
+            size = self.config.max_position_embeddings, self.config.hidden_size
+            table = sines_first(sinusoid(*size, base=self.config.position_base))
             fixed |= {f"{stack}.positions.weight": table for stack in ("encoder", "decoder")}
         return fixed
 
