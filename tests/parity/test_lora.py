@@ -10,6 +10,7 @@ import torch
 
 from decoders import make_decoder, make_tokenizer, shake
 from headway import registry
+from headway.cli._main import main
 from headway.errors import FileError, RequestError
 from headway.files.adapter import base_of
 from headway.files.folder import make_body
@@ -253,3 +254,13 @@ def test_a_model_packed_in_single_precision_is_neither_saved_nor_packed_again(tm
     adapter = adapted(tmp_path, "gpt2").to_precision("fp32", packed=True)
     with pytest.raises(RequestError, match="packed for inference"):
         adapter.save(tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["adapter", "base"])
+def test_what_is_merged_is_never_written_over(name, tmp_path, capsys):
+    adapted(tmp_path, "gpt2").save(tmp_path / "adapter")
+    before = {path: path.read_bytes() for path in (tmp_path / name).iterdir()}
+    assert main(["merge", str(tmp_path / "adapter"), str(tmp_path / name)]) == 2
+    assert "would be lost" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in (tmp_path / name).iterdir()} == before
+    assert main(["merge", str(tmp_path / "adapter"), str(tmp_path / "merged")]) == 0

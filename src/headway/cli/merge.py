@@ -12,6 +12,7 @@ from pathlib import Path
 import tyro
 
 from headway.cli import _records
+from headway.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -26,5 +27,11 @@ class Options:
 
 def run(options: Options) -> None:
     """Open the adapter with its base model, and write both as one."""
-    _records.open_model(options.adapter).merge().save(options.out)
+    model = _records.open_model(options.adapter)
+    base = model.adapter.base if model.adapter is not None else options.adapter
+    if options.out.resolve() in (options.adapter.resolve(), base.resolve()):
+        raise ConfigError(
+            f"{options.out} is what would be merged, and would be lost", hint="name another folder"
+        )
+    model.merge().save(options.out)
     sys.stdout.write(f"{options.out}\n")
