@@ -27,9 +27,14 @@ _MOST_WINDOWS = 32
 
 
 def encode_bare(texts: Sequence[str], tokenizer: Tokenizer) -> Iterator[Encoding]:
-    """Cut texts into pieces, without special tokens."""
+    """Cut texts into pieces, without the special tokens around them."""
     for item in tokenizer.encode_batch(texts):
-        kept = [place for place, token in enumerate(item.ids) if not tokenizer.is_special[token]]
+        # What stands for characters of the text is a piece of it, [UNK] too.
+        kept = [
+            place
+            for place, token in enumerate(item.ids)
+            if not tokenizer.is_special[token] or item.offsets[place][0] < item.offsets[place][1]
+        ]
         ids, offsets = [item.ids[place] for place in kept], [item.offsets[place] for place in kept]
         yield Encoding(ids, offsets, [item.tokens[place] for place in kept])
 

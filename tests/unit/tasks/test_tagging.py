@@ -310,6 +310,17 @@ def test_a_published_tagger_of_single_words_opens(tmp_path):
     assert opened.predict([{"words": WORDS}]) == [answer]
 
 
+def test_a_word_that_the_vocabulary_lacks_is_read_and_tagged():
+    words, tags = ["the", "\u732b", "sat"], ["DET", "NOUN", "VERB"]
+    setting = Setting(tokenizer=make_tokenizer("bert"), max_tokens=64, labels=(*sorted(tags),))
+    encoded = Tagging(scheme="words").encode([{"words": words, "tags": tags}], setting)
+    (example,) = encoded.examples
+    assert setting.tokenizer.unknown_id in example.input_ids
+    assert [label for label in example.token_labels or () if label != IGNORE] == [0, 1, 2]
+    assert encoded.unknown == {"words": 1}
+    assert not any(encoded.notes.values())
+
+
 def test_words_that_were_not_read_are_no_entities():
     setting = Setting(tokenizer=make_tokenizer("bert"), max_tokens=64, labels=("DET", "NOUN"))
     (sentence,) = read_sentences([{"words": ["the", "cat"]}], setting.tokenizer)
