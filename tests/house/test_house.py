@@ -107,12 +107,12 @@ def assert_arguments(path: Path, node: ast.FunctionDef) -> None:
         assert ast.get_docstring(node) or node.name == "forward" or node.name == "backward"
 
 
-@pytest.mark.xfail(strict=True, reason="18,642 lines: something has to go, see docs/fit.md")
+@pytest.mark.xfail(strict=True, reason="18,646 lines: something has to go, see docs/fit.md")
 def test_the_library_stays_readable_by_one_person():
     assert sum(map(count_code, FILES)) < LARGEST_LIBRARY
 
 
-@pytest.mark.xfail(strict=True, reason="18,642 lines: decoders and T5 brought more")
+@pytest.mark.xfail(strict=True, reason="18,646 lines: decoders and T5 brought more")
 def test_the_library_grows_no_further_beyond_its_size():
     assert sum(map(count_code, FILES)) <= LARGEST_SO_FAR
 
