@@ -28,7 +28,7 @@ from headway.errors import ConfigError, DataError, FileError
 from headway.text.tokenizer import Tokenizer
 
 # Written into the fingerprint: another way of cutting text makes another store.
-_FORMAT = 4
+_FORMAT = 5
 # Characters tokenized at once: enough to keep all cores busy, little enough to bound the memory.
 _BATCH_CHARACTERS = 1 << 22
 # Lines of fewer words are headings, exclamations, page marks.

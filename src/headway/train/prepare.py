@@ -19,7 +19,7 @@ from headway.errors import ConfigError, FileError, nearest
 from headway.files.adapter import base_of
 from headway.files.carried import read_rate
 from headway.files.folder import check_sizes, list_files, make_body, read_config
-from headway.files.hub import local_folder, pinned
+from headway.files.hub import PREFIX, local_folder, pinned
 from headway.files.manifest import read_json
 from headway.layers.dropout import Dropout
 from headway.layers.lora import add_lora
@@ -134,6 +134,10 @@ def resolve(recipe: Recipe) -> tuple[Recipe, Task]:
     """
     task = resolve_task(recipe)
     _check_model_section(recipe)
+    if (recipe.model.path or "").startswith(PREFIX):
+        # From here on one commit: a name may mean another one a moment later.
+        path = pinned(recipe.model.path or "")
+        recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, path=path))
 
     def convert(name: str, section: Any, config_class: type) -> Any:
         settings = convert_settings(name, section.settings, config_class, where="the recipe")
