@@ -7,13 +7,14 @@ import json
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headway.data.lines import STDIN, read_text
+from headway.data.lines import STDIN, find_damage, label_file, read_lines
 from headway.data.read import Flags, Records, read_records
-from headway.errors import FileError, RequestError
+from headway.errors import ConfigError, DataError, FileError, HeadwayError, RequestError
 
 if TYPE_CHECKING:
     from headway.tasks._task import Progress
@@ -25,10 +26,30 @@ _ROWS_AT_ONCE = 512
 read = partial(read_records, flags=Flags(skip_bad="--skip-bad", columns="--columns"))
 
 
-def check_place(path: Path | None, flag: str) -> None:
-    """Refuse a place for results before they are computed."""
+def given(options: Any, *names: str) -> dict[str, Any]:
+    """Give the options that were set, of those that are None otherwise.
+
+    Raises:
+        ConfigError: for no tokens, which in a recipe means as many as usual.
+    """
+    found = {name: getattr(options, name) for name in names}
+    if found.get("max_new_tokens") == 0:
+        raise ConfigError("--max-new-tokens is 0, but at least 1 is needed")
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def check_place(path: Path | None, flag: str, *, kinds: Sequence[str] = ()) -> None:
+    """Refuse a place for results before they are computed.
+
+    Args:
+        path: What the flag was given.
+        flag: Its name.
+        kinds: Suffixes that can be written; none: any.
+    """
     if path is None:
         return
+    if kinds and path.suffix.lower() not in kinds:
+        raise FileError(f"{flag} {path} is no {' or '.join(kinds)} file")
     if not path.absolute().parent.is_dir():
         raise FileError(f"there is no folder {path.parent} for {flag}")
     if path.is_dir():
@@ -37,20 +58,78 @@ def check_place(path: Path | None, flag: str) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Texts:
+    """Texts of a command line, where they stood, and the errors of those that cannot be used."""
+
+    texts: list[str]
+    places: list[str]
+    skip_bad: bool
+    bad: dict[int, HeadwayError] = field(default_factory=dict)
+
+    @property
+    def usable(self) -> dict[int, str]:
+        """Give the texts that nothing is known against, by their number."""
+        return {n: text for n, text in enumerate(self.texts) if n not in self.bad}
+
+    def check(self, use: Callable[[str], Any]) -> None:
+        """Find the texts that `use` refuses; raise the first error, unless they are to be skipped.
+
+        Raises:
+            HeadwayError: with the text's line, where it has one.
+        """
+        for number, text in self.usable.items():
+            try:
+                use(text)
+            except HeadwayError as error:
+                error.where = self.places[number]
+                self.bad[number] = error
+        if self.bad and not self.skip_bad:
+            first = self.bad[min(self.bad)]
+            if first.where:
+                first.hint = "; ".join(filter(None, (first.hint, "--skip-bad leaves such out")))
+            raise first
+
+    def answer_all(
+        self, answers: Iterable[Any], show: Callable[[Any], None], *, as_json: bool
+    ) -> None:
+        """Show the answers of the usable texts in order, and errors in the places of the others."""
+        found = iter(answers)
+        for number in range(len(self.texts)):
+            if error := self.bad.get(number):
+                problem = ": ".join(filter(None, (error.where, error.message)))
+                write({"error": problem}, f"error: {problem}", as_json=as_json)
+            else:
+                show(next(found))
+        if self.bad:
+            sys.stderr.write(f"headway: {len(self.bad)} texts could not be used\n")
+
+
 def read_texts(
-    texts: Sequence[str], verb: str, hint: str = "give a text or lines on stdin"
-) -> list[str]:
+    texts: Sequence[str],
+    verb: str,
+    *,
+    skip_bad: bool = False,
+    hint: str = "give a text or lines on stdin",
+) -> Texts:
     """Give the texts of a command line; none, or "-", reads lines from standard input.
 
     Raises:
         RequestError: if there is none at all, to `verb`.
     """
-    found = list(texts)
+    found, places = list(texts), [""] * len(texts)
     if found in ([], [STDIN]):
-        found = list(read_text(STDIN))
+        found = list(read_lines(STDIN))
+        places = [f"{label_file(STDIN)}, line {number}" for number in range(1, len(found) + 1)]
     if not found:
         raise RequestError(f"there is nothing to {verb}", hint=hint)
-    return found
+    return Texts(found, places, skip_bad)
+
+
+def refuse_damage(text: str) -> None:
+    """Raise a DataError for a text that is not UTF-8."""
+    if damage := find_damage(text):
+        raise DataError(f"the text is {damage}", hint="Convert the file to UTF-8")
 
 
 def open_model(path: Path, *, precision: str = "fp32", packed: bool = False):
@@ -122,6 +201,7 @@ _CUTS: Mapping[str, str] = types.MappingProxyType(
     {
         "source": "longer than the model reads, or than the task's longest example",
         "question": "longer than half of a window",
+        "conversation": "longer than the model reads beside an answer, so the oldest words went",
         "prediction": "as long as they may become (task.max-target-tokens, max-length-ratio)",
     }
 )

@@ -5,11 +5,12 @@ headway chat run/model --system "You answer briefly." --temperature 0.5
 echo "Where is Paris?" | headway chat run/model
 
 /reset begins anew, /save FILE writes the conversation as a record that can be learned from, and
-/quit or the end of the input ends it.
+/quit or the end of the input ends it. Ctrl-C ends an answer that is being written, or the program.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,18 +43,22 @@ class Options:
 def run(options: Options) -> None:
     """Read, answer, remember."""
     model = _records.open_model(options.model, precision=options.precision, packed=True)
-    given = {"max_new_tokens": options.max_new_tokens, "temperature": options.temperature}
-    settings = {name: value for name, value in given.items() if value is not None}
+    settings = _records.given(options, "max_new_tokens", "temperature")
     first = [{"role": "system", "content": options.system}] if options.system.strip() else []
     messages: list[dict[str, str]] = [*first]
     # Said at once, not at the first answer.
     model.reply([*messages, {"role": "user", "content": "?"}], **settings)
+    if sys.stdin.isatty():
+        # Lets `input` edit lines and recall them.
+        with contextlib.suppress(ImportError):
+            import readline  # noqa: F401
+    was_cut = False
     while (line := _ask()) is not None:
         word, _, rest = line.partition(" ")
         if word == "/quit":
             break
         if word == "/reset":
-            messages = [*first]
+            messages, was_cut = [*first], False
         elif word == "/save":
             _save(rest.strip(), messages[len(first) :] and messages)
         elif word.startswith("/"):
@@ -61,8 +66,14 @@ def run(options: Options) -> None:
         elif line:
             said = [*messages, {"role": "user", "content": line}]
             settings["sampling_seed"] = options.seed + len(said) // 2
-            answer = _answer(model.reply(said, **settings))
-            messages = [*said, {"role": "assistant", "content": answer or "..."}]
+            stream = model.reply(said, **settings)
+            if stream.is_cut and not was_cut:
+                was_cut = True
+                sys.stderr.write(
+                    "note: the conversation is longer than the model reads beside an answer: its "
+                    "oldest words are left out\n"
+                )
+            messages = [*said, {"role": "assistant", "content": _answer(stream) or "..."}]
 
 
 def _ask() -> str | None:
@@ -80,14 +91,15 @@ def _ask() -> str | None:
 
 
 def _answer(pieces: Any) -> str:
-    """Write an answer as it comes."""
+    """Write an answer as it comes; Ctrl-C ends it, and what was said until then stays."""
     answer = ""
-    for piece in pieces:
-        # What begins with a space begins a line here.
-        shown = piece if answer else piece.lstrip()
-        answer += shown
-        sys.stdout.write(shown)
-        sys.stdout.flush()
+    with contextlib.suppress(KeyboardInterrupt):
+        for piece in pieces:
+            # What begins with a space begins a line here.
+            shown = piece if answer else piece.lstrip()
+            answer += shown
+            sys.stdout.write(shown)
+            sys.stdout.flush()
     sys.stdout.write("\n")
     return answer.strip()
 

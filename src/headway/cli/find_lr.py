@@ -18,7 +18,6 @@ import tyro
 from headway import recipe as recipes
 from headway.cli import _records
 from headway.cli._options import TakesRecipe
-from headway.errors import FileError
 
 
 @dataclass(frozen=True)
@@ -41,9 +40,7 @@ class Options(TakesRecipe):
 
 def run(options: Options) -> None:
     """Test the rates, and show the curve."""
-    if options.picture and options.picture.suffix.lower() not in (".png", ".svg"):
-        raise FileError(f"--picture {options.picture} is neither .png nor .svg")
-    _records.check_place(options.picture, "--picture")
+    _records.check_place(options.picture, "--picture", kinds=(".png", ".svg"))
     recipe = recipes.read(recipes.find(options.recipe), options.overrides)
     from headway.explain.rates import draw_rates, rates_in_terminal
     from headway.train.finder import check_range, find_rate

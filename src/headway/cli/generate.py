@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -48,40 +49,77 @@ class Options:
     """Continuations of each text, with seeds one after the other."""
     seed: int = 0
     """What is drawn depends on it."""
+    skip_bad: bool = False
+    """Answer texts that cannot be gone on with by {"error": ...} instead of stopping."""
     precision: str = "auto"
     """fp32, bf16, int8, or auto: bf16 where the hardware multiplies it."""
     json: bool = False
     """Print one JSON object for each continuation: prompt, text, tokens, log_probability."""
 
 
-_SETTINGS = (
-    *("max_new_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty"),
-    "num_beams",
-)
+# What chooses among tokens that are drawn, and means nothing to a search.
+_DRAWING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 
 
 def run(options: Options) -> None:
     """Generate and print, piece by piece."""
-    if options.num_samples < 1:
-        raise ConfigError(f"--num-samples is {options.num_samples}, but at least 1 is needed")
-    prompts = _records.read_texts(
-        options.prompts, "go on with", hint='give a text, "" begins a new one'
+    settings = _settings(options)
+    texts = _records.read_texts(
+        options.prompts,
+        "go on with",
+        skip_bad=options.skip_bad,
+        hint='give a text, "" begins a new one',
     )
     model = _records.open_model(options.model, precision=options.precision, packed=True)
-    given = {name: getattr(options, name) for name in _SETTINGS}
-    settings = {name: value for name, value in given.items() if value is not None}
-    settings |= {"stop": options.stop} if options.stop else {}
-    for number, prompt in enumerate(prompts):
-        for sample in range(options.num_samples):
-            if (number or sample) and not options.json:
-                sys.stdout.write("\n" + "-" * 20 + "\n")
-            stream = model.stream(prompt, sampling_seed=options.seed + sample, **settings)
-            if options.json:
+    # A setting that is wrong is wrong for every text.
+    model.stream("", **settings)
+    texts.check(lambda text: model.stream(text, **settings))
+    seeds = range(options.seed, options.seed + options.num_samples)
+    usable = texts.usable.values()
+    answers = (
+        [(text, model.stream(text, sampling_seed=seed, **settings)) for seed in seeds]
+        for text in usable
+    )
+    texts.answer_all(answers, _Writer(as_json=options.json).write, as_json=options.json)
+
+
+def _settings(options: Options) -> dict[str, Any]:
+    """Give the settings of decoding that were asked for.
+
+    Raises:
+        ConfigError: for those that would have no effect beside others.
+    """
+    if options.num_samples < 1:
+        raise ConfigError(f"--num-samples is {options.num_samples}, but at least 1 is needed")
+    names = ("max_new_tokens", *_DRAWING, "num_beams")
+    settings = _records.given(options, *names)
+    is_search = (options.num_beams or 1) > 1
+    if idle := [name for name in _DRAWING if name in settings] if is_search else []:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
+        raise ConfigError(f"--num-beams searches and draws nothing: {flags} would have no effect")
+    if options.num_samples > 1 and (is_search or options.temperature == 0):
+        what = "--num-beams" if is_search else "--temperature 0"
+        raise ConfigError(f"--num-samples is {options.num_samples}, but {what} gives one answer")
+    return settings | ({"stop": options.stop} if options.stop else {})
+
+
+@dataclass
+class _Writer:
+    """Writes continuations as they come, with a line between two."""
+
+    as_json: bool
+    is_first: bool = True
+
+    def write(self, samples: list[tuple[str, Any]]) -> None:
+        """Write all samples of a prompt."""
+        for prompt, stream in samples:
+            if self.as_json:
                 answer = stream.result()
                 text = answer.pop("prediction")
                 _records.write({"prompt": prompt, "text": text, **answer})
                 continue
-            sys.stdout.write(prompt)
+            sys.stdout.write(prompt if self.is_first else f"\n{'-' * 20}\n{prompt}")
+            self.is_first = False
             for piece in stream:
                 sys.stdout.write(piece)
                 sys.stdout.flush()

@@ -219,6 +219,7 @@ def _recipe(options: Options) -> tuple[dict[str, Any], list[str]]:
     from headway.train.prepare import learn_adapters, model_config, resolve
     from headway.train.schedules import spell_out
 
+    _records.check_place(options.picture, "--picture", kinds=(".svg",))
     path = recipes.find(options.what[0])
     recipe, task = resolve(recipes.read(path, options.overrides))
     key = recipe.model.architecture
@@ -228,6 +229,9 @@ def _recipe(options: Options) -> tuple[dict[str, Any], list[str]]:
         config = model_config(recipe, vocab_size=recipe.text.vocab_size, **ids)
     else:
         key, config, _ = read_config(local_folder(recipe.model.path))
+        recipe = dataclasses.replace(
+            recipe, model=dataclasses.replace(recipe.model, architecture=key)
+        )
     with torch.device("meta"):
         modules = torch.nn.ModuleDict({"body": make_body(key, config, task.head)})
         # How many classes there are only the data knows.

@@ -61,8 +61,7 @@ def run(options: Options) -> None:
         keep_blank=True,
         problem=model.task.check_request,
     )
-    given = {"num_beams": options.num_beams, "num_best": options.num_best}
-    settings = {name: value for name, value in given.items() if value is not None}
+    settings = _records.given(options, "num_beams", "num_best")
     cut: list[dict[str, Any]] = []
 
     def answer(asked: dict[int, Any], progress) -> list[dict[str, Any]]:

@@ -87,7 +87,7 @@ def run(options: Options) -> None:
 
 def _check(options: Options) -> None:
     """Say what cannot work before anything is read."""
-    _records.check_place(options.picture, "--picture")
+    _records.check_place(options.picture, "--picture", kinds=(".svg",))
     if not options.shots or min(options.shots) < 0 or options.draws < 1:
         raise ConfigError("--shots needs numbers from 0 up, and --draws at least 1")
     if max(options.shots) and not options.examples:
@@ -160,7 +160,8 @@ def _draw(found: list[dict[str, Any]], path: Path, title: str) -> None:
 
     curves = [
         Curve(name=name, points=[(row["shots"], row[key]) for row in found], has_dots=True)
-        for name, key in (("mean", "accuracy"), ("lowest", "lowest"), ("highest", "highest"))
+        # The mean is drawn last: above the others where they are one line.
+        for name, key in (("highest", "highest"), ("lowest", "lowest"), ("mean", "accuracy"))
     ]
-    drawn = draw_curves(curves, title=f"{title}: right answers, %", x_name="example")
+    drawn = draw_curves(curves, title=f"{title}: right answers, %", x_name="examples in the prompt")
     write_text(path, drawn)

@@ -10,9 +10,11 @@ With --prompt each text is scored as what follows it.
 from __future__ import annotations
 
 import math
-import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -31,19 +33,27 @@ class Options:
     """What stands before every text, and is not scored."""
     precision: str = "fp32"
     """fp32, bf16, int8, or auto: bf16 where the hardware multiplies it."""
+    skip_bad: bool = False
+    """Answer texts that cannot be scored with {"error": ...} instead of stopping."""
     json: bool = False
     """Print one JSON object per text: log_probability, perplexity, tokens, log_probabilities."""
 
 
 def run(options: Options) -> None:
     """Score and print."""
-    texts = _records.read_texts(options.texts, "score")
+    texts = _records.read_texts(options.texts, "score", skip_bad=options.skip_bad)
     model = _records.open_model(options.model, precision=options.precision, packed=True)
-    for text, found in zip(texts, model.score(texts, prompt=options.prompt), strict=True):
-        log_probs = found["log_probabilities"]
-        mean = found["log_probability"] / max(1, len(log_probs))
-        if options.json:
-            _records.write({"text": text, **found, "perplexity": round(math.exp(-mean), 4)})
-            continue
-        shown = " ".join(text.split("\n"))
-        sys.stdout.write(f"{found['log_probability']:.4f}\t{math.exp(-mean):.2f}\t{shown}\n")
+    texts.check(partial(model.check_score, prompt=options.prompt))
+    asked = list(texts.usable.values())
+    found = zip(asked, model.score(asked, prompt=options.prompt), strict=True)
+    texts.answer_all(found, partial(_write, as_json=options.json), as_json=options.json)
+
+
+def _write(scored: tuple[str, Mapping[str, Any]], *, as_json: bool) -> None:
+    text, found = scored
+    # Nothing has no perplexity.
+    mean = found["log_probability"] / len(found["tokens"]) if found["tokens"] else None
+    perplexity = None if mean is None else round(math.exp(-mean), 4)
+    shown = "-" if perplexity is None else f"{perplexity:.2f}"
+    line = f"{found['log_probability']:.4f}\t{shown}\t{' '.join(text.split(chr(10)))}"
+    _records.write({"text": text, **found, "perplexity": perplexity}, line, as_json=as_json)

@@ -41,12 +41,13 @@ class Options:
 
 def run(options: Options) -> None:
     """Translate and print."""
-    texts = _records.read_texts(options.texts, "translate")
+    given_texts = _records.read_texts(options.texts, "translate")
     model = _records.open_model(options.model, precision=options.precision)
     if model.task_name != "translation":
         raise RequestError(f"this model does {model.task_name}, not translation")
-    given = {"num_beams": options.num_beams, "length_penalty": options.length_penalty}
-    settings = {name: value for name, value in given.items() if value is not None}
+    given_texts.check(_records.refuse_damage)
+    texts = given_texts.texts
+    settings = _records.given(options, "num_beams", "length_penalty")
     if options.n_best != 1:
         settings["num_best"] = options.n_best
         settings.setdefault("num_beams", max(options.n_best, vars(model.task)["num_beams"]))

@@ -112,12 +112,25 @@ def _recognize(path: str | Path, columns: Sequence[str], *, has_names: bool) -> 
         return DataFile(label=label_file(path), kind=kind, lines=read_lines(path))
     lines = list(read_lines(path))
     first = next((line for line in lines if not is_blank(line)), "")
-    # A text may hold tabs, but hardly the name of its own column between them.
-    is_table = has_names or len(columns) > 1 or set(columns) <= set(first.split("\t"))
-    kind = "tsv" if is_table and "\t" in first else "text"
-    if first.lstrip().startswith("{"):
-        kind = "jsonl"
+    kind = _kind_of(first, columns, has_names=has_names)
     return DataFile(label=label_file(path), kind=kind, lines=lines)
+
+
+def _kind_of(first: str, columns: Sequence[str], *, has_names: bool) -> str:
+    """Tell a format by its first line."""
+    if first.lstrip().startswith("{"):
+        return "jsonl"
+    # No other format but JSON has tags.
+    if "tags" in columns or first.startswith("-DOCSTART-"):
+        return "conll"
+    for kind, separator in (("tsv", "\t"), ("csv", ",")):
+        fields = {field.strip(' "') for field in first.split(separator)}
+        # A text may hold tabs or commas, but hardly the names of its own columns between them;
+        # with several columns a tab can be nothing else.
+        is_table = has_names or set(columns) <= fields or (kind == "tsv" and len(columns) > 1)
+        if is_table and separator in first:
+            return kind
+    return "text"
 
 
 def _read_plain(file: DataFile, sink: Sink) -> None:

@@ -114,7 +114,8 @@ def _axes(frame: _Frame, x_name: str) -> list[str]:
         parts.append(line([(_LEFT, y), (right, y)], kind="rule"))
         parts.append(text(_LEFT - 6, y + 4, number(value), anchor="end", size=10.5, kind="soft"))
     for value in ticks(*frame.x_range, count=5):
-        if value != int(value):
+        # Steps are counted, from 0.
+        if value != int(value) or value < 0:
             continue
         x = frame.x(value)
         parts.append(text(x, bottom + 15, number(value), anchor="middle", size=10.5, kind="soft"))

@@ -22,7 +22,7 @@ from headway.memory import keep_freed_memory
 from headway.recipe import convert_settings
 from headway.tasks._decoders import OnDecoder
 from headway.tasks._task import Answer, Body, Head, OnProgress, Rows, Setting, Task
-from headway.tasks._writing import TextStream, prompt_ids, score_texts
+from headway.tasks._writing import TextStream, check_length, prompt_ids, score_texts
 from headway.text.tokenizer import Tokenizer
 
 FORMAT = 1
@@ -242,24 +242,33 @@ class Model:
         Raises:
             RequestError: if this model goes on with no text, or one is too long.
         """
-        if self.body.kind != "decoder":
-            raise RequestError(f"this model does {self.task_name}, and scores no text")
-        if damage := next(filter(None, map(find_damage, [prompt, *texts])), None):
-            raise RequestError(f"a text is {damage}")
+        for text in texts:
+            self.check_score(text, prompt=prompt)
         self.stop_training()
-        tokenizer = self.tokenizer
-        before = prompt_ids(tokenizer, prompt)
-        rows = [(before, ids) for ids in tokenizer.encode_ids(texts, bare=True)]
+        rows = self._scored_ids(texts, prompt)
+        found = score_texts(self.body, rows, self.setting)
         return [
             {
                 "log_probability": round(sum(log_probs), 6),
-                "tokens": [tokenizer.write_piece(number) for number in ids],
+                "tokens": [self.tokenizer.write_piece(number) for number in ids],
                 "log_probabilities": [round(value, 6) for value in log_probs],
             }
-            for (_, ids), log_probs in zip(
-                rows, score_texts(self.body, rows, self.setting), strict=True
-            )
+            for (_, ids), log_probs in zip(rows, found, strict=True)
         ]
+
+    def check_score(self, text: str, *, prompt: str = "") -> None:
+        """Raise a RequestError if `score` cannot score a text."""
+        if self.body.kind != "decoder":
+            raise RequestError(f"this model does {self.task_name}, and scores no text")
+        if damage := find_damage(prompt) or find_damage(text):
+            raise RequestError(f"a text is {damage}")
+        ((before, ids),) = self._scored_ids([text], prompt)
+        check_length(len(before) + len(ids), self.setting)
+
+    def _scored_ids(self, texts: Sequence[str], prompt: str) -> list[tuple[list[int], list[int]]]:
+        """Encode what stands before each text, and the text."""
+        before = prompt_ids(self.tokenizer, prompt)
+        return [(before, ids) for ids in self.tokenizer.encode_ids(texts, bare=True)]
 
     def to_precision(self, precision: str, *, packed: bool = False) -> Model:
         """Give this model for inference in another precision; this one is left as it is.

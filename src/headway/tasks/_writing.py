@@ -225,6 +225,9 @@ class TextStream:
         RequestError: if the prompt leaves no room.
     """
 
+    is_cut = False
+    """Whether something of what stood before it was left out for want of room."""
+
     def __init__(
         self,
         body: Body,
@@ -364,6 +367,14 @@ def _search(
     return written
 
 
+def check_length(num_tokens: int, setting: Setting) -> None:
+    """Raise a RequestError for more tokens than can be scored; the last one is not read."""
+    if num_tokens - 1 > setting.max_tokens:
+        raise RequestError(
+            f"the text has {num_tokens:,} tokens, but the model reads {setting.max_tokens:,}"
+        )
+
+
 def score_texts(
     body: Body, rows: Sequence[tuple[list[int], list[int]]], setting: Setting
 ) -> list[list[float]]:
@@ -380,10 +391,7 @@ def score_texts(
     """
     joint = [[*before, *after] for before, after in rows]
     for ids in joint:
-        if len(ids) - 1 > setting.max_tokens:
-            raise RequestError(
-                f"the text has {len(ids):,} tokens, but the model reads {setting.max_tokens:,}"
-            )
+        check_length(len(ids), setting)
     found: list[list[float]] = [[] for _ in rows]
     lengths = [len(ids) for ids in joint]
     device = next(body.parameters()).device

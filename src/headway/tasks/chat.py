@@ -116,14 +116,26 @@ class Chat(OnDecoder):
 
     def prompt(self, messages: Sequence[Message], setting: Setting) -> list[int]:
         """Encode a conversation up to where the assistant speaks; the oldest turns may go."""
+        pieces, room = self._before_answer(messages, setting)
+        begin = opening(self.template, setting.tokenizer)
+        return [*chain.from_iterable(ids for ids, _ in _newest(pieces, room)), *begin]
+
+    def is_cut(self, messages: Sequence[Message], setting: Setting) -> bool:
+        """Say whether `prompt` leaves something of a conversation out."""
+        pieces, room = self._before_answer(messages, setting)
+        return sum(len(ids) for ids, _ in pieces) > room
+
+    def _before_answer(
+        self, messages: Sequence[Message], setting: Setting
+    ) -> tuple[list[tuple[list[int], bool]], int]:
+        """Give all that was said, and how many tokens of it there is room for."""
         if messages[-1]["role"] == "assistant":
             messages = messages[:-1]
-        begin = opening(self.template, setting.tokenizer)
         longest = min(self.max_tokens, setting.max_tokens)
         # A quarter of the room is for the answer, or as much as was asked for.
-        room = longest - (self.max_new_tokens or longest // 4) - len(begin)
-        kept = _newest(self._pieces(messages, setting.tokenizer), room)
-        return [*chain.from_iterable(ids for ids, _ in kept), *begin]
+        answer = self.max_new_tokens or longest // 4
+        room = longest - answer - len(opening(self.template, setting.tokenizer))
+        return self._pieces(messages, setting.tokenizer), room
 
     def predict(
         self, body: Body, head: Head, rows: Rows, setting: Setting, progress: OnProgress = None
@@ -132,7 +144,8 @@ class Chat(OnDecoder):
 
         Returns:
             answers: For each record "prediction", the answer; "tokens", of which it is made;
-                "log_probability", of all of them; "ended_by", "end", "stop" or "length".
+                "log_probability", of all of them; "ended_by", "end", "stop" or "length"; "cut" of
+                a conversation too long to be read whole.
         """
         check_template(self.template, setting.tokenizer)
         prompts = [self.prompt(row["messages"], setting) for row in rows]
@@ -142,6 +155,8 @@ class Chat(OnDecoder):
         for done, (place, written) in enumerate(found, 1):
             answer = written.to_answer(setting.tokenizer)
             answers[place] = answer | {"prediction": answer["prediction"].strip()}
+            if self.is_cut(rows[place]["messages"], setting):
+                answers[place]["cut"] = ["conversation"]
             if progress is not None:
                 progress(Progress(done=done, total=len(rows)))
         return answers
@@ -150,8 +165,9 @@ class Chat(OnDecoder):
         """Answer the last message, piece by piece."""
         check_template(self.template, setting.tokenizer)
         ends = end_of_turn(self.template, setting.tokenizer)
-        prompt = self.prompt(messages, setting)
-        return TextStream(body, prompt, setting, self, more_ends=ends)
+        stream = TextStream(body, self.prompt(messages, setting), setting, self, more_ends=ends)
+        stream.is_cut = self.is_cut(messages, setting)
+        return stream
 
     def jinja(self, tokenizer: Tokenizer) -> str:
         """Write the template as transformers reads it."""

@@ -19,6 +19,7 @@ from headway.cli import chat, generate, score
 from headway.cli._main import main
 from headway.layers.side import Side
 from headway.tasks._load import load
+from headway.tasks._writing import TextStream
 from headway.tasks.causal_lm import CausalLm
 from headway.tasks.chat import Chat
 
@@ -183,6 +184,10 @@ def test_generate_takes_the_models_own_settings_where_none_are_given(shell):
         (("--num-beams", "0"), r"num_beams is 0, but "),
         (("--num-samples", "0"), r"--num-samples is 0, but at least 1 is needed"),
         (("--max-new-tokens", "-1"), r"max_new_tokens is -1, but "),
+        (("--max-new-tokens", "0"), r"--max-new-tokens is 0, but at least 1 is needed"),
+        (("--num-beams", "2", "--top-k", "3"), r"searches and draws nothing: --top-k would"),
+        (("--num-beams", "2", "--num-samples", "2"), r"--num-beams gives one answer"),
+        (("--temperature", "0", "--num-samples", "2"), r"--temperature 0 gives one answer"),
         (("--seed", "-1"), r"seed is -1, but "),
         (("--stop", ""), r"stop has an empty text"),
         (("--precision", "fp8"), r"precision is 'fp8'"),
@@ -215,6 +220,25 @@ def test_generate_names_the_line_that_is_not_utf_8(shell):
     shell.refuse(r"byte 0xfc.*line 2", "generate", "gpt2", stdin=b"The\nB\xfccher\n")
 
 
+LONG_SECOND = "The\n" + "x" * 70 + "\nThe sea\n"
+
+
+@pytest.mark.parametrize("verb", ["generate", "score"])
+def test_a_line_that_is_too_long_is_named_before_anything_is_written(verb, shell):
+    shell.refuse(r"In standard input, line 2.*--skip-bad", verb, "gpt2", stdin=LONG_SECOND.encode())
+
+
+@pytest.mark.parametrize("verb", ["generate", "score"])
+def test_lines_that_cannot_be_used_are_answered_by_their_error_if_asked(verb, shell):
+    words = (verb, "gpt2", *FULL, *(("--temperature", "0") if verb == "generate" else ()))
+    code, out, err = shell.run(*words, "--skip-bad", "--json", stdin=LONG_SECOND.encode())
+    assert (code, err) == (0, "headway: 1 texts could not be used\n")
+    first, second, third = map(json.loads, out.splitlines())
+    assert list(second) == ["error"]
+    assert second["error"].startswith("standard input, line 2: ")
+    assert [first, third] == shell.objects(*words, "The", "The sea")
+
+
 # score
 
 
@@ -243,6 +267,12 @@ def test_score_as_json_gives_every_token(shell):
 def test_score_reads_lines(shell):
     found = shell.answer("score", "gpt2", "-", stdin="The\nsea\n")
     assert found == shell.answer("score", "gpt2", "The", "sea")
+
+
+def test_an_empty_text_has_no_perplexity(shell):
+    assert shell.answer("score", "gpt2", "") == "0.0000\t-\t\n"
+    (found,) = shell.objects("score", "gpt2", "")
+    assert found["perplexity"] is None
 
 
 @pytest.mark.parametrize(
@@ -331,10 +361,25 @@ def test_chat_goes_on_where_a_file_cannot_be_written(shell, tmp_path):
     assert len(out.split("\n")) >= 3
 
 
-def test_chat_goes_on_however_long_the_conversation_becomes(shell):
+def test_chat_goes_on_however_long_the_conversation_becomes_and_says_so_once(shell):
     words = ("chat", "chat", "--max-new-tokens", "40", *FULL)
-    out = shell.answer(*words, stdin="How many boats are there?\n" * 6)
+    code, out, err = shell.run(*words, stdin=b"How many boats are there?\n" * 6)
+    assert code == 0
     assert out.count("\n") >= 6
+    assert err.count("\n") == 1
+    assert re.match(r"note: the conversation is longer than the model reads .* left out", err)
+
+
+def test_an_interrupted_answer_is_kept_as_far_as_it_came(shell, monkeypatch, tmp_path):
+    def stopped(pieces):
+        yield "As far"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TextStream, "__iter__", stopped)
+    path = tmp_path / "talk.jsonl"
+    code, out, _ = shell.run("chat", "chat", stdin=f"Where?\n/save {path}\n".encode())
+    assert (code, out) == (0, "As far\n")
+    assert saved(path) == [[("user", "Where?"), ("assistant", "As far")]]
 
 
 @pytest.mark.parametrize(
@@ -343,6 +388,7 @@ def test_chat_goes_on_however_long_the_conversation_becomes(shell):
         ("gpt2", (), r"this model does causal_lm, and holds no conversations", 1),
         ("bert", (), r"this model does masked_lm, and holds no conversations", 1),
         ("chat", ("--max-new-tokens", "1000000000"), r"1,000,000,000 more are asked for", 1),
+        ("chat", ("--max-new-tokens", "0"), r"at least 1 is needed", 2),
         ("chat", ("--temperature", "-1"), r"temperature is -1.0", 2),
         ("nowhere", (), r"there is no model folder nowhere", 1),
     ],

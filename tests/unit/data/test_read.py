@@ -594,6 +594,11 @@ def test_no_file_at_all_is_a_usage_error():
         (b"source\ttarget\nja\tyes\n", PAIR, [{"source": "ja", "target": "yes"}]),
         (b"label\ttext\nyes\ta\n", ["text"], [{"label": "yes", "text": "a"}]),
         (gzip.compress(b"a\n", mtime=0), ["text"], [{"text": "a"}]),
+        (b'label,"text"\nyes,"a, b"\n', ["text"], [{"label": "yes", "text": "a, b"}]),
+        (b"Yes, a text\n", ["text"], [{"text": "Yes, a text"}]),
+        (b"source,target\nja,yes\n", PAIR, [{"source": "ja", "target": "yes"}]),
+        (b"Ada B-PER\n\n", ["words", "tags"], [{"words": ["Ada"], "tags": ["B-PER"]}]),
+        (b"-DOCSTART- O\n\nAda B-PER\n", ["words"], [{"words": ["Ada"], "tags": ["B-PER"]}]),
     ],
 )
 def test_the_format_of_standard_input_is_told_by_its_first_line(stdin, content, columns, expected):

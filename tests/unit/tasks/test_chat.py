@@ -150,6 +150,15 @@ def test_a_known_answer_is_left_out(model):
     assert one == two
 
 
+def test_an_answer_says_whether_the_conversation_was_cut(model):
+    long = talk(*TURNS[:5])
+    short, cut = model.predict([{"messages": talk("a")}, {"messages": long}], max_new_tokens=5)
+    assert "cut" not in short
+    assert cut["cut"] == ["conversation"]
+    assert not model.reply(talk("a"), max_new_tokens=5).is_cut
+    assert model.reply(long, max_new_tokens=5).is_cut
+
+
 def test_half_a_character_is_no_message(model):
     with pytest.raises(RequestError, match="half of a surrogate pair"):
         model.reply(talk("The \ud83d"))
