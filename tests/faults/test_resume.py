@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from headway import recipe as recipes
-from headway.errors import FileError, TrainError
+from headway.errors import ConfigError, FileError, TrainError
 from headway.train import run as running
 from headway.train.guard import Stopped
 from headway.train.log import read_jsonl
@@ -146,6 +146,15 @@ def test_a_metrics_line_cut_short_and_steps_done_again_leave_no_trace(tmp_path):
     # A run that is over takes the mean of its checkpoints anew, and says so once.
     finish(resume(tmp_path / "parts"))
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_run_is_not_made_shorter_than_it_is(tmp_path):
+    data = {name: str(tmp_path / f"{name}.jsonl") for name in ("train", "valid")}
+    finish(train(recipes.read(write_corpus(tmp_path), {"data": data}), tmp_path / "run"))
+    before = (tmp_path / "run" / "recipe.toml").read_text()
+    with pytest.raises(ConfigError, match=r"has made \d+ updates, but is to have 2 in all"):
+        finish(resume(tmp_path / "run", length={"steps": 2}))
+    assert (tmp_path / "run" / "recipe.toml").read_text() == before
 
 
 def headway(*words: str, **options) -> subprocess.Popen:

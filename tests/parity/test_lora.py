@@ -264,3 +264,6 @@ def test_what_is_merged_is_never_written_over(name, tmp_path, capsys):
     assert "would be lost" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in (tmp_path / name).iterdir()} == before
     assert main(["merge", str(tmp_path / "adapter"), str(tmp_path / "merged")]) == 0
+    # What is there already stays as it is.
+    assert main(["merge", str(tmp_path / "adapter"), str(tmp_path / "merged")]) == 1
+    assert "is not empty. name a new folder" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from pathlib import Path
 import tyro
 
 from headway.cli import _records
-from headway.errors import ConfigError
+from headway.errors import ConfigError, FileError
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Options:
     adapter: tyro.conf.Positional[Path]
     """Folder with an adapter, ours or PEFT's."""
     out: tyro.conf.Positional[Path]
-    """Folder to write; it must be new, or hold a model of ours."""
+    """Folder to write; it must be new or empty."""
 
 
 def run(options: Options) -> None:
@@ -33,5 +33,7 @@ def run(options: Options) -> None:
         raise ConfigError(
             f"{options.out} is what would be merged, and would be lost", hint="name another folder"
         )
+    if options.out.is_dir() and any(options.out.iterdir()):
+        raise FileError(f"{options.out} is not empty", hint="name a new folder")
     model.merge().save(options.out)
     sys.stdout.write(f"{options.out}\n")

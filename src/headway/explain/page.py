@@ -70,6 +70,12 @@ def details(summary: str, content: str) -> str:
     return f"<details><summary>{escape(summary)}</summary>{content}</details>"
 
 
+def pair(lines: Sequence[tuple[str, str]], below: str = "") -> str:
+    """Set texts that belong together below each other: names, and HTML."""
+    listed = "".join(f'<dt>{name}</dt><dd dir="auto">{value}</dd>' for name, value in lines)
+    return f'<div class="pair"><dl>{listed}</dl>{below}</div>'
+
+
 def code(content: str) -> str:
     """Write text as it stands in a file."""
     return f"<pre><code>{escape(content)}</code></pre>"

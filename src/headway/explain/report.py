@@ -12,7 +12,7 @@ from typing import Any
 
 from headway import registry
 from headway.errors import FileError, HeadwayError
-from headway.explain import answers, sections
+from headway.explain import answers, continuations, sections
 from headway.explain.alignment import align
 from headway.explain.page import Section, build_page, note, paragraph, tiles
 from headway.explain.svg import escape, number
@@ -52,6 +52,7 @@ _PLANS = (
     _Plan("training", "Training", sections.draw_training),
     _Plan("classes", "Classes", answers.draw_classes),
     _Plan("worst-rows", "Worst examples", answers.draw_worst_rows),
+    _Plan("samples", "Samples", continuations.draw_continuations),
     _Plan("examples", "Examples", sections.draw_examples, only_text=True),
     _Plan("worst", "Worst examples", sections.draw_worst, only_text=True),
     _Plan("attention", "Attention", sections.draw_attention, only_text=True),

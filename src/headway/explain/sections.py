@@ -9,7 +9,7 @@ from headway.explain.alignment import Alignment, align
 from headway.explain.beams import draw_search, search_tree
 from headway.explain.curves import Curve, draw_curves, draw_histogram
 from headway.explain.heatmap import draw_alignment, draw_heads, draw_masks, draw_positions
-from headway.explain.page import code, details, note, paragraph, table, wide
+from headway.explain.page import code, details, note, pair, paragraph, table, wide
 from headway.explain.recorder import has_attention
 from headway.explain.samples import Sample, mark_differences
 from headway.explain.svg import escape
@@ -104,15 +104,14 @@ def _pair(model: Model, sample: Sample) -> str:
         prediction = f'<span class="right">{escape(sample.prediction)}</span>'
     else:
         prediction = mark_differences(sample.prediction, sample.reference) or "<i>nothing</i>"
-    rows = (
+    scores = f"chrF {sample.chrf:.1f} \u00b7 log probability per token {sample.score:.3f}"
+    lines = [
         ("source", escape(sample.source)),
         ("reference", escape(sample.reference)),
         ("prediction", prediction),
-    )
-    listed = "".join(f'<dt>{name}</dt><dd dir="auto">{value}</dd>' for name, value in rows)
-    scores = f"chrF {sample.chrf:.1f} \u00b7 log probability per token {sample.score:.3f}"
-    listed += f'<dt></dt><dd class="scores">{escape(scores)}</dd>'
-    return f'<div class="pair"><dl>{listed}</dl>{_alignment(model, sample)}</div>'
+        ("", f'<span class="scores">{escape(scores)}</span>'),
+    ]
+    return pair(lines, _alignment(model, sample))
 
 
 def _alignment(model: Model, sample: Sample) -> str:

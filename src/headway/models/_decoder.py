@@ -33,8 +33,6 @@ class DecoderConfig(StackConfig):
     """Inner width of the feed-forward layers; 0: four times hidden_size."""
     max_position_embeddings: int = 1024
     """Longest text, in tokens."""
-    attention_dropout: float = 0.1
-    """Kept for other readers: attention weights are never dropped out here."""
     activation: str = "gelu_new"
     """gelu, gelu_new, relu or silu, between the feed-forward layers."""
     layer_norm_epsilon: float = 1e-5

@@ -55,8 +55,6 @@ class BloomConfig(DecoderConfig):
     """Longest text that it is trained on, in tokens; it can read longer ones."""
     dropout: float = 0.0
     """Rate on each sublayer's result, 0 to below 1."""
-    attention_dropout: float = 0.0
-    """Kept for other readers: attention weights are never dropped out here."""
     bos_token_id: int = 1
     """Id of <s>, which begins a text; recipes take the tokenizer's."""
     eos_token_id: int = 2

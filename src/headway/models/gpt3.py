@@ -45,8 +45,6 @@ class Gpt3Config(DecoderConfig):
     """Longest text, in tokens."""
     dropout: float = 0.0
     """Rate on embeddings and on each sublayer's result, 0 to below 1."""
-    attention_dropout: float = 0.0
-    """Kept for other readers: attention weights are never dropped out here."""
     eos_token_id: int = 0
     """Id of <|endoftext|>, which ends a text; recipes take the tokenizer's."""
 

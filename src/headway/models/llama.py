@@ -66,8 +66,6 @@ class LlamaConfig(DecoderConfig):
     """Ratio of the slowest to the fastest turn."""
     dropout: float = 0.0
     """Rate on embeddings and on each sublayer's result, 0 to below 1."""
-    attention_dropout: float = 0.0
-    """Kept for other readers: attention weights are never dropped out here."""
     activation: str = "silu"
     """gelu, gelu_new, relu or silu, on the gates."""
     layer_norm_epsilon: float = 1e-6

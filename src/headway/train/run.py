@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from headway import recipe as recipes
-from headway.errors import FileError
+from headway.errors import ConfigError, FileError
 from headway.files.manifest import read_json, write_json, write_text
 from headway.memory import keep_freed_memory
 from headway.sections import Recipe
@@ -73,6 +73,7 @@ def resume(run_dir: str | Path, *, length: dict[str, Any] | None = None) -> Iter
         run_dir: A run directory.
         length: New `steps` or `epochs`, the only thing that may change.
     Raises:
+        ConfigError: if it is longer already than it is to become.
         FileError: if there is no run, its data has changed, or it is in use.
     """
     run_dir = Path(run_dir)
@@ -86,10 +87,11 @@ def resume(run_dir: str | Path, *, length: dict[str, Any] | None = None) -> Iter
     with run_lock(run_dir), stop.listening():
         prepared = prepare(recipe, tokenizer_file=run_dir / "tokenizer.json")
         check_unchanged(run_dir, prepared.fingerprints, prepared.recipe)
-        if length:
-            write_text(run_dir / "recipe.toml", recipes.write(prepared.recipe))
         run = _Run(prepared, run_dir, stop)
         yield from run.restore()
+        if length:
+            run.check_length()
+            write_text(run_dir / "recipe.toml", recipes.write(prepared.recipe))
         yield from run.go()
 
 
@@ -137,6 +139,15 @@ class _Run:
             evaluations=state.evaluated_step,
             averages=state.step - 1 if self._is_over() else state.step,
         )
+
+    def check_length(self) -> None:
+        """Raise a ConfigError if the run is longer already than it is to become."""
+        step, total = self.state.step, self.trainer.total_steps
+        if step > total:
+            raise ConfigError(
+                f"the run has made {step:,} updates, but is to have {total:,} in all",
+                hint="training.steps and training.epochs count from its beginning",
+            )
 
     def _recall_best(self) -> None:
         """Take up the score of the model that is there: a mean of checkpoints may be above all.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 import re
@@ -471,6 +472,32 @@ def test_a_gpt_of_characters_is_trained_scored_and_goes_on(characters, shell):
     (row,) = shell.objects(*words)
     assert len(row["tokens"]) == 10 or row["ended_by"] == "end"
     assert shell.answer("evaluate", characters / "model", "--data", "rest.txt")
+
+
+def test_the_report_of_a_gpt_shows_how_it_goes_on(characters):
+    page = (characters / "report.html").read_text()
+    samples = page[page.index('<section id="samples"') : page.index('<section id="data"')]
+    told = re.findall(r"<dt>(\w*)</dt><dd[^>]*>(.*?)</dd>", samples, re.DOTALL)
+    assert [name for name, _ in told[:3]] == ["given", "data", "model"]
+    rest = (characters.parent / "rest.txt").read_text()
+    # What was given, and what follows it in the data, as it stands there.
+    assert html.unescape(told[0][1] + told[1][1]) in rest
+    assert told[2][1]
+
+
+def test_the_report_of_a_chatbot_shows_what_it_answers(characters, home):
+    rows = [
+        [{"role": "user", "content": "The?"}, {"role": "assistant", "content": "A boat & sand"}]
+    ]
+    lines = "".join(json.dumps({"messages": row}) + "\n" for row in rows * 4)
+    (home / "replies.jsonl").write_text(lines)
+    words = ["train", "chat", "--model.path", characters / "model", "--out", home / "replied"]
+    for split in ("train", "valid"):
+        words += [f"--data.{split}", home / "replies.jsonl"]
+    assert main([str(word) for word in (*words, "--training.steps", "1")]) == 0
+    page = (home / "replied" / "report.html").read_text()
+    assert '<dt>given</dt><dd dir="auto">The?</dd>' in page
+    assert '<dt>data</dt><dd dir="auto">A boat &amp; sand</dd>' in page
 
 
 def test_a_gpt_of_characters_gives_the_same_logits_in_transformers(characters):
