@@ -115,7 +115,9 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="a GPT")
     parser.add_argument("--out", type=Path, required=True, help="folder for data and runs")
     parser.add_argument("--rows", type=int, default=200, help="questions that are scored")
-    parser.add_argument("--epochs", default="2", help="passes over each")
+    parser.add_argument(
+        "--epochs", nargs=2, default=["2", "4"], help="passes over SQuAD and over dailydialog"
+    )
     parser.add_argument("--at-once", type=int, default=1, help="trainings side by side")
     options = parser.parse_args()
     out = options.out.resolve()
@@ -127,14 +129,15 @@ def main() -> None:
         "model.path": str(options.model.resolve()),
         "task.max-tokens": str(base.setting.max_tokens),
         "training.peak-lr": "5e-4",
-        "training.epochs": options.epochs,
         "playbook.choose-by": "loss",
     }
-    flags = {
-        name: shared | {"data.train": str(out / f"{name}-train.jsonl"), "data.valid": str(held)}
-        for name, held in (("squad", out / "squad-dev.jsonl"), ("talk", out / "talk-valid.jsonl"))
-    }
-    jobs = [Job(name, "chat", values) for name, values in flags.items()]
+    jobs = []
+    for name, held, epochs in zip(("squad", "talk"), ("dev", "valid"), options.epochs, strict=True):
+        files = {
+            "data.train": str(out / f"{name}-train.jsonl"),
+            "data.valid": str(out / f"{name}-{held}.jsonl"),
+        }
+        jobs.append(Job(name, "chat", shared | files | {"training.epochs": epochs}))
     train(jobs, out, at_once=options.at_once)
     print(describe_run())
     squad, talk = (load(job.folder(out) / "model") for job in jobs)

@@ -26,7 +26,7 @@ from headway.tasks._load import load
 _CORPORA = ("general_text", "wikitext2")
 _UPDATE_TOKENS = 4096
 # Set -> the column with its summary or summaries, and passes over it.
-_SETS = {"headlines": ("summary", "6"), "scitldr": ("summaries", "6")}
+_SETS = {"headlines": ("summary", "3"), "scitldr": ("summaries", "4")}
 
 
 def write_rows(pack: Path, out: Path, name: str, split: str) -> Path:
