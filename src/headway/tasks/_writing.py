@@ -149,11 +149,6 @@ class Stream:
         self.log_probability += log_prob
         return self._show(len(self.text))
 
-    def take(self, written: Written) -> None:
-        """Become what was written elsewhere."""
-        self.text, self.ids, self.ended_by = written.text, written.ids, written.ended_by
-        self.log_probability = written.log_probability
-
     @property
     def written(self) -> Written:
         """Give what it came to."""
@@ -180,14 +175,28 @@ def write_pieces(
         body: Decoder with an output layer.
         prompts: Token ids of each, at least one.
         setting: Tokenizer and limits.
-        options: How tokens are chosen; beams are not looked at.
+        options: How tokens are chosen.
         streams: Take the tokens.
         more_ends: Tokens that end a continuation, beside the vocabulary's own.
     Yields:
         row, piece: Text of a continuation, as soon as it is certain.
     """
     room = find_room(body, prompts, setting, wanted=options.max_new_tokens)
-    ends = end_ids(setting.tokenizer) | set(more_ends)
+    own = setting.tokenizer.find(setting.tokenizer.name_of("end"))
+    ends = [*more_ends, *(() if own is None else (own,))]
+    choose = _search if options.num_beams > 1 else _sample
+    return choose(body, prompts, options, streams, room, ends)
+
+
+def _sample(
+    body: Body,
+    prompts: Sequence[list[int]],
+    options: OnDecoder,
+    streams: Sequence[Stream],
+    room: Sequence[int],
+    ends: Sequence[int],
+) -> Iterator[tuple[int, str]]:
+    """Draw token after token."""
     sampler = Sampler(
         body,
         prompts,
@@ -210,6 +219,34 @@ def write_pieces(
                 sampler.stop(item.row)
             if piece:
                 yield item.row, piece
+
+
+def _search(
+    body: Body,
+    prompts: Sequence[list[int]],
+    options: OnDecoder,
+    streams: Sequence[Stream],
+    room: Sequence[int],
+    ends: Sequence[int],
+) -> Iterator[tuple[int, str]]:
+    """Find the best beam, which is known at the end: the text comes in one piece."""
+    device = next(body.parameters()).device
+    with torch.inference_mode():
+        results = beam_search(
+            body,
+            Side.padded([prompt[:-1] for prompt in prompts]).to(device),
+            BeamOptions(num_beams=options.num_beams, max_steps=max(room)),
+            start_id=torch.tensor([prompt[-1] for prompt in prompts], device=device),
+            # One token can end a beam: the task's, where it has one.
+            end_id=next(iter(ends), -1),
+            limits=torch.tensor(room, device=device),
+        )
+    for row, (stream, (best, *_)) in enumerate(zip(streams, results, strict=True)):
+        for token in best.ids:
+            if not stream.ended_by:
+                stream.add(token, 0.0)
+        stream.finish("end" if best.is_finished else "length", best.log_probability)
+        yield row, stream.text
 
 
 class TextStream:
@@ -237,33 +274,12 @@ class TextStream:
         *,
         more_ends: Sequence[int] = (),
     ) -> None:
-        find_room(body, [prompt], setting, wanted=options.max_new_tokens)
         self._stream = Stream(setting.tokenizer, prompt[-1], options.stop)
-        if options.num_beams > 1:
-            self._pieces = self._search(body, prompt, setting, options, more_ends)
-            return
+        streams = [self._stream]
         pieces = write_pieces(
-            body,
-            [prompt],
-            setting,
-            options,
-            streams=[self._stream],
-            more_ends=more_ends,
+            body, [prompt], setting, options, streams=streams, more_ends=more_ends
         )
         self._pieces = (piece for _, piece in pieces)
-
-    def _search(
-        self,
-        body: Body,
-        prompt: list[int],
-        setting: Setting,
-        options: OnDecoder,
-        more_ends: Sequence[int],
-    ) -> Iterator[str]:
-        # Which beam is best is known at the end.
-        ((_, written),) = write(body, [prompt], setting, options, more_ends=more_ends)
-        self._stream.take(written)
-        yield written.text
 
     def __iter__(self) -> Iterator[str]:
         return self._pieces
@@ -283,12 +299,6 @@ def _sampling(options: OnDecoder) -> SampleOptions:
         min_p=options.min_p,
         repetition_penalty=options.repetition_penalty,
     )
-
-
-def end_ids(tokenizer: Tokenizer) -> set[int]:
-    """Give the tokens that end a text."""
-    found = tokenizer.find(tokenizer.name_of("end"))
-    return set() if found is None else {found}
 
 
 def prompt_ids(tokenizer: Tokenizer, text: str) -> list[int]:
@@ -318,53 +328,11 @@ def write(
     lengths = [len(prompt) for prompt in prompts]
     for part in inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=_BATCH_ROWS):
         chosen = [prompts[place] for place in part]
-        if options.num_beams > 1:
-            found = _search(body, chosen, setting, options, more_ends)
-        else:
-            streams = [Stream(setting.tokenizer, p[-1], options.stop) for p in chosen]
-            pieces = write_pieces(
-                body,
-                chosen,
-                setting,
-                options,
-                streams=streams,
-                more_ends=more_ends,
-            )
-            for _ in pieces:
-                pass
-            found = [stream.written for stream in streams]
-        yield from zip(part.tolist(), found, strict=True)
-
-
-def _search(
-    body: Body,
-    prompts: Sequence[list[int]],
-    setting: Setting,
-    options: OnDecoder,
-    more_ends: Sequence[int],
-) -> list[Written]:
-    room = find_room(body, prompts, setting, wanted=options.max_new_tokens)
-    device = next(body.parameters()).device
-    # One token can end a beam: the task's, where it has one.
-    end, *_ = [*more_ends, *end_ids(setting.tokenizer), -1]
-    with torch.inference_mode():
-        results = beam_search(
-            body,
-            Side.padded([prompt[:-1] for prompt in prompts]).to(device),
-            BeamOptions(num_beams=options.num_beams, max_steps=max(room)),
-            start_id=torch.tensor([prompt[-1] for prompt in prompts], device=device),
-            end_id=end,
-            limits=torch.tensor(room, device=device),
-        )
-    written = []
-    for prompt, (best, *_) in zip(prompts, results, strict=True):
-        stream = Stream(setting.tokenizer, prompt[-1], options.stop)
-        for token in best.ids:
-            if not stream.ended_by:
-                stream.add(token, 0.0)
-        stream.finish("end" if best.is_finished else "length", best.log_probability)
-        written.append(stream.written)
-    return written
+        streams = [Stream(setting.tokenizer, p[-1], options.stop) for p in chosen]
+        for _ in write_pieces(body, chosen, setting, options, streams=streams, more_ends=more_ends):
+            pass
+        for place, stream in zip(part.tolist(), streams, strict=True):
+            yield place, stream.written
 
 
 def check_length(num_tokens: int, setting: Setting) -> None:
