@@ -72,8 +72,11 @@ class OnTexts(OnEncoder):
     """What tasks share that read a text, or several, and say one thing of the whole.
 
     A task says how its records are read, what is to be learned of them, and what its head's
-    results mean; how rows become batches, and batches answers, is the same for all.
+    results mean; how rows become batches, and batches losses and answers, is the same for all.
     """
+
+    next_word_weight: float = 0.0
+    loss_name: ClassVar[str]
 
     def read(self, rows: Rows, setting: Setting) -> Encoded:
         """Turn records into examples, without what is to be learned of them."""
@@ -87,9 +90,29 @@ class OnTexts(OnEncoder):
         """Compute the results of every example, (N, Y) float32, from what the body made of it."""
         raise NotImplementedError
 
+    def total(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Sum the loss of the results of every example, (N, Y) float32."""
+        raise NotImplementedError
+
     def answers(self, logits: Tensor, rows: Rows, setting: Setting) -> list[Answer]:
         """Say what results mean, (N, Y) float32 for as many rows."""
         raise NotImplementedError
+
+    def count(self, batch: Batch) -> float:
+        """Count what `total` sums over: the examples, unless a task says otherwise."""
+        return float(len(needed(batch.document_labels)))
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        """Count the targets of the task's own loss, and the next words."""
+        own = {self.loss_name: self.count(batch)}
+        return own | count_next_words(batch, self.next_word_weight)
+
+    def losses(self, body: Body, head: Head, batch: Batch) -> tuple[Loss, ...]:
+        """Sum the task's own loss; beside it that of next words, where they are learned."""
+        memory = body.encode(batch.source)
+        total = self.total(self.logits(body, head, memory, batch), batch)
+        own = Loss(name=self.loss_name, total=total, count=self.count(batch))
+        return (own, *next_words(body, memory, batch, self.next_word_weight))
 
     def encode(self, rows: Rows, setting: Setting) -> Encoded:
         """Turn records into examples."""
@@ -213,17 +236,9 @@ def check_next_words(body: Body, weight: float) -> None:
 
 def make_pooled_head(body: Body, num_labels: int, *, pooling: str, dropout: float) -> PooledHead:
     """Build what makes one vector of a text, and results of that."""
-    width = body.config.hidden_size
-    return start_head(
-        PooledHead(
-            width,
-            num_labels,
-            pool=_POOLINGS[pooling](width),
-            dropout=dropout,
-            bias=getattr(body, "has_head_bias", True),
-        ),
-        body,
-    )
+    width, bias = body.config.hidden_size, getattr(body, "has_head_bias", True)
+    pool = _POOLINGS[pooling](width)
+    return start_head(PooledHead(width, num_labels, pool=pool, dropout=dropout, bias=bias), body)
 
 
 def make_token_head(body: Body, num_labels: int, *, dropout: float) -> TokenHead:
