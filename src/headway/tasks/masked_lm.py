@@ -27,18 +27,17 @@ from headway.data.batch import Batch, Example
 from headway.data.corrupt import Masking, mask_tokens
 from headway.data.order import generator
 from headway.data.pairs import PAIRS, Plan, plan_pairs, plan_texts
-from headway.data.store import Store, store_of_texts
+from headway.data.store import Store
 from headway.errors import ConfigError, DataError, RequestError
 from headway.layers.heads import LinearHead
 from headway.layers.losses import IGNORE, Loss, count_correct, linear_cross_entropy
-from headway.metrics.intervals import Statistics
+from headway.tasks._corpus import OnCorpus, OnDemand, no_text
 from headway.tasks._examples import collate_texts, make_example, over_tokens
 from headway.tasks._filling import fill_masks, tell_pairs
 from headway.tasks._settings import at_least, must_be, one_of
 from headway.tasks._task import (
     NO_CHANCE,
     Answer,
-    Answers,
     Body,
     Draw,
     Encoded,
@@ -49,7 +48,6 @@ from headway.tasks._task import (
     Progress,
     Rows,
     Setting,
-    Task,
 )
 from headway.tasks._texts import needed, start_head, where_asked
 from headway.text.tokenizer import Tokenizer
@@ -64,7 +62,7 @@ _PAIR_NAMES: Mapping[str, tuple[str, str]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskedLm(Task):
+class MaskedLm(OnCorpus):
     """Learn p(token | everything around it), and optionally whether two texts belong together."""
 
     mask_ratio: float = 0.15
@@ -84,11 +82,8 @@ class MaskedLm(Task):
     num_best: int = 5
     """Fillings given for each mask."""
 
-    columns: ClassVar[tuple[str, ...]] = ("text",)
-    inputs: ClassVar[tuple[str, ...]] = ("text",)
     optional: ClassVar[tuple[str, ...]] = ("text_pair",)
     heads: ClassVar[tuple[str, ...]] = ("masked_lm", "masked_lm_pair", "pair", "body")
-    reads_corpus: ClassVar[bool] = True
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -123,19 +118,13 @@ class MaskedLm(Task):
 
     def check(self) -> list[str]:
         """Return every problem of the settings."""
-        is_share = 0 < self.mask_ratio < 1
-        problems = must_be(self, "mask_ratio", "between 0 and 1", is_right=is_share)
+        problems = must_be(self, "mask_ratio", "between 0 and 1", is_right=0 < self.mask_ratio < 1)
         problems += one_of(self, {"masking": _MASKINGS, "pair": PAIRS})
         problems += at_least(self, {"max_tokens": 8})
         bounds = f"0, or from 8 to max_tokens, {self.max_tokens}"
         fits = not self.short_tokens or 8 <= self.short_tokens <= self.max_tokens
         problems += must_be(self, "short_tokens", bounds, is_right=fits)
         return problems + at_least(self, {"short_epochs": 1, "num_best": 1})
-
-    def encode(self, rows: Rows, setting: Setting) -> Encoded:
-        """Turn records into examples: each text is a document, each of its lines a segment."""
-        store = store_of_texts([row["text"] for row in rows], setting.tokenizer)
-        return self.encode_corpus(store, setting)
 
     def encode_corpus(
         self, store: Store, setting: Setting, *, seed: int = 0, is_training: bool = False
@@ -157,10 +146,7 @@ class MaskedLm(Task):
         """
         examples = self._plan(store, setting, seed, is_training, 0)
         if not len(examples.examples):
-            raise DataError(
-                "the corpus has no text that an example could be made of",
-                hint="pairs need two tokens at least; is the text in the tokenizer's script?",
-            )
+            raise no_text("pairs need two tokens at least; is the text in the tokenizer's script?")
         if not _has_ordinary(store, setting.tokenizer):
             raise DataError(
                 f"the corpus has {len(store.ids):,} tokens, but the vocabulary knows none of them: "
@@ -191,7 +177,7 @@ class MaskedLm(Task):
         if has_short or (self.pair != "none" and self.masking == "dynamic"):
             next_plan = partial(self._plan, store, setting, seed, is_training)
         return Encoded(
-            examples=_Examples(store, plan, setting.marks),
+            examples=OnDemand(len(plan.ranges), partial(_example, store, plan, setting.marks)),
             lengths=lengths[:, None],
             full_lengths={"text": lengths},
             limits={"text": longest},
@@ -292,10 +278,6 @@ class MaskedLm(Task):
                     progress(Progress(done=done, total=len(rows)))
         return answers
 
-    def statistics(self, predictions: Answers, rows: Rows) -> list[Statistics]:
-        """Answers have no references: the scores come with the losses."""
-        return []
-
     @staticmethod
     def tiny_rows() -> list[dict[str, Any]]:
         """Give documents that are learned in seconds: all words of a line are the same."""
@@ -312,19 +294,10 @@ def _has_ordinary(store: Store, tokenizer: Tokenizer) -> bool:
     )
 
 
-class _Examples(Sequence[Example]):
-    """Examples of a plan, made when they are asked for."""
-
-    def __init__(self, store: Store, plan: Plan, marks: Marks) -> None:
-        self.store, self.plan, self.marks = store, plan, marks
-
-    def __len__(self) -> int:
-        return len(self.plan.ranges)
-
-    def __getitem__(self, index):
-        first, last, other, other_last = self.plan.ranges[index].tolist()
-        a, b = (self.store.ids[x:y].tolist() for x, y in ((first, last), (other, other_last)))
-        if other == other_last:
-            return make_example(int(index), a, marks=self.marks)
-        example = make_example(int(index), a, b, marks=self.marks)
-        return replace(example, label=int(self.plan.labels[index]))
+def _example(store: Store, plan: Plan, marks: Marks, index: int) -> Example:
+    """Give an example of a plan."""
+    first, last, other, other_last = plan.ranges[index].tolist()
+    a, b = (store.ids[x:y].tolist() for x, y in ((first, last), (other, other_last)))
+    if other == other_last:
+        return make_example(index, a, marks=marks)
+    return replace(make_example(index, a, b, marks=marks), label=int(plan.labels[index]))

@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,15 +26,14 @@ from headway.data.batch import Batch, Example
 from headway.data.corrupt import Spans
 from headway.data.order import generator
 from headway.data.pairs import plan_texts
-from headway.data.store import Store, store_of_texts
+from headway.data.store import Store
 from headway.decode.beam import Hypothesis
-from headway.errors import ConfigError, DataError
-from headway.metrics.intervals import Statistics
+from headway.errors import ConfigError
+from headway.tasks._corpus import OnCorpus, OnDemand, no_text
 from headway.tasks._settings import at_least, must_be
 from headway.tasks._task import (
     NO_CHANCE,
     Answer,
-    Answers,
     Draw,
     Encoded,
     Layout,
@@ -47,7 +47,7 @@ from headway.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpanCorruption(TextToText):
+class SpanCorruption(OnCorpus, TextToText):
     """Learn p(what was cut out | the rest); then fill the gaps of texts."""
 
     mask_ratio: float = 0.15
@@ -61,9 +61,6 @@ class SpanCorruption(TextToText):
     num_beams: int = 1
     """Beams in decoding; 1 is greedy."""
 
-    columns: ClassVar[tuple[str, ...]] = ("text",)
-    inputs: ClassVar[tuple[str, ...]] = ("text",)
-    reads_corpus: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = ("perplexity",)
 
     @staticmethod
@@ -73,8 +70,7 @@ class SpanCorruption(TextToText):
 
     def check(self) -> list[str]:
         """Return every problem of the settings."""
-        is_share = 0 < self.mask_ratio < 1
-        problems = must_be(self, "mask_ratio", "between 0 and 1", is_right=is_share)
+        problems = must_be(self, "mask_ratio", "between 0 and 1", is_right=0 < self.mask_ratio < 1)
         problems += must_be(self, "mean_span", "at least 1", is_right=self.mean_span >= 1)
         problems += at_least(self, {"max_tokens": 8})
         if not problems and (count := self.spans.sizes(self.max_tokens)[1]) > len(SENTINELS):
@@ -99,11 +95,6 @@ class SpanCorruption(TextToText):
         """Turn texts with gaps into ids that end in </s>."""
         return setting.tokenizer.encode_ids(texts, special=True)
 
-    def encode(self, rows: Rows, setting: Setting) -> Encoded:
-        """Turn records into examples: each text is a document."""
-        store = store_of_texts([row["text"] for row in rows], setting.tokenizer)
-        return self.encode_corpus(store, setting)
-
     def encode_corpus(
         self, store: Store, setting: Setting, *, seed: int = 0, is_training: bool = False
     ) -> Encoded:
@@ -120,15 +111,12 @@ class SpanCorruption(TextToText):
         # Of a single token nothing would be left.
         ranges, full = ranges[full > 1], full[full > 1]
         if not len(ranges):
-            raise DataError(
-                "the corpus has no text that an example could be made of",
-                hint="is the text in the tokenizer's script?",
-            )
+            raise no_text()
         cut, count = self.spans.sizes(full)
         # Each side has the sentinels, and ends with </s>.
         lengths = np.stack([full - cut, cut], axis=1) + count[:, None] + 1
         return Encoded(
-            examples=_Windows(store, ranges),
+            examples=OnDemand(len(ranges), partial(_window, store, ranges)),
             lengths=lengths,
             full_lengths={"text": full},
             limits={"text": longest},
@@ -170,10 +158,6 @@ class SpanCorruption(TextToText):
         spans = {SENTINELS[place]: filled[place] for place in sorted(filled) if place >= 0}
         return {**answer, "prediction": text, "spans": spans}
 
-    def statistics(self, predictions: Answers, rows: Rows) -> list[Statistics]:
-        """There are many ways to fill a gap: the scores come with the losses."""
-        return []
-
     @staticmethod
     def tiny_rows() -> list[dict[str, Any]]:
         """Give documents that are learned in seconds: all words of a line are the same."""
@@ -181,18 +165,10 @@ class SpanCorruption(TextToText):
         return [{"text": " ".join([words[i % 4]] * (8 + i % 5))} for i in range(32)]
 
 
-class _Windows(Sequence[Example]):
-    """Windows of a corpus, made when they are asked for."""
-
-    def __init__(self, store: Store, ranges: np.ndarray) -> None:
-        self.store, self.ranges = store, ranges
-
-    def __len__(self) -> int:
-        return len(self.ranges)
-
-    def __getitem__(self, index):
-        first, last = self.ranges[index].tolist()
-        return Example(int(index), self.store.ids[first:last].tolist())
+def _window(store: Store, ranges: np.ndarray, index: int) -> Example:
+    """Give a window of a corpus."""
+    first, last = ranges[index].tolist()
+    return Example(index, store.ids[first:last].tolist())
 
 
 def _sentinels(tokenizer: Tokenizer) -> np.ndarray:
