@@ -201,10 +201,7 @@ def over_tokens(batch: Batch, values: Sequence[ArrayLike], *, fill: float) -> Te
 
 
 def batches_of(
-    examples: Sequence[Example],
-    setting: Setting,
-    body: Body,
-    progress: OnProgress = None,
+    examples: Sequence[Example], setting: Setting, body: Body, progress: OnProgress = None
 ) -> Iterator[tuple[list[int], Batch]]:
     """Give examples batch by batch, those of like length together.
 

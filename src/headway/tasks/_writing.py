@@ -16,7 +16,7 @@ from headway.decode.sample import SampleOptions, Sampler
 from headway.errors import RequestError
 from headway.layers.side import Side
 from headway.tasks._decoders import OnDecoder
-from headway.tasks._task import Body, Setting
+from headway.tasks._task import Body, OnProgress, Progress, Setting
 from headway.text.tokenizer import Tokenizer
 
 # Where nobody says how long a continuation may become.
@@ -313,6 +313,7 @@ def write(
     options: OnDecoder,
     *,
     more_ends: Sequence[int] = (),
+    progress: OnProgress = None,
 ) -> Iterator[tuple[int, Written]]:
     """Go on with texts, those of like length together.
 
@@ -322,10 +323,11 @@ def write(
         setting: Tokenizer and limits.
         options: How tokens are chosen.
         more_ends: Tokens that end a continuation, beside the vocabulary's own.
+        progress: Told how far it is.
     Yields:
         place, written: Which prompt it continues, and how.
     """
-    lengths = [len(prompt) for prompt in prompts]
+    lengths, done = [len(prompt) for prompt in prompts], 0
     for part in inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=_BATCH_ROWS):
         chosen = [prompts[place] for place in part]
         streams = [Stream(setting.tokenizer, p[-1], options.stop) for p in chosen]
@@ -333,6 +335,9 @@ def write(
             pass
         for place, stream in zip(part.tolist(), streams, strict=True):
             yield place, stream.written
+            done += 1
+            if progress is not None:
+                progress(Progress(done=done, total=len(prompts)))
 
 
 def check_length(num_tokens: int, setting: Setting) -> None:

@@ -26,16 +26,7 @@ from headway.data.store import Store
 from headway.tasks._corpus import OnCorpus, OnDemand, no_text
 from headway.tasks._decoders import OnDecoder
 from headway.tasks._settings import at_least
-from headway.tasks._task import (
-    Answer,
-    Body,
-    Encoded,
-    Head,
-    OnProgress,
-    Progress,
-    Rows,
-    Setting,
-)
+from headway.tasks._task import Answer, Body, Encoded, Head, OnProgress, Rows, Setting
 from headway.tasks._writing import prompt_ids, write
 from headway.text.tokenizer import Tokenizer
 
@@ -103,10 +94,8 @@ class CausalLm(OnCorpus, OnDecoder):
         """
         prompts = [prompt_ids(setting.tokenizer, row["text"]) for row in rows]
         answers: list[Answer] = [{} for _ in rows]
-        for done, (place, written) in enumerate(write(body, prompts, setting, self), 1):
+        for place, written in write(body, prompts, setting, self, progress=progress):
             answers[place] = written.to_answer(setting.tokenizer)
-            if progress is not None:
-                progress(Progress(done=done, total=len(rows)))
         return answers
 
     @staticmethod

@@ -28,17 +28,7 @@ from headway.layers.losses import IGNORE
 from headway.tasks._decoders import OnDecoder
 from headway.tasks._examples import describe_examples
 from headway.tasks._settings import at_least, one_of
-from headway.tasks._task import (
-    Answer,
-    Body,
-    Encoded,
-    Head,
-    OnProgress,
-    Progress,
-    Record,
-    Rows,
-    Setting,
-)
+from headway.tasks._task import Answer, Body, Encoded, Head, OnProgress, Record, Rows, Setting
 from headway.tasks._writing import TextStream, write
 from headway.text.chat import (
     TEMPLATES,
@@ -151,14 +141,12 @@ class Chat(OnDecoder):
         prompts = [self.prompt(row["messages"], setting) for row in rows]
         answers: list[Answer] = [{} for _ in rows]
         ends = end_of_turn(self.template, setting.tokenizer)
-        found = write(body, prompts, setting, self, more_ends=ends)
-        for done, (place, written) in enumerate(found, 1):
+        found = write(body, prompts, setting, self, more_ends=ends, progress=progress)
+        for place, written in found:
             answer = written.to_answer(setting.tokenizer)
             answers[place] = answer | {"prediction": answer["prediction"].strip()}
             if self.is_cut(rows[place]["messages"], setting):
                 answers[place]["cut"] = ["conversation"]
-            if progress is not None:
-                progress(Progress(done=done, total=len(rows)))
         return answers
 
     def reply(self, body: Body, messages: Sequence[Message], setting: Setting) -> TextStream:
