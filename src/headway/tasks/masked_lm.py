@@ -237,14 +237,9 @@ class MaskedLm(OnCorpus):
         if batch.document_labels is not None:
             logits = head(body.pooler(memory.hidden, memory.documents)).float()
             classes = batch.document_labels
-            losses.append(
-                Loss(
-                    name="pair",
-                    total=F.cross_entropy(logits, classes, reduction="sum"),
-                    count=float(len(classes)),
-                    correct=None if body.training else float((logits.argmax(-1) == classes).sum()),
-                )
-            )
+            total, count = F.cross_entropy(logits, classes, reduction="sum"), float(len(classes))
+            correct = None if body.training else float((logits.argmax(-1) == classes).sum())
+            losses.append(Loss(name="pair", total=total, count=count, correct=correct))
         return tuple(losses)
 
     def predict(
@@ -269,11 +264,10 @@ class MaskedLm(OnCorpus):
         filled = fill_masks(body, asked_texts, setting, num_best=self.num_best)
         told = tell_pairs(body, head, asked_pairs, setting, names=names)
         done = 0
-        for places, batches in ((texts, filled), (pairs, told)):
-            for batch in batches:
-                for index, answer in batch:
-                    answers[places[index]] = answer
-                done += len(batch)
+        for places, found in ((texts, filled), (pairs, told)):
+            for index, answer in found:
+                answers[places[index]] = answer
+                done += 1
                 if progress is not None:
                     progress(Progress(done=done, total=len(rows)))
         return answers
