@@ -191,10 +191,12 @@ def correlation_statistics(
     Raises:
         DataError: if predictions and references differ in number, or are empty.
     """
+    from scipy.stats import rankdata
+
     check_sides(predictions, references)
     x, y = np.asarray(predictions, np.float64), np.asarray(references, np.float64)
     if kind == "spearman":
-        x, y = _ranks(x), _ranks(y)
+        x, y = rankdata(x), rankdata(y)
     # Around the mean, as sums of large squares lose digits.
     x, y = x - x.mean(), y - y.mean()
     rows = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
@@ -302,7 +304,7 @@ def class_scores(
     predictions: Sequence[Sequence[str]], references: Sequence[Sequence[str]], names: Sequence[str]
 ) -> list[ClassScore]:
     """Score every class apart; what is undefined is 0."""
-    sums = class_statistics(predictions, references, names, average="macro").rows.sum(0)
+    sums = _count_classes(predictions, references, names).sum(0)
     scores = []
     for name, counts in zip(names, sums.reshape(3, -1).T, strict=True):
         shares = {kind: _percent(kind, counts) for kind in _SHARES}
@@ -323,10 +325,3 @@ def by_group(item: Statistics, sizes: Sequence[int]) -> Statistics:
     rows = np.zeros((len(sizes), item.rows.shape[1]))
     np.add.at(rows, groups, item.rows)
     return replace(item, rows=rows)
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Number values by size from 1 on; equal ones share the mean of their numbers."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = counts.cumsum()
-    return (last - (counts - 1) / 2)[inverse]
