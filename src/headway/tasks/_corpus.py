@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
+import numpy as np
+
 from headway.data.batch import Example
 from headway.data.store import store_of_texts
 from headway.errors import DataError
@@ -29,18 +31,18 @@ class OnDemand(Sequence[Example]):
     """Examples that are made when they are asked for.
 
     Args:
-        count: How many there are.
-        make: Gives one of them by its number.
+        windows: (N, k) int64. Where in the corpus each is found.
+        make: Gives one of them, from its number and its row of `windows`.
     """
 
-    def __init__(self, count: int, make: Callable[[int], Example]) -> None:
-        self.count, self.make = count, make
+    def __init__(self, windows: np.ndarray, make: Callable[[int, list[int]], Example]) -> None:
+        self.windows, self.make = windows, make
 
     def __len__(self) -> int:
-        return self.count
+        return len(self.windows)
 
     def __getitem__(self, index):
-        return self.make(int(index))
+        return self.make(int(index), self.windows[index].tolist())
 
 
 def no_text(hint: str = "is the text in the tokenizer's script?") -> DataError:

@@ -138,8 +138,8 @@ def _windows(store: Store, windows: np.ndarray, tokenizer: Tokenizer) -> OnDeman
     starts = np.asarray(store.segments)[np.asarray(store.documents)]
     begin_id, end_id = tokenizer.start_id, tokenizer.end_id
 
-    def make(index: int) -> Example:
-        document, start, end = windows[index].tolist()
+    def make(index: int, window: list[int]) -> Example:
+        document, start, end = window
         first, last = starts[document], starts[document + 1]
         # Place p of the stream is token p - 1 of the document.
         ids = store.ids[first + max(start - 1, 0) : min(first + end, last)].tolist()
@@ -148,4 +148,4 @@ def _windows(store: Store, windows: np.ndarray, tokenizer: Tokenizer) -> OnDeman
             stream.append(end_id)
         return Example(index, stream[:-1], token_labels=stream[1:])
 
-    return OnDemand(len(windows), make)
+    return OnDemand(windows, make)

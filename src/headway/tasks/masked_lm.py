@@ -177,7 +177,7 @@ class MaskedLm(OnCorpus):
         if has_short or (self.pair != "none" and self.masking == "dynamic"):
             next_plan = partial(self._plan, store, setting, seed, is_training)
         return Encoded(
-            examples=OnDemand(len(plan.ranges), partial(_example, store, plan, setting.marks)),
+            examples=OnDemand(plan.ranges, partial(_example, store, plan, setting.marks)),
             lengths=lengths[:, None],
             full_lengths={"text": lengths},
             limits={"text": longest},
@@ -288,9 +288,9 @@ def _has_ordinary(store: Store, tokenizer: Tokenizer) -> bool:
     )
 
 
-def _example(store: Store, plan: Plan, marks: Marks, index: int) -> Example:
+def _example(store: Store, plan: Plan, marks: Marks, index: int, ranges: list[int]) -> Example:
     """Give an example of a plan."""
-    first, last, other, other_last = plan.ranges[index].tolist()
+    first, last, other, other_last = ranges
     a, b = (store.ids[x:y].tolist() for x, y in ((first, last), (other, other_last)))
     if other == other_last:
         return make_example(index, a, marks=marks)

@@ -17,7 +17,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -112,11 +111,16 @@ class SpanCorruption(OnCorpus, TextToText):
         ranges, full = ranges[full > 1], full[full > 1]
         if not len(ranges):
             raise no_text()
+
+        def make(index: int, window: list[int]) -> Example:
+            first, last = window
+            return Example(index, store.ids[first:last].tolist())
+
         cut, count = self.spans.sizes(full)
         # Each side has the sentinels, and ends with </s>.
         lengths = np.stack([full - cut, cut], axis=1) + count[:, None] + 1
         return Encoded(
-            examples=OnDemand(len(ranges), partial(_window, store, ranges)),
+            examples=OnDemand(ranges, make),
             lengths=lengths,
             full_lengths={"text": full},
             limits={"text": longest},
@@ -163,12 +167,6 @@ class SpanCorruption(OnCorpus, TextToText):
         """Give documents that are learned in seconds: all words of a line are the same."""
         words = ("red", "blue", "black", "white")
         return [{"text": " ".join([words[i % 4]] * (8 + i % 5))} for i in range(32)]
-
-
-def _window(store: Store, ranges: np.ndarray, index: int) -> Example:
-    """Give a window of a corpus."""
-    first, last = ranges[index].tolist()
-    return Example(index, store.ids[first:last].tolist())
 
 
 def _sentinels(tokenizer: Tokenizer) -> np.ndarray:
