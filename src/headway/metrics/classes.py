@@ -15,6 +15,9 @@ import numpy as np
 
 from headway.metrics.intervals import Statistics, check_sides, mean_statistics
 
+# The classes of each row: one, or any number where rows have several.
+Classes = Sequence[Sequence[str]]
+
 
 @dataclass(frozen=True)
 class ClassScore:
@@ -68,8 +71,8 @@ _SHARES: Mapping[str, Callable[[np.ndarray, np.ndarray, np.ndarray], tuple]] = M
 
 
 def class_statistics(
-    predictions: Sequence[Sequence[str]],
-    references: Sequence[Sequence[str]],
+    predictions: Classes,
+    references: Classes,
     names: Sequence[str],
     *,
     average: str,
@@ -78,7 +81,7 @@ def class_statistics(
     """Count for every class what was found, said and wanted.
 
     Args:
-        predictions: Classes of each row; one, or any number where rows have several.
+        predictions: Classes of each row.
         references: Likewise.
         names: Of the classes.
         average: "macro" (the mean over classes that occur in either; what is undefined counts 0)
@@ -105,9 +108,7 @@ def class_statistics(
     return Statistics(name=f"{average}_{kind}", rows=rows, score=score)
 
 
-def _count_classes(
-    predictions: Sequence[Sequence[str]], references: Sequence[Sequence[str]], names: Sequence[str]
-) -> np.ndarray:
+def _count_classes(predictions: Classes, references: Classes, names: Sequence[str]) -> np.ndarray:
     """Mark for each row which classes were found, said and wanted, (rows, 3 * classes) float."""
     check_sides(predictions, references)
     number = {name: place for place, name in enumerate(names)}
@@ -122,7 +123,7 @@ def _count_classes(
 
 
 def matthews_statistics(
-    predictions: Sequence[Sequence[str]], references: Sequence[Sequence[str]], names: Sequence[str]
+    predictions: Classes, references: Classes, names: Sequence[str]
 ) -> Statistics:
     """Count what Matthews' correlation of any number of classes is made of.
 
@@ -150,15 +151,12 @@ def matthews_statistics(
 
 
 def compare_classes(
-    predictions: Sequence[Sequence[str]],
-    references: Sequence[Sequence[str]],
-    names: Sequence[str],
-    scores: Sequence[str],
+    predictions: Classes, references: Classes, names: Sequence[str], scores: Sequence[str]
 ) -> list[Statistics]:
     """Compute the scores of classes that are asked for by name.
 
     Args:
-        predictions: Classes of each row; one, or any number where rows have several.
+        predictions: Classes of each row.
         references: Likewise.
         names: Of the classes.
         scores: "accuracy" and "matthews", of one class a row; or an average and what it is of,
@@ -301,7 +299,7 @@ def confusion_matrix(
 
 
 def class_scores(
-    predictions: Sequence[Sequence[str]], references: Sequence[Sequence[str]], names: Sequence[str]
+    predictions: Classes, references: Classes, names: Sequence[str]
 ) -> list[ClassScore]:
     """Score every class apart; what is undefined is 0."""
     sums = _count_classes(predictions, references, names).sum(0)
