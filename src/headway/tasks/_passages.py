@@ -27,6 +27,10 @@ class Passage:
     ids: list[int]
     offsets: list[tuple[int, int]]
 
+    def is_cut(self, longest: int) -> bool:
+        """Say whether the question is longer than half of a window, all that it may have."""
+        return len(self.question) > longest // 2
+
     def characters_of(self, first: int, last: int) -> tuple[int, int]:
         """Find the characters of a stretch of pieces; a space that a piece begins with is none."""
         start, end = self.offsets[first][0], self.offsets[last][1]

@@ -87,17 +87,11 @@ class Spans(GivesClasses):
             lost += any(not any(m >> n & 1 for m in marks) for n in range(self.num_spans))
             example = make_example(index, *(m.ids for m in kept), marks=setting.marks)
             examples.append(replace(example, token_labels=[*marks, 0]))
-        return describe_examples(
-            "text",
-            examples,
-            tokenizer,
-            limit=longest,
-            cut=cut,
-            notes={
-                "rows cut around their spans": sum(cut),
-                "rows with a span that no token stands for": lost,
-            },
-        )
+        notes = {
+            "rows cut around their spans": sum(cut),
+            "rows with a span that no token stands for": lost,
+        }
+        return describe_examples("text", examples, tokenizer, limit=longest, cut=cut, notes=notes)
 
     def logits(self, body: Body, head: Head, memory: Memory, batch: Batch) -> Tensor:
         """Score the classes of every row; bit n of a token's label says that it is in span n."""
