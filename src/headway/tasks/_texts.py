@@ -75,8 +75,27 @@ class OnTexts(OnEncoder):
     results mean; how rows become batches, and batches losses and answers, is the same for all.
     """
 
+    pooling: str = "published"
+    dropout: float
     next_word_weight: float = 0.0
     loss_name: ClassVar[str]
+
+    def make_pooled_head(self, body: Body, num_results: int) -> PooledHead:
+        """Build what makes one vector of a text, and results of that.
+
+        Raises:
+            ConfigError: if next words are to be learned beside, and the body cannot.
+        """
+        is_tied = body.kind == "decoder" and body.config.tie_word_embeddings
+        if self.next_word_weight and not is_tied:
+            raise ConfigError(
+                "task.next-word-weight is for decoders whose output layer shares the embeddings",
+                hint="leave it out",
+            )
+        width, bias = body.config.hidden_size, getattr(body, "has_head_bias", True)
+        pool = _POOLINGS[self.pooling](width)
+        head = PooledHead(width, num_results, pool=pool, dropout=self.dropout, bias=bias)
+        return start_head(head, body)
 
     def read(self, rows: Rows, setting: Setting) -> Encoded:
         """Turn records into examples, without what is to be learned of them."""
@@ -141,8 +160,6 @@ class OnTexts(OnEncoder):
 class OnPooledTexts(OnTexts):
     """What tasks share whose head looks at one vector of a text, or of a pair of texts."""
 
-    pooling: str
-    dropout: float
     keep: str
     both_orders: bool
 
@@ -222,23 +239,6 @@ def _next_labels(batch: Batch) -> Tensor:
     labels = F.pad(ids[:, 1:], (0, 1), value=IGNORE)
     follows = (documents > 0) & (documents == F.pad(documents[:, 1:], (0, 1)))
     return labels.masked_fill(~follows, IGNORE)
-
-
-def check_next_words(body: Body, weight: float) -> None:
-    """Raise a ConfigError if next words are to be learned beside, and the body cannot."""
-    is_tied = body.kind == "decoder" and body.config.tie_word_embeddings
-    if weight and not is_tied:
-        raise ConfigError(
-            "task.next-word-weight is for decoders whose output layer shares the embeddings",
-            hint="leave it out",
-        )
-
-
-def make_pooled_head(body: Body, num_labels: int, *, pooling: str, dropout: float) -> PooledHead:
-    """Build what makes one vector of a text, and results of that."""
-    width, bias = body.config.hidden_size, getattr(body, "has_head_bias", True)
-    pool = _POOLINGS[pooling](width)
-    return start_head(PooledHead(width, num_labels, pool=pool, dropout=dropout, bias=bias), body)
 
 
 def make_token_head(body: Body, num_labels: int, *, dropout: float) -> TokenHead:

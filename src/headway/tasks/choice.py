@@ -28,7 +28,7 @@ from headway.metrics.intervals import Statistics
 from headway.tasks._examples import describe_examples, encode_texts
 from headway.tasks._settings import length_problems
 from headway.tasks._task import Answer, Answers, Body, Encoded, Head, Record, Rows, Setting
-from headway.tasks._texts import OnTexts, check_next_words, make_pooled_head, needed
+from headway.tasks._texts import OnTexts, needed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +52,7 @@ class Choice(OnTexts):
 
     def make_head(self, body: Body, labels: Sequence[str]) -> Head:
         """Build the family's pooling and a layer of one result."""
-        check_next_words(body, self.next_word_weight)
-        return make_pooled_head(body, 1, pooling="published", dropout=self.dropout)
+        return self.make_pooled_head(body, 1)
 
     def check(self) -> list[str]:
         """Return every problem of the settings."""
@@ -87,14 +86,10 @@ class Choice(OnTexts):
             examples.append(Example(index, ids, parts=parts))
             cut.append(any(pairs.cut[start:stop]))
             start = stop
-        return describe_examples(
-            "text",
-            examples,
-            setting.tokenizer,
-            limit=max((len(example.input_ids) for example in examples), default=0),
-            cut=cut,
-            notes={"rows of which the text or a choice was cut": sum(cut)},
-        )
+        tokenizer = setting.tokenizer
+        notes = {"rows of which the text or a choice was cut": sum(cut)}
+        limit = max((len(example.input_ids) for example in examples), default=0)
+        return describe_examples("text", examples, tokenizer, limit=limit, cut=cut, notes=notes)
 
     def target(self, example: Example, row: Record, setting: Setting) -> Example:
         """Give an example the place of the right choice."""

@@ -25,7 +25,7 @@ from headway.metrics.classes import compare_numbers
 from headway.metrics.intervals import Statistics
 from headway.tasks._labels import read_number
 from headway.tasks._task import Answer, Answers, Body, Head, Record, Rows, Setting
-from headway.tasks._texts import OnPooledTexts, check_next_words, make_pooled_head, needed
+from headway.tasks._texts import OnPooledTexts, needed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +65,7 @@ class Regression(OnPooledTexts):
 
     def make_head(self, body: Body, labels: Sequence[str]) -> Head:
         """Build pooling and a layer of one result."""
-        check_next_words(body, self.next_word_weight)
-        return make_pooled_head(body, 1, pooling=self.pooling, dropout=self.dropout)
+        return self.make_pooled_head(body, 1)
 
     def check(self) -> list[str]:
         """Return every problem of the settings."""
