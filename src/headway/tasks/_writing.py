@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from headway.data.batch import Example, lay_out
 from headway.data.order import inference_batches
 from headway.decode.beam import BeamOptions, beam_search
 from headway.decode.sample import SampleOptions, Sampler
@@ -369,10 +368,9 @@ def score_texts(
     lengths = [len(ids) for ids in joint]
     device = next(body.parameters()).device
     for part in inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=_BATCH_ROWS):
-        examples = [[Example(int(place), joint[place][:-1])] for place in part]
-        batch = lay_out(examples, pad_id=0, start_id=0).to(device)
+        source = Side.padded([joint[place][:-1] for place in part]).to(device)
         with torch.inference_mode():
-            hidden = body.encode(batch.source).hidden
+            hidden = body.encode(source).hidden
             for number, place in enumerate(part):
                 before, after = rows[place]
                 span = hidden[number, len(before) - 1 : len(joint[place]) - 1]

@@ -42,6 +42,9 @@ from headway.text.chat import (
 )
 from headway.text.tokenizer import Tokenizer
 
+# A part of a conversation as ids, and whether the assistant says it.
+_Piece = tuple[list[int], bool]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Chat(OnDecoder):
@@ -97,9 +100,7 @@ class Chat(OnDecoder):
             "messages", examples, tokenizer, limit=longest, full=np.array(full)
         )
 
-    def _pieces(
-        self, messages: Sequence[Message], tokenizer: Tokenizer
-    ) -> list[tuple[list[int], bool]]:
+    def _pieces(self, messages: Sequence[Message], tokenizer: Tokenizer) -> list[_Piece]:
         start = tokenizer.encode_ids([""])[0]
         turns = encode_turns(messages, self.template, tokenizer)
         return [(start, False), *turns] if start else turns
@@ -117,7 +118,7 @@ class Chat(OnDecoder):
 
     def _before_answer(
         self, messages: Sequence[Message], setting: Setting
-    ) -> tuple[list[tuple[list[int], bool]], int]:
+    ) -> tuple[list[_Piece], int]:
         """Give all that was said, and how many tokens of it there is room for."""
         if messages[-1]["role"] == "assistant":
             messages = messages[:-1]
@@ -186,7 +187,7 @@ def _find_problem(messages: Any, *, last: str) -> str | None:
     return next((f"message {number} is {problem}" for number, problem in found), None)
 
 
-def _newest(pieces: Sequence[tuple[list[int], bool]], room: int) -> list[tuple[list[int], bool]]:
+def _newest(pieces: Sequence[_Piece], room: int) -> list[_Piece]:
     """Keep the last tokens of a conversation that there is room for."""
     kept = []
     for ids, is_own in reversed(pieces):
