@@ -94,8 +94,8 @@ class CausalLm(OnCorpus, OnDecoder):
         """
         prompts = [prompt_ids(setting.tokenizer, row["text"]) for row in rows]
         answers: list[Answer] = [{} for _ in rows]
-        for place, written in write(body, prompts, setting, self, progress=progress):
-            answers[place] = written.to_answer(setting.tokenizer)
+        for place, stream in write(body, prompts, setting, self, progress=progress):
+            answers[place] = stream.to_answer()
         return answers
 
     @staticmethod

@@ -143,8 +143,8 @@ class Chat(OnDecoder):
         answers: list[Answer] = [{} for _ in rows]
         ends = end_of_turn(self.template, setting.tokenizer)
         found = write(body, prompts, setting, self, more_ends=ends, progress=progress)
-        for place, written in found:
-            answer = written.to_answer(setting.tokenizer)
+        for place, stream in found:
+            answer = stream.to_answer()
             answers[place] = answer | {"prediction": answer["prediction"].strip()}
             if self.is_cut(rows[place]["messages"], setting):
                 answers[place]["cut"] = ["conversation"]
