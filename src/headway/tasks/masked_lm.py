@@ -32,7 +32,7 @@ from headway.errors import ConfigError, DataError, RequestError
 from headway.layers.heads import LinearHead
 from headway.layers.losses import IGNORE, Loss, count_correct, linear_cross_entropy
 from headway.tasks._corpus import OnCorpus, OnDemand, no_text
-from headway.tasks._examples import collate_texts, make_example, over_tokens
+from headway.tasks._examples import collate_texts, make_example
 from headway.tasks._filling import fill_masks, tell_pairs
 from headway.tasks._settings import at_least, must_be, one_of
 from headway.tasks._task import (
@@ -163,14 +163,13 @@ class MaskedLm(OnCorpus):
         has_short = is_training and self.short_tokens > 0
         if has_short and epoch < self.short_epochs:
             longest = min(longest, self.short_tokens)
+        specials = setting.marks.count(paired=self.pair != "none")
+        budget = longest - specials
         if self.pair == "none":
-            specials = 2
-            plan = plan_texts(store, budget=longest - specials)
+            plan = plan_texts(store, budget=budget)
         else:
-            specials = 2 + len(setting.tokenizer.between)
             # Where masks are static, so are pairs.
             drawn = epoch if self.masking == "dynamic" else 0
-            budget = longest - specials
             plan = plan_pairs(store, budget=budget, kind=self.pair, seed=seed, epoch=drawn)
         lengths = plan.lengths + specials
         next_plan = None
@@ -197,21 +196,15 @@ class MaskedLm(OnCorpus):
             continues=tokenizer.continues_word if self.whole_words else None,
         )
         epoch = draw.epoch if self.masking == "dynamic" else 0
-        masked, labels = [], []
-        for row in rows:
-            hidden = []
-            for example in row:
-                ids = np.asarray(example.input_ids)
-                random = generator(draw.seed, epoch, example.index, 3)
-                found = mask_tokens(ids, masking, random)
-                wanted = np.full(len(ids), IGNORE)
-                wanted[found.places] = ids[found.places]
-                labels.append(wanted)
-                hidden.append(replace(example, input_ids=found.ids.tolist()))
-            masked.append(hidden)
-        batch = collate_texts(masked, setting)
-        targets = over_tokens(batch, labels, fill=IGNORE)
-        return replace(batch, labels=targets)
+
+        def hide(example: Example) -> Example:
+            ids = np.asarray(example.input_ids)
+            found = mask_tokens(ids, masking, generator(draw.seed, epoch, example.index, 3))
+            wanted = np.full(len(ids), IGNORE)
+            wanted[found.places] = ids[found.places]
+            return replace(example, input_ids=found.ids.tolist(), token_labels=wanted.tolist())
+
+        return collate_texts([[hide(example) for example in row] for row in rows], setting)
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Count the hidden tokens, and the pairs."""

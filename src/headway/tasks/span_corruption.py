@@ -131,16 +131,13 @@ class SpanCorruption(OnCorpus, TextToText):
         """Cut spans out of the windows."""
         tokenizer = setting.tokenizer
         sentinels, end = _sentinels(tokenizer), tokenizer.end_id
-        changed = []
-        for row in rows:
-            changed.append([])
-            for example in row:
-                random = generator(draw.seed, draw.epoch, example.index, 5)
-                ids = np.asarray(example.input_ids)
-                source, target = self.spans.cut(ids, sentinels, random)
-                found = replace(example, input_ids=[*source, end], target_ids=[*target, end])
-                changed[-1].append(found)
-        return super().collate(changed, setting, draw)
+
+        def cut(example: Example) -> Example:
+            random = generator(draw.seed, draw.epoch, example.index, 5)
+            source, target = self.spans.cut(np.asarray(example.input_ids), sentinels, random)
+            return replace(example, input_ids=[*source, end], target_ids=[*target, end])
+
+        return super().collate([[cut(example) for example in row] for row in rows], setting, draw)
 
     def to_answer(self, hypotheses: list[Hypothesis], row: Record, setting: Setting) -> Answer:
         """Give the text with its gaps filled, and what fills each of them."""
