@@ -18,7 +18,7 @@ from headway.layers.heads import LinearHead, PooledHead, TokenHead
 from headway.layers.losses import IGNORE, Loss, linear_cross_entropy
 from headway.layers.pooling import AttentionPooler, mean_pool, published_pool
 from headway.layers.side import Memory
-from headway.tasks._examples import batches_of, collate_texts, encode_texts
+from headway.tasks._examples import batches_of, collate_texts, encode_texts, join_parts
 from headway.tasks._settings import length_problems, one_of
 from headway.tasks._task import (
     NO_CHANCE,
@@ -204,9 +204,7 @@ def _join_orders(encoded: Encoded, rows: Rows, others: Iterator[Example]) -> Enc
     examples = []
     for example, row in zip(encoded.examples, rows, strict=True):
         if row.get("text_pair") is not None:
-            parts = (example, replace(next(others), index=example.index))
-            ids = [token for part in parts for token in part.input_ids]
-            example = Example(example.index, ids, parts=parts)
+            example = join_parts(example.index, (example, next(others)))
         examples.append(example)
     lengths = np.array([[len(example.input_ids)] for example in examples], np.int64)
     return replace(encoded, examples=examples, lengths=lengths.reshape(-1, 1))

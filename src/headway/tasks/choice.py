@@ -25,7 +25,7 @@ from headway.data.batch import Batch, Example
 from headway.layers.side import Memory
 from headway.metrics.classes import accuracy_statistics
 from headway.metrics.intervals import Statistics
-from headway.tasks._examples import describe_examples, encode_texts
+from headway.tasks._examples import describe_examples, encode_texts, join_parts
 from headway.tasks._settings import length_problems
 from headway.tasks._task import Answer, Answers, Body, Encoded, Head, Record, Rows, Setting
 from headway.tasks._texts import OnTexts, needed
@@ -81,9 +81,7 @@ class Choice(OnTexts):
         examples, cut, start = [], [], 0
         for index, row in enumerate(rows):
             stop = start + len(row["choices"])
-            parts = tuple(replace(part, index=index) for part in pairs.examples[start:stop])
-            ids = [token for part in parts for token in part.input_ids]
-            examples.append(Example(index, ids, parts=parts))
+            examples.append(join_parts(index, pairs.examples[start:stop]))
             cut.append(any(pairs.cut[start:stop]))
             start = stop
         tokenizer = setting.tokenizer
