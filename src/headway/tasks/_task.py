@@ -133,14 +133,13 @@ class Setting:
         if not self.is_decoder:
             between = tuple(tokenizer.between)
             ends = (tokenizer.start_id,), between, (tokenizer.end_id,)
-            tells_segments = tokenizer.tells_segments
         else:
             found = [tokenizer.find(name) for name in GPT_MARKS]
             own = [(number,) for number in found if number is not None]
             before = tuple(tokenizer.encode_ids([""])[0])
             ends = own if len(own) == len(GPT_MARKS) else (before, before, ())
-            tells_segments = False
         before, between, after = ends
+        tells_segments = tokenizer.tells_segments and not self.is_decoder
         alone = tokenizer.find(tokenizer.name_of("end")) or 0
         return Marks(before, between, after, tells_segments=tells_segments, alone=alone)
 

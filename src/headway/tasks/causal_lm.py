@@ -120,10 +120,9 @@ def plan_windows(store: Store, *, longest: int, shift: int) -> np.ndarray:
     starts = np.asarray(store.segments)[np.asarray(store.documents)]
     sizes = np.diff(starts) + 1
     documents = np.arange(len(sizes))
-    found = []
     short = sizes <= longest
     zeros = np.zeros(int(short.sum()), np.int64)
-    found.append(np.stack([documents[short], zeros, sizes[short]], axis=1))
+    found = [np.stack([documents[short], zeros, sizes[short]], axis=1)]
     for document in documents[~short]:
         cuts = np.arange(shift or longest, int(sizes[document]), longest)
         edges = np.concatenate([[0], cuts, [sizes[document]]])

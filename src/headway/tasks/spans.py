@@ -76,10 +76,9 @@ class Spans(GivesClasses):
         for index in range(len(rows)):
             found = [marked for side in sides if (marked := side[index]) is not None]
             sizes = [len(marked.ids) for marked in found]
-            room = (longest - 2,)
-            if len(found) == 2:
-                room = share_room(*sizes, longest - 2 - len(tokenizer.between))
-            kept = [m.around_marks(size) for m, size in zip(found, room, strict=True)]
+            room = longest - setting.marks.count(paired=len(found) == 2)
+            rooms = share_room(*sizes, room) if len(found) == 2 else (room,)
+            kept = [m.around_marks(size) for m, size in zip(found, rooms, strict=True)]
             cut.append([len(marked.ids) for marked in kept] != sizes)
             marks = [0, *kept[0].marks]
             for marked in kept[1:]:
