@@ -15,6 +15,9 @@ import numpy as np
 
 from headway.metrics.intervals import Statistics, check_sides, mean_statistics
 
+# The classes of each row: one, or any number where rows have several.
+Classes = Sequence[Sequence[str]]
+
 
 @dataclass(frozen=True)
 class ClassScore:
@@ -68,8 +71,8 @@ _SHARES: Mapping[str, Callable[[np.ndarray, np.ndarray, np.ndarray], tuple]] = M
 
 
 def class_statistics(
-    predictions: Sequence[Sequence[str]],
-    references: Sequence[Sequence[str]],
+    predictions: Classes,
+    references: Classes,
     names: Sequence[str],
     *,
     average: str,
@@ -78,7 +81,7 @@ def class_statistics(
     """Count for every class what was found, said and wanted.
 
     Args:
-        predictions: Classes of each row; one, or any number where rows have several.
+        predictions: Classes of each row.
         references: Likewise.
         names: Of the classes.
         average: "macro" (the mean over classes that occur in either; what is undefined counts 0)
@@ -105,9 +108,7 @@ def class_statistics(
     return Statistics(name=f"{average}_{kind}", rows=rows, score=score)
 
 
-def _count_classes(
-    predictions: Sequence[Sequence[str]], references: Sequence[Sequence[str]], names: Sequence[str]
-) -> np.ndarray:
+def _count_classes(predictions: Classes, references: Classes, names: Sequence[str]) -> np.ndarray:
     """Mark for each row which classes were found, said and wanted, (rows, 3 * classes) float."""
     check_sides(predictions, references)
     number = {name: place for place, name in enumerate(names)}
@@ -122,7 +123,7 @@ def _count_classes(
 
 
 def matthews_statistics(
-    predictions: Sequence[Sequence[str]], references: Sequence[Sequence[str]], names: Sequence[str]
+    predictions: Classes, references: Classes, names: Sequence[str]
 ) -> Statistics:
     """Count what Matthews' correlation of any number of classes is made of.
 
@@ -150,15 +151,12 @@ def matthews_statistics(
 
 
 def compare_classes(
-    predictions: Sequence[Sequence[str]],
-    references: Sequence[Sequence[str]],
-    names: Sequence[str],
-    scores: Sequence[str],
+    predictions: Classes, references: Classes, names: Sequence[str], scores: Sequence[str]
 ) -> list[Statistics]:
     """Compute the scores of classes that are asked for by name.
 
     Args:
-        predictions: Classes of each row; one, or any number where rows have several.
+        predictions: Classes of each row.
         references: Likewise.
         names: Of the classes.
         scores: "accuracy" and "matthews", of one class a row; or an average and what it is of,
@@ -191,10 +189,12 @@ def correlation_statistics(
     Raises:
         DataError: if predictions and references differ in number, or are empty.
     """
+    from scipy.stats import rankdata
+
     check_sides(predictions, references)
     x, y = np.asarray(predictions, np.float64), np.asarray(references, np.float64)
     if kind == "spearman":
-        x, y = _ranks(x), _ranks(y)
+        x, y = rankdata(x), rankdata(y)
     # Around the mean, as sums of large squares lose digits.
     x, y = x - x.mean(), y - y.mean()
     rows = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
@@ -299,10 +299,10 @@ def confusion_matrix(
 
 
 def class_scores(
-    predictions: Sequence[Sequence[str]], references: Sequence[Sequence[str]], names: Sequence[str]
+    predictions: Classes, references: Classes, names: Sequence[str]
 ) -> list[ClassScore]:
     """Score every class apart; what is undefined is 0."""
-    sums = class_statistics(predictions, references, names, average="macro").rows.sum(0)
+    sums = _count_classes(predictions, references, names).sum(0)
     scores = []
     for name, counts in zip(names, sums.reshape(3, -1).T, strict=True):
         shares = {kind: _percent(kind, counts) for kind in _SHARES}
@@ -323,10 +323,3 @@ def by_group(item: Statistics, sizes: Sequence[int]) -> Statistics:
     rows = np.zeros((len(sizes), item.rows.shape[1]))
     np.add.at(rows, groups, item.rows)
     return replace(item, rows=rows)
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Number values by size from 1 on; equal ones share the mean of their numbers."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = counts.cumsum()
-    return (last - (counts - 1) / 2)[inverse]

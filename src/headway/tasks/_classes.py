@@ -11,13 +11,12 @@ from torch import Tensor
 
 from headway.data.batch import Batch, Example
 from headway.errors import DataError
-from headway.layers.losses import Loss
 from headway.metrics.baseline import BAG_OF_WORDS, predict_classes, predict_several
 from headway.metrics.classes import ClassScore, class_scores, compare_classes
 from headway.metrics.intervals import Statistics
 from headway.tasks._labels import label_names, order_labels
-from headway.tasks._task import Answer, Answers, Baseline, Body, Head, Record, Rows, Setting
-from headway.tasks._texts import OnTexts, class_answers, count_next_words, needed, next_words
+from headway.tasks._task import Answer, Answers, Baseline, Record, Rows, Setting
+from headway.tasks._texts import OnTexts, class_answers, needed
 
 # Classes that a message names.
 _MOST_SHOWN = 8
@@ -28,8 +27,8 @@ class GivesClasses(OnTexts):
 
     multi_label: bool = False
     threshold: float = 0.5
-    next_word_weight: float = 0.0
 
+    loss_name: ClassVar[str] = "class"
     weighs_classes: ClassVar[bool] = True
 
     def find_labels(self, rows: Rows) -> tuple[str, ...]:
@@ -63,27 +62,19 @@ class GivesClasses(OnTexts):
             return replace(example, classes=classes)
         return replace(example, label=classes[0])
 
-    def counts(self, batch: Batch) -> dict[str, float]:
+    def count(self, batch: Batch) -> float:
         """Count the rows, by weight; with several classes a row, the decisions."""
-        own = {"class": self._count_classes(batch)}
-        return own | count_next_words(batch, self.next_word_weight)
-
-    def _count_classes(self, batch: Batch) -> float:
         if self.multi_label:
             return float(needed(batch.document_labels).numel())
         return float(needed(batch.document_weights).sum())
 
-    def losses(self, body: Body, head: Head, batch: Batch) -> tuple[Loss, ...]:
+    def total(self, logits: Tensor, batch: Batch) -> Tensor:
         """Sum the cross-entropy of the classes, in nats."""
-        memory, labels = body.encode(batch.source), needed(batch.document_labels)
-        logits = self.logits(body, head, memory, batch)
+        labels = needed(batch.document_labels)
         if self.multi_label:
-            total = F.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
-        else:
-            weights = needed(batch.document_weights)
-            total = (F.cross_entropy(logits, labels, reduction="none") * weights).sum()
-        own = Loss(name="class", total=total, count=self._count_classes(batch))
-        return (own, *next_words(body, memory, batch, self.next_word_weight))
+            return F.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
+        weights = needed(batch.document_weights)
+        return (F.cross_entropy(logits, labels, reduction="none") * weights).sum()
 
     def answers(self, logits: Tensor, rows: Rows, setting: Setting) -> list[Answer]:
         """Give the most probable class, or with `multi_label` those above the threshold.

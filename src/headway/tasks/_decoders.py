@@ -8,20 +8,9 @@ from typing import Any, ClassVar
 from headway.data.batch import Batch
 from headway.decode.sample import SampleOptions
 from headway.layers.losses import IGNORE, Loss, count_correct, linear_cross_entropy
-from headway.metrics.intervals import Statistics
 from headway.tasks._examples import collate_texts
 from headway.tasks._settings import at_least, within
-from headway.tasks._task import (
-    NO_CHANCE,
-    Answers,
-    Body,
-    Draw,
-    Head,
-    Layout,
-    Rows,
-    Setting,
-    Task,
-)
+from headway.tasks._task import NO_CHANCE, Body, Draw, Head, Layout, Setting, Task
 from headway.tasks._texts import needed, where_asked
 
 _MOST_BEAMS = 256
@@ -93,7 +82,3 @@ class OnDecoder(Task):
             "eos_token_id": tokenizer.end_id,
             "pad_token_id": tokenizer.pad_id,
         }
-
-    def statistics(self, predictions: Answers, rows: Rows) -> list[Statistics]:
-        """There are many good continuations: the scores come with the losses."""
-        return []

@@ -146,8 +146,13 @@ def _windows(index: int, ids: list[int], room: int, marks: Marks) -> Example:
         # From all over the text; what lies between them counts as cut.
         step = (count - 1) / (_MOST_WINDOWS - 1)
         places = [places[round(number * step)] for number in range(_MOST_WINDOWS)]
-    parts = tuple(make_example(index, ids[start:end], marks=marks) for start, end in places)
-    return Example(index, [token for part in parts for token in part.input_ids], parts=parts)
+    return join_parts(index, [make_example(index, ids[a:b], marks=marks) for a, b in places])
+
+
+def join_parts(index: int, parts: Sequence[Example]) -> Example:
+    """Make one example of several documents."""
+    ids = [token for part in parts for token in part.input_ids]
+    return Example(index, ids, parts=tuple(replace(part, index=index) for part in parts))
 
 
 def share_room(first: int, second: int, room: int) -> tuple[int, int]:
@@ -201,10 +206,7 @@ def over_tokens(batch: Batch, values: Sequence[ArrayLike], *, fill: float) -> Te
 
 
 def batches_of(
-    examples: Sequence[Example],
-    setting: Setting,
-    body: Body,
-    progress: OnProgress = None,
+    examples: Sequence[Example], setting: Setting, body: Body, progress: OnProgress = None
 ) -> Iterator[tuple[list[int], Batch]]:
     """Give examples batch by batch, those of like length together.
 

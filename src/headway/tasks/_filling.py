@@ -15,12 +15,12 @@ from headway.tasks._texts import class_answers
 from headway.text.specials import ROLES
 from headway.text.tokenizer import Tokenizer
 
-# Answers of a batch, each with the place of its row.
-_Placed = list[tuple[int, Answer]]
+# The place of a row with its answer.
+_Placed = tuple[int, Answer]
 
 
 def fill_masks(body: Body, rows: Rows, setting: Setting, *, num_best: int) -> Iterator[_Placed]:
-    """Fill the masks of rows batch by batch.
+    """Fill the masks of rows, those of like length together.
 
     Args:
         body: Encoder with a masked-LM head.
@@ -28,7 +28,7 @@ def fill_masks(body: Body, rows: Rows, setting: Setting, *, num_best: int) -> It
         setting: Tokenizer and limits.
         num_best: Tokens given for each mask.
     Yields:
-        answers: Place of a row with its answer.
+        place, answer: Of a row.
     Raises:
         RequestError: if the body has no such head.
     """
@@ -44,7 +44,6 @@ def fill_masks(body: Body, rows: Rows, setting: Setting, *, num_best: int) -> It
     for chosen, batch in batches_of(examples, setting, body):
         with torch.inference_mode():
             hidden = body.encode(batch.source).hidden
-        answered = []
         for number, index in enumerate(chosen):
             ids = encoded[index].ids
             spots = [spot for spot, token in enumerate(ids) if token == mask_id]
@@ -53,8 +52,7 @@ def fill_masks(body: Body, rows: Rows, setting: Setting, *, num_best: int) -> It
             answer = _answer(texts[index], offsets, best)
             if encoded[index] is not whole[index]:
                 answer["cut"] = ["source"]
-            answered.append((index, answer))
-        yield answered
+            yield index, answer
 
 
 def _with_mask(text: str, own: str) -> str:
@@ -67,7 +65,7 @@ def _with_mask(text: str, own: str) -> str:
 def tell_pairs(
     body: Body, head: Head, rows: Rows, setting: Setting, *, names: tuple[str, str] | None
 ) -> Iterator[_Placed]:
-    """Tell the pairs of rows apart, batch by batch.
+    """Tell the pairs of rows apart, those of like length together.
 
     Args:
         body: Encoder with a pooler.
@@ -76,7 +74,7 @@ def tell_pairs(
         setting: Tokenizer and limits.
         names: Of the two classes, the true one first; None where the model knows no pairs.
     Yields:
-        answers: Place of a row with its answer.
+        place, answer: Of a row.
     Raises:
         RequestError: if there is no such head.
     """
@@ -89,12 +87,10 @@ def tell_pairs(
         with torch.inference_mode():
             memory = body.encode(batch.source)
             logits = head(body.pooler(memory.hidden, memory.documents)).float().cpu()
-        answered = []
         for index, answer in zip(chosen, class_answers(logits.softmax(-1), names), strict=True):
             if encoded.cut[index]:
                 answer["cut"] = ["source"]
-            answered.append((index, answer))
-        yield answered
+            yield index, answer
 
 
 def _fill(body: Body, hidden: Tensor, tokenizer: Tokenizer, num_best: int) -> list[list[Answer]]:

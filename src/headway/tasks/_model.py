@@ -26,16 +26,13 @@ from headway.tasks._writing import TextStream, check_length, prompt_ids, score_t
 from headway.text.tokenizer import Tokenizer
 
 FORMAT = 1
-# What tokenizer_config.json calls the roles of special tokens.
-_ROLES = MappingProxyType({"eos_token": "end", "pad_token": "pad", "unk_token": "unknown"})
-_DECODER_ROLES = MappingProxyType({"bos_token": "start", **_ROLES})
-_ENCODER_ROLES = MappingProxyType(
+# What tokenizer_config.json calls the roles of special tokens, by the kind of body.
+_FILLERS = {"pad_token": "pad", "unk_token": "unknown"}
+_ROLES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
-        "cls_token": "start",
-        "sep_token": "end",
-        "pad_token": "pad",
-        "unk_token": "unknown",
-        "mask_token": "mask",
+        "encoder": {"cls_token": "start", "sep_token": "end", **_FILLERS, "mask_token": "mask"},
+        "decoder": {"bos_token": "start", "eos_token": "end", **_FILLERS},
+        "encoder_decoder": {"eos_token": "end", **_FILLERS},
     }
 )
 PRECISIONS = ("fp32", "bf16", "int8")
@@ -356,9 +353,8 @@ class Model:
             write_adapter(draft, self.architecture, self.body, self.adapter, **on_top)
         longest = self.body.config.max_tokens
         names = self.tokenizer.special_names()
-        by_kind = {"encoder": _ENCODER_ROLES, "decoder": _DECODER_ROLES}
-        roles = by_kind.get(self.body.kind, _ROLES)
-        special = {theirs: names[ours] for theirs, ours in roles.items() if ours in names}
+        roles = _ROLES[self.body.kind].items()
+        special = {theirs: names[ours] for theirs, ours in roles if ours in names}
         vocabulary.write_tokenizer(
             draft,
             self.tokenizer.to_json(),

@@ -27,6 +27,10 @@ class Passage:
     ids: list[int]
     offsets: list[tuple[int, int]]
 
+    def is_cut(self, longest: int) -> bool:
+        """Say whether the question is longer than half of a window, all that it may have."""
+        return len(self.question) > longest // 2
+
     def characters_of(self, first: int, last: int) -> tuple[int, int]:
         """Find the characters of a stretch of pieces; a space that a piece begins with is none."""
         start, end = self.offsets[first][0], self.offsets[last][1]
@@ -98,20 +102,14 @@ def cut_passages(
     for number, passage in enumerate(passages):
         question = passage.question[: longest // 2]
         head = [tokenizer.start_id, *question, *tokenizer.between]
-        room = max(1, longest - len(head) - 1)
+        offset = len(head)
+        second = offset if tokenizer.tells_segments else None
+        room = max(1, longest - offset - 1)
         first = 0
         while True:
             stop = min(first + room, len(passage.ids))
-            windows.append(
-                PassageWindow(
-                    number,
-                    first,
-                    stop,
-                    len(head),
-                    len(head) if tokenizer.tells_segments else None,
-                    [*head, *passage.ids[first:stop], tokenizer.end_id],
-                )
-            )
+            ids = [*head, *passage.ids[first:stop], tokenizer.end_id]
+            windows.append(PassageWindow(number, first, stop, offset, second, ids))
             if stop == len(passage.ids):
                 break
             first += min(stride, room)

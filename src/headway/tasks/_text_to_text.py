@@ -176,12 +176,12 @@ class TextToText(Task):
                 where it is as long as it may become.
         """
         reads = self.columns[0]
-        answers: list[Answer] = [{} for _ in rows]
-        asked = [index for index, row in enumerate(rows) if row[reads].strip()]
-        for index in sorted({*range(len(rows))} - {*asked}):
-            # The answer to nothing is nothing; a model would make something up.
-            nothing = [Hypothesis([], 0.0, 0.0)]
-            answers[index] = self.to_answer(nothing, rows[index], setting)
+        nothing = [Hypothesis([], 0.0, 0.0)]
+        # The answer to nothing is nothing; a model would make something up.
+        answers = [
+            {} if row[reads].strip() else self.to_answer(nothing, row, setting) for row in rows
+        ]
+        asked = [index for index, answer in enumerate(answers) if not answer]
         if not asked:
             return answers
         full = self.to_ids(self._side([rows[index] for index in asked], reads), setting)

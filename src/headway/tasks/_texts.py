@@ -18,7 +18,7 @@ from headway.layers.heads import LinearHead, PooledHead, TokenHead
 from headway.layers.losses import IGNORE, Loss, linear_cross_entropy
 from headway.layers.pooling import AttentionPooler, mean_pool, published_pool
 from headway.layers.side import Memory
-from headway.tasks._examples import batches_of, collate_texts, encode_texts
+from headway.tasks._examples import batches_of, collate_texts, encode_texts, join_parts
 from headway.tasks._settings import length_problems, one_of
 from headway.tasks._task import (
     NO_CHANCE,
@@ -72,8 +72,30 @@ class OnTexts(OnEncoder):
     """What tasks share that read a text, or several, and say one thing of the whole.
 
     A task says how its records are read, what is to be learned of them, and what its head's
-    results mean; how rows become batches, and batches answers, is the same for all.
+    results mean; how rows become batches, and batches losses and answers, is the same for all.
     """
+
+    pooling: str = "published"
+    dropout: float
+    next_word_weight: float = 0.0
+    loss_name: ClassVar[str]
+
+    def make_pooled_head(self, body: Body, num_results: int) -> PooledHead:
+        """Build what makes one vector of a text, and results of that.
+
+        Raises:
+            ConfigError: if next words are to be learned beside, and the body cannot.
+        """
+        is_tied = body.kind == "decoder" and body.config.tie_word_embeddings
+        if self.next_word_weight and not is_tied:
+            raise ConfigError(
+                "task.next-word-weight is for decoders whose output layer shares the embeddings",
+                hint="leave it out",
+            )
+        width, bias = body.config.hidden_size, getattr(body, "has_head_bias", True)
+        pool = _POOLINGS[self.pooling](width)
+        head = PooledHead(width, num_results, pool=pool, dropout=self.dropout, bias=bias)
+        return start_head(head, body)
 
     def read(self, rows: Rows, setting: Setting) -> Encoded:
         """Turn records into examples, without what is to be learned of them."""
@@ -87,9 +109,29 @@ class OnTexts(OnEncoder):
         """Compute the results of every example, (N, Y) float32, from what the body made of it."""
         raise NotImplementedError
 
+    def total(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Sum the loss of the results of every example, (N, Y) float32."""
+        raise NotImplementedError
+
     def answers(self, logits: Tensor, rows: Rows, setting: Setting) -> list[Answer]:
         """Say what results mean, (N, Y) float32 for as many rows."""
         raise NotImplementedError
+
+    def count(self, batch: Batch) -> float:
+        """Count what `total` sums over: the examples, unless a task says otherwise."""
+        return float(len(needed(batch.document_labels)))
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        """Count the targets of the task's own loss, and the next words."""
+        own = {self.loss_name: self.count(batch)}
+        return own | count_next_words(batch, self.next_word_weight)
+
+    def losses(self, body: Body, head: Head, batch: Batch) -> tuple[Loss, ...]:
+        """Sum the task's own loss; beside it that of next words, where they are learned."""
+        memory = body.encode(batch.source)
+        total = self.total(self.logits(body, head, memory, batch), batch)
+        own = Loss(name=self.loss_name, total=total, count=self.count(batch))
+        return (own, *next_words(body, memory, batch, self.next_word_weight))
 
     def encode(self, rows: Rows, setting: Setting) -> Encoded:
         """Turn records into examples."""
@@ -118,8 +160,6 @@ class OnTexts(OnEncoder):
 class OnPooledTexts(OnTexts):
     """What tasks share whose head looks at one vector of a text, or of a pair of texts."""
 
-    pooling: str
-    dropout: float
     keep: str
     both_orders: bool
 
@@ -164,9 +204,7 @@ def _join_orders(encoded: Encoded, rows: Rows, others: Iterator[Example]) -> Enc
     examples = []
     for example, row in zip(encoded.examples, rows, strict=True):
         if row.get("text_pair") is not None:
-            parts = (example, replace(next(others), index=example.index))
-            ids = [token for part in parts for token in part.input_ids]
-            example = Example(example.index, ids, parts=parts)
+            example = join_parts(example.index, (example, next(others)))
         examples.append(example)
     lengths = np.array([[len(example.input_ids)] for example in examples], np.int64)
     return replace(encoded, examples=examples, lengths=lengths.reshape(-1, 1))
@@ -199,31 +237,6 @@ def _next_labels(batch: Batch) -> Tensor:
     labels = F.pad(ids[:, 1:], (0, 1), value=IGNORE)
     follows = (documents > 0) & (documents == F.pad(documents[:, 1:], (0, 1)))
     return labels.masked_fill(~follows, IGNORE)
-
-
-def check_next_words(body: Body, weight: float) -> None:
-    """Raise a ConfigError if next words are to be learned beside, and the body cannot."""
-    is_tied = body.kind == "decoder" and body.config.tie_word_embeddings
-    if weight and not is_tied:
-        raise ConfigError(
-            "task.next-word-weight is for decoders whose output layer shares the embeddings",
-            hint="leave it out",
-        )
-
-
-def make_pooled_head(body: Body, num_labels: int, *, pooling: str, dropout: float) -> PooledHead:
-    """Build what makes one vector of a text, and results of that."""
-    width = body.config.hidden_size
-    return start_head(
-        PooledHead(
-            width,
-            num_labels,
-            pool=_POOLINGS[pooling](width),
-            dropout=dropout,
-            bias=getattr(body, "has_head_bias", True),
-        ),
-        body,
-    )
 
 
 def make_token_head(body: Body, num_labels: int, *, dropout: float) -> TokenHead:

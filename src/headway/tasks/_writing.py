@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
-from headway.data.batch import Example, lay_out
 from headway.data.order import inference_batches
 from headway.decode.beam import BeamOptions, beam_search
 from headway.decode.sample import SampleOptions, Sampler
 from headway.errors import RequestError
 from headway.layers.side import Side
 from headway.tasks._decoders import OnDecoder
-from headway.tasks._task import Body, Setting
+from headway.tasks._task import Answer, Body, OnProgress, Progress, Setting
 from headway.text.tokenizer import Tokenizer
 
 # Where nobody says how long a continuation may become.
@@ -27,68 +25,12 @@ _BATCH_TOKENS = 8192
 _PART = "\ufffd"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Written:
-    """A continuation.
-
-    Args:
-        text: Without what stopped it.
-        ids: Token ids, without the one that ended it.
-        log_probability: Of all tokens under the model itself, the end counted, in nats.
-        ended_by: "end" (the model's own), "stop" (a text of `stop`) or "length".
-    """
-
-    text: str
-    ids: list[int]
-    log_probability: float
-    ended_by: str
-
-    def to_answer(self, tokenizer: Tokenizer) -> dict[str, Any]:
-        """Give it as the answer to a record."""
-        return {
-            "prediction": self.text,
-            "tokens": [tokenizer.write_piece(number) for number in self.ids],
-            "log_probability": round(self.log_probability, 6),
-            "ended_by": self.ended_by,
-        }
-
-
-def find_room(
-    body: Body, prompts: Sequence[Sequence[int]], setting: Setting, *, wanted: int
-) -> list[int]:
-    """Say how many tokens each continuation may have.
-
-    Args:
-        body: Decoder.
-        prompts: Token ids.
-        setting: With the longest text that the model reads.
-        wanted: Tokens asked for; 0: as usual, as far as there is room.
-    Raises:
-        RequestError: if a prompt is too long, or leaves too little room.
-    """
-    config, longest = body.config, setting.max_tokens
-    if getattr(config, "is_unbounded", False):
-        longest = max(longest, max(map(len, prompts)) + (wanted or _USUAL_TOKENS))
-    for prompt in prompts:
-        if len(prompt) + max(wanted, 1) > longest:
-            more = f", and {wanted:,} more are asked for" if wanted else ""
-            raise RequestError(
-                f"the prompt has {len(prompt):,} tokens{more}, but the model reads {longest:,} at "
-                "most",
-                hint="shorten the prompt, or ask for fewer tokens (--max-new-tokens)",
-            )
-    # Keys and values of every layer, four bytes each.
-    needed = 8 * config.num_hidden_layers * config.hidden_size * (longest if wanted else 1)
-    if needed > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
-        raise RequestError(
-            f"{wanted:,} tokens need {needed / 1e9:,.0f} GB to be remembered",
-            hint="ask for fewer (--max-new-tokens)",
-        )
-    return [wanted or min(_USUAL_TOKENS, longest - len(prompt)) for prompt in prompts]
-
-
 class Stream:
-    """Tokens of one continuation that become text as they come.
+    """A continuation: tokens that become text as they come.
+
+    `text` is without what stopped it, `ids` without the token that ended it; `log_probability` is
+    that of all tokens under the model itself, the end counted, in nats; `ended_by` is "end" (the
+    model's own), "stop" (a text of `stop`), "length", or "" as long as it goes on.
 
     Args:
         tokenizer: Token ids -> text.
@@ -149,67 +91,137 @@ class Stream:
         self.log_probability += log_prob
         return self._show(len(self.text))
 
-    def take(self, written: Written) -> None:
-        """Become what was written elsewhere."""
-        self.text, self.ids, self.ended_by = written.text, written.ids, written.ended_by
-        self.log_probability = written.log_probability
-
-    @property
-    def written(self) -> Written:
-        """Give what it came to."""
-        return Written(
-            text=self.text,
-            ids=self.ids,
-            log_probability=self.log_probability,
-            ended_by=self.ended_by,
-        )
+    def to_answer(self) -> Answer:
+        """Give it as the answer to a record."""
+        return {
+            "prediction": self.text,
+            "tokens": [self.tokenizer.write_piece(number) for number in self.ids],
+            "log_probability": round(self.log_probability, 6),
+            "ended_by": self.ended_by,
+        }
 
 
-def write_pieces(
-    body: Body,
-    prompts: Sequence[list[int]],
-    setting: Setting,
-    options: OnDecoder,
-    *,
-    streams: Sequence[Stream],
-    more_ends: Sequence[int] = (),
-) -> Iterator[tuple[int, str]]:
-    """Go on with several texts at once.
+@dataclass(frozen=True)
+class _Writer:
+    """Goes on with texts.
 
     Args:
         body: Decoder with an output layer.
-        prompts: Token ids of each, at least one.
         setting: Tokenizer and limits.
-        options: How tokens are chosen; beams are not looked at.
-        streams: Take the tokens.
+        options: How tokens are chosen.
         more_ends: Tokens that end a continuation, beside the vocabulary's own.
-    Yields:
-        row, piece: Text of a continuation, as soon as it is certain.
     """
-    room = find_room(body, prompts, setting, wanted=options.max_new_tokens)
-    ends = end_ids(setting.tokenizer) | set(more_ends)
-    sampler = Sampler(
-        body,
-        prompts,
-        _sampling(options),
-        # The same for all: what one becomes does not depend on its place.
-        seeds=[options.sampling_seed] * len(prompts),
-        max_steps=max(room),
-        device=next(body.parameters()).device,
-    )
-    while sampler.is_running:
-        for item in sampler.step():
-            stream = streams[item.row]
-            if item.id in ends:
-                piece = stream.finish("end", item.log_prob)
-            else:
-                piece = stream.add(item.id, item.log_prob)
-                if not stream.ended_by and len(stream.ids) >= room[item.row]:
-                    piece += stream.finish("length")
-            if stream.ended_by:
-                sampler.stop(item.row)
-            if piece:
-                yield item.row, piece
+
+    body: Body
+    setting: Setting
+    options: OnDecoder
+    more_ends: Sequence[int]
+
+    def begin(self, prompts: Sequence[list[int]]) -> list[Stream]:
+        """Begin the continuations of prompts, of at least one token each."""
+        return [Stream(self.setting.tokenizer, prompt[-1], self.options.stop) for prompt in prompts]
+
+    def write(
+        self, prompts: Sequence[list[int]], streams: Sequence[Stream]
+    ) -> Iterator[tuple[int, str]]:
+        """Write to the end of all streams at once.
+
+        Yields:
+            row, piece: Text of a continuation, as soon as it is certain.
+        Raises:
+            RequestError: if a prompt is too long, or leaves too little room.
+        """
+        choose = self._search if self.options.num_beams > 1 else self._sample
+        return choose(prompts, streams, self._room(prompts))
+
+    def _room(self, prompts: Sequence[list[int]]) -> list[int]:
+        """Say how many tokens each continuation may have.
+
+        That is as many as are asked for, or as usual, as far as there is room.
+        """
+        config, longest = self.body.config, self.setting.max_tokens
+        wanted = self.options.max_new_tokens
+        if getattr(config, "is_unbounded", False):
+            longest = max(longest, max(map(len, prompts)) + (wanted or _USUAL_TOKENS))
+        for prompt in prompts:
+            if len(prompt) + max(wanted, 1) > longest:
+                more = f", and {wanted:,} more are asked for" if wanted else ""
+                raise RequestError(
+                    f"the prompt has {len(prompt):,} tokens{more}, but the model reads "
+                    f"{longest:,} at most",
+                    hint="shorten the prompt, or ask for fewer tokens (--max-new-tokens)",
+                )
+        # Keys and values of every layer, four bytes each.
+        needed = 8 * config.num_hidden_layers * config.hidden_size * (longest if wanted else 1)
+        if needed > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
+            raise RequestError(
+                f"{wanted:,} tokens need {needed / 1e9:,.0f} GB to be remembered",
+                hint="ask for fewer (--max-new-tokens)",
+            )
+        return [wanted or min(_USUAL_TOKENS, longest - len(prompt)) for prompt in prompts]
+
+    @property
+    def _ends(self) -> list[int]:
+        """List the tokens that end a text."""
+        tokenizer = self.setting.tokenizer
+        own = tokenizer.find(tokenizer.name_of("end"))
+        return [*self.more_ends, *(() if own is None else (own,))]
+
+    def _sample(
+        self, prompts: Sequence[list[int]], streams: Sequence[Stream], room: Sequence[int]
+    ) -> Iterator[tuple[int, str]]:
+        """Draw token after token."""
+        ends, options = self._ends, self.options
+        sampler = Sampler(
+            self.body,
+            prompts,
+            SampleOptions(
+                temperature=options.temperature,
+                top_k=options.top_k,
+                top_p=options.top_p,
+                min_p=options.min_p,
+                repetition_penalty=options.repetition_penalty,
+            ),
+            # The same for all: what one becomes does not depend on its place.
+            seeds=[options.sampling_seed] * len(prompts),
+            max_steps=max(room),
+            device=next(self.body.parameters()).device,
+        )
+        while sampler.is_running:
+            for item in sampler.step():
+                stream = streams[item.row]
+                if item.id in ends:
+                    piece = stream.finish("end", item.log_prob)
+                else:
+                    piece = stream.add(item.id, item.log_prob)
+                    if not stream.ended_by and len(stream.ids) >= room[item.row]:
+                        piece += stream.finish("length")
+                if stream.ended_by:
+                    sampler.stop(item.row)
+                if piece:
+                    yield item.row, piece
+
+    def _search(
+        self, prompts: Sequence[list[int]], streams: Sequence[Stream], room: Sequence[int]
+    ) -> Iterator[tuple[int, str]]:
+        """Find the best beam, which is known at the end: the text comes in one piece."""
+        device = next(self.body.parameters()).device
+        with torch.inference_mode():
+            results = beam_search(
+                self.body,
+                Side.padded([prompt[:-1] for prompt in prompts]).to(device),
+                BeamOptions(num_beams=self.options.num_beams, max_steps=max(room)),
+                start_id=torch.tensor([prompt[-1] for prompt in prompts], device=device),
+                # One token can end a beam: the task's, where it has one.
+                end_id=next(iter(self._ends), -1),
+                limits=torch.tensor(room, device=device),
+            )
+        for row, (stream, (best, *_)) in enumerate(zip(streams, results, strict=True)):
+            for token in best.ids:
+                if not stream.ended_by:
+                    stream.add(token, 0.0)
+            stream.finish("end" if best.is_finished else "length", best.log_probability)
+            yield row, stream.text
 
 
 class TextStream:
@@ -237,58 +249,18 @@ class TextStream:
         *,
         more_ends: Sequence[int] = (),
     ) -> None:
-        find_room(body, [prompt], setting, wanted=options.max_new_tokens)
-        self._stream = Stream(setting.tokenizer, prompt[-1], options.stop)
-        if options.num_beams > 1:
-            self._pieces = self._search(body, prompt, setting, options, more_ends)
-            return
-        pieces = write_pieces(
-            body,
-            [prompt],
-            setting,
-            options,
-            streams=[self._stream],
-            more_ends=more_ends,
-        )
-        self._pieces = (piece for _, piece in pieces)
-
-    def _search(
-        self,
-        body: Body,
-        prompt: list[int],
-        setting: Setting,
-        options: OnDecoder,
-        more_ends: Sequence[int],
-    ) -> Iterator[str]:
-        # Which beam is best is known at the end.
-        ((_, written),) = write(body, [prompt], setting, options, more_ends=more_ends)
-        self._stream.take(written)
-        yield written.text
+        writer = _Writer(body, setting, options, more_ends)
+        (self._stream,) = streams = writer.begin([prompt])
+        self._pieces = (piece for _, piece in writer.write([prompt], streams))
 
     def __iter__(self) -> Iterator[str]:
         return self._pieces
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> Answer:
         """Write to the end, and give the whole answer."""
         for _ in self._pieces:
             pass
-        return self._stream.written.to_answer(self._stream.tokenizer)
-
-
-def _sampling(options: OnDecoder) -> SampleOptions:
-    return SampleOptions(
-        temperature=options.temperature,
-        top_k=options.top_k,
-        top_p=options.top_p,
-        min_p=options.min_p,
-        repetition_penalty=options.repetition_penalty,
-    )
-
-
-def end_ids(tokenizer: Tokenizer) -> set[int]:
-    """Give the tokens that end a text."""
-    found = tokenizer.find(tokenizer.name_of("end"))
-    return set() if found is None else {found}
+        return self._stream.to_answer()
 
 
 def prompt_ids(tokenizer: Tokenizer, text: str) -> list[int]:
@@ -303,7 +275,8 @@ def write(
     options: OnDecoder,
     *,
     more_ends: Sequence[int] = (),
-) -> Iterator[tuple[int, Written]]:
+    progress: OnProgress = None,
+) -> Iterator[tuple[int, Stream]]:
     """Go on with texts, those of like length together.
 
     Args:
@@ -312,59 +285,22 @@ def write(
         setting: Tokenizer and limits.
         options: How tokens are chosen.
         more_ends: Tokens that end a continuation, beside the vocabulary's own.
+        progress: Told how far it is.
     Yields:
-        place, written: Which prompt it continues, and how.
+        place, stream: Which prompt it continues, and how.
     """
-    lengths = [len(prompt) for prompt in prompts]
+    writer = _Writer(body, setting, options, more_ends)
+    lengths, done = [len(prompt) for prompt in prompts], 0
     for part in inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=_BATCH_ROWS):
         chosen = [prompts[place] for place in part]
-        if options.num_beams > 1:
-            found = _search(body, chosen, setting, options, more_ends)
-        else:
-            streams = [Stream(setting.tokenizer, p[-1], options.stop) for p in chosen]
-            pieces = write_pieces(
-                body,
-                chosen,
-                setting,
-                options,
-                streams=streams,
-                more_ends=more_ends,
-            )
-            for _ in pieces:
-                pass
-            found = [stream.written for stream in streams]
-        yield from zip(part.tolist(), found, strict=True)
-
-
-def _search(
-    body: Body,
-    prompts: Sequence[list[int]],
-    setting: Setting,
-    options: OnDecoder,
-    more_ends: Sequence[int],
-) -> list[Written]:
-    room = find_room(body, prompts, setting, wanted=options.max_new_tokens)
-    device = next(body.parameters()).device
-    # One token can end a beam: the task's, where it has one.
-    end, *_ = [*more_ends, *end_ids(setting.tokenizer), -1]
-    with torch.inference_mode():
-        results = beam_search(
-            body,
-            Side.padded([prompt[:-1] for prompt in prompts]).to(device),
-            BeamOptions(num_beams=options.num_beams, max_steps=max(room)),
-            start_id=torch.tensor([prompt[-1] for prompt in prompts], device=device),
-            end_id=end,
-            limits=torch.tensor(room, device=device),
-        )
-    written = []
-    for prompt, (best, *_) in zip(prompts, results, strict=True):
-        stream = Stream(setting.tokenizer, prompt[-1], options.stop)
-        for token in best.ids:
-            if not stream.ended_by:
-                stream.add(token, 0.0)
-        stream.finish("end" if best.is_finished else "length", best.log_probability)
-        written.append(stream.written)
-    return written
+        streams = writer.begin(chosen)
+        for _ in writer.write(chosen, streams):
+            pass
+        for place, stream in zip(part.tolist(), streams, strict=True):
+            yield place, stream
+            done += 1
+            if progress is not None:
+                progress(Progress(done=done, total=len(prompts)))
 
 
 def check_length(num_tokens: int, setting: Setting) -> None:
@@ -396,10 +332,9 @@ def score_texts(
     lengths = [len(ids) for ids in joint]
     device = next(body.parameters()).device
     for part in inference_batches(lengths, batch_tokens=_BATCH_TOKENS, batch_rows=_BATCH_ROWS):
-        examples = [[Example(int(place), joint[place][:-1])] for place in part]
-        batch = lay_out(examples, pad_id=0, start_id=0).to(device)
+        source = Side.padded([joint[place][:-1] for place in part]).to(device)
         with torch.inference_mode():
-            hidden = body.encode(batch.source).hidden
+            hidden = body.encode(source).hidden
             for number, place in enumerate(part):
                 before, after = rows[place]
                 span = hidden[number, len(before) - 1 : len(joint[place]) - 1]

@@ -107,8 +107,8 @@ class Answering(OnEncoder):
 
     def encode(self, rows: Rows, setting: Setting) -> Encoded:
         """Turn records into examples, a window of a passage each."""
-        passages = read_passages(rows, setting.tokenizer)
-        windows = self._windows(passages, setting)
+        longest = self.longest(setting)
+        passages, windows = self._read(rows, setting)
         held: list[list[PassageWindow]] = [[] for _ in rows]
         for window in windows:
             held[window.passage].append(window)
@@ -121,21 +121,18 @@ class Answering(OnEncoder):
                 lost += 1
                 continue
             examples += [_example(len(examples) + i, w, span) for i, w in enumerate(some)]
-        room = self.longest(setting) // 2
-        return describe_examples(
-            "context",
-            examples,
-            setting.tokenizer,
-            limit=self.longest(setting),
-            notes={
-                "rows left out, as no window holds an answer of theirs whole": lost,
-                "questions cut at half of a window": sum(len(p.question) > room for p in passages),
-            },
-        )
+        notes = {
+            "rows left out, as no window holds an answer of theirs whole": lost,
+            "questions cut at half of a window": sum(p.is_cut(longest) for p in passages),
+        }
+        return describe_examples("context", examples, setting.tokenizer, limit=longest, notes=notes)
 
-    def _windows(self, passages: Sequence[Passage], setting: Setting):
-        return cut_passages(
-            passages, setting.tokenizer, longest=self.longest(setting), stride=self.stride_tokens
+    def _read(self, rows: Rows, setting: Setting) -> tuple[list[Passage], list[PassageWindow]]:
+        """Give questions with their passages, and the windows that they are read in."""
+        tokenizer, longest = setting.tokenizer, self.longest(setting)
+        passages = read_passages(rows, tokenizer)
+        return passages, cut_passages(
+            passages, tokenizer, longest=longest, stride=self.stride_tokens
         )
 
     def with_targets(self, batch: Batch, examples: Sequence[Example], setting: Setting) -> Batch:
@@ -198,8 +195,8 @@ class Answering(OnEncoder):
                 "none_margin": how much better the best answer is than none. "cut" where the
                 question is cut at half of a window.
         """
-        passages = read_passages(rows, setting.tokenizer)
-        windows = self._windows(passages, setting)
+        longest = self.longest(setting)
+        passages, windows = self._read(rows, setting)
         examples = [
             Example(place, window.ids, second=window.second) for place, window in enumerate(windows)
         ]
@@ -217,10 +214,9 @@ class Answering(OnEncoder):
                     (score, window.first + start, window.first + end)
                     for score, start, end in self._best_spans(span)
                 ]
-        room = self.longest(setting) // 2
         return [
             self._answer(passage, spans, empty)
-            | ({"cut": ["question"]} if len(passage.question) > room else {})
+            | ({"cut": ["question"]} if passage.is_cut(longest) else {})
             for passage, spans, empty in zip(passages, found, none, strict=True)
         ]
 

@@ -14,7 +14,6 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -23,32 +22,22 @@ import numpy as np
 
 from headway.data.batch import Example
 from headway.data.order import generator
-from headway.data.store import Store, store_of_texts
-from headway.errors import DataError
+from headway.data.store import Store
+from headway.tasks._corpus import OnCorpus, OnDemand, no_text
 from headway.tasks._decoders import OnDecoder
 from headway.tasks._settings import at_least
-from headway.tasks._task import (
-    Answer,
-    Body,
-    Encoded,
-    Head,
-    OnProgress,
-    Progress,
-    Rows,
-    Setting,
-)
+from headway.tasks._task import Answer, Body, Encoded, Head, OnProgress, Rows, Setting
 from headway.tasks._writing import prompt_ids, write
 from headway.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
-class CausalLm(OnDecoder):
+class CausalLm(OnCorpus, OnDecoder):
     """Learn p(token | everything before it), and go on with texts."""
 
     max_tokens: int = 256
     """Length of a window."""
 
-    reads_corpus: ClassVar[bool] = True
     keeps_lines: ClassVar[bool] = True
 
     metrics: ClassVar[tuple[str, ...]] = ("perplexity", "bits_per_byte", "causal_accuracy")
@@ -56,12 +45,6 @@ class CausalLm(OnDecoder):
     def check(self) -> list[str]:
         """Return every problem of the settings."""
         return super().check() + at_least(self, {"max_tokens": 2})
-
-    def encode(self, rows: Rows, setting: Setting) -> Encoded:
-        """Turn records into examples: each text is a document."""
-        texts = [row["text"] for row in rows]
-        store = store_of_texts(texts, setting.tokenizer, keeps_lines=True)
-        return self.encode_corpus(store, setting)
 
     def encode_corpus(
         self, store: Store, setting: Setting, *, seed: int = 0, is_training: bool = False
@@ -77,10 +60,7 @@ class CausalLm(OnDecoder):
             DataError: if there is no text.
         """
         if not len(store.ids):
-            raise DataError(
-                "the corpus has no text that an example could be made of",
-                hint="is the text in the tokenizer's script?",
-            )
+            raise no_text()
         return self._plan(store, setting, seed, is_training, 0)
 
     def _plan(
@@ -91,7 +71,7 @@ class CausalLm(OnDecoder):
         windows = plan_windows(store, longest=longest, shift=shift)
         lengths = windows[:, 2] - windows[:, 1]
         return Encoded(
-            examples=_Windows(store, windows, setting.tokenizer),
+            examples=_windows(store, windows, setting.tokenizer),
             lengths=lengths[:, None],
             full_lengths={"text": lengths},
             limits={"text": longest},
@@ -114,10 +94,8 @@ class CausalLm(OnDecoder):
         """
         prompts = [prompt_ids(setting.tokenizer, row["text"]) for row in rows]
         answers: list[Answer] = [{} for _ in rows]
-        for done, (place, written) in enumerate(write(body, prompts, setting, self), 1):
-            answers[place] = written.to_answer(setting.tokenizer)
-            if progress is not None:
-                progress(Progress(done=done, total=len(rows)))
+        for place, stream in write(body, prompts, setting, self, progress=progress):
+            answers[place] = stream.to_answer()
         return answers
 
     @staticmethod
@@ -142,10 +120,9 @@ def plan_windows(store: Store, *, longest: int, shift: int) -> np.ndarray:
     starts = np.asarray(store.segments)[np.asarray(store.documents)]
     sizes = np.diff(starts) + 1
     documents = np.arange(len(sizes))
-    found = []
     short = sizes <= longest
     zeros = np.zeros(int(short.sum()), np.int64)
-    found.append(np.stack([documents[short], zeros, sizes[short]], axis=1))
+    found = [np.stack([documents[short], zeros, sizes[short]], axis=1)]
     for document in documents[~short]:
         cuts = np.arange(shift or longest, int(sizes[document]), longest)
         edges = np.concatenate([[0], cuts, [sizes[document]]])
@@ -155,23 +132,19 @@ def plan_windows(store: Store, *, longest: int, shift: int) -> np.ndarray:
     return windows[np.lexsort((windows[:, 1], windows[:, 0]))]
 
 
-class _Windows(Sequence[Example]):
-    """Windows of a corpus, made when they are asked for."""
+def _windows(store: Store, windows: np.ndarray, tokenizer: Tokenizer) -> OnDemand:
+    """Give windows of a corpus as examples."""
+    starts = np.asarray(store.segments)[np.asarray(store.documents)]
+    begin_id, end_id = tokenizer.start_id, tokenizer.end_id
 
-    def __init__(self, store: Store, windows: np.ndarray, tokenizer: Tokenizer) -> None:
-        self.store, self.windows = store, windows
-        self.starts = np.asarray(store.segments)[np.asarray(store.documents)]
-        self.begin, self.end = tokenizer.start_id, tokenizer.end_id
-
-    def __len__(self) -> int:
-        return len(self.windows)
-
-    def __getitem__(self, index):
-        document, start, end = self.windows[index].tolist()
-        first, last = self.starts[document], self.starts[document + 1]
+    def make(index: int, window: list[int]) -> Example:
+        document, start, end = window
+        first, last = starts[document], starts[document + 1]
         # Place p of the stream is token p - 1 of the document.
-        ids = self.store.ids[first + max(start - 1, 0) : min(first + end, last)].tolist()
-        stream = [self.begin, *ids] if start == 0 else ids
+        ids = store.ids[first + max(start - 1, 0) : min(first + end, last)].tolist()
+        stream = [begin_id, *ids] if start == 0 else ids
         if first + end > last:
-            stream.append(self.end)
-        return Example(int(index), stream[:-1], token_labels=stream[1:])
+            stream.append(end_id)
+        return Example(index, stream[:-1], token_labels=stream[1:])
+
+    return OnDemand(windows, make)

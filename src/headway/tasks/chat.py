@@ -28,17 +28,7 @@ from headway.layers.losses import IGNORE
 from headway.tasks._decoders import OnDecoder
 from headway.tasks._examples import describe_examples
 from headway.tasks._settings import at_least, one_of
-from headway.tasks._task import (
-    Answer,
-    Body,
-    Encoded,
-    Head,
-    OnProgress,
-    Progress,
-    Record,
-    Rows,
-    Setting,
-)
+from headway.tasks._task import Answer, Body, Encoded, Head, OnProgress, Record, Rows, Setting
 from headway.tasks._writing import TextStream, write
 from headway.text.chat import (
     TEMPLATES,
@@ -51,6 +41,9 @@ from headway.text.chat import (
     to_jinja,
 )
 from headway.text.tokenizer import Tokenizer
+
+# A part of a conversation as ids, and whether the assistant says it.
+_Piece = tuple[list[int], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,9 +100,7 @@ class Chat(OnDecoder):
             "messages", examples, tokenizer, limit=longest, full=np.array(full)
         )
 
-    def _pieces(
-        self, messages: Sequence[Message], tokenizer: Tokenizer
-    ) -> list[tuple[list[int], bool]]:
+    def _pieces(self, messages: Sequence[Message], tokenizer: Tokenizer) -> list[_Piece]:
         start = tokenizer.encode_ids([""])[0]
         turns = encode_turns(messages, self.template, tokenizer)
         return [(start, False), *turns] if start else turns
@@ -127,7 +118,7 @@ class Chat(OnDecoder):
 
     def _before_answer(
         self, messages: Sequence[Message], setting: Setting
-    ) -> tuple[list[tuple[list[int], bool]], int]:
+    ) -> tuple[list[_Piece], int]:
         """Give all that was said, and how many tokens of it there is room for."""
         if messages[-1]["role"] == "assistant":
             messages = messages[:-1]
@@ -151,14 +142,12 @@ class Chat(OnDecoder):
         prompts = [self.prompt(row["messages"], setting) for row in rows]
         answers: list[Answer] = [{} for _ in rows]
         ends = end_of_turn(self.template, setting.tokenizer)
-        found = write(body, prompts, setting, self, more_ends=ends)
-        for done, (place, written) in enumerate(found, 1):
-            answer = written.to_answer(setting.tokenizer)
+        found = write(body, prompts, setting, self, more_ends=ends, progress=progress)
+        for place, stream in found:
+            answer = stream.to_answer()
             answers[place] = answer | {"prediction": answer["prediction"].strip()}
             if self.is_cut(rows[place]["messages"], setting):
                 answers[place]["cut"] = ["conversation"]
-            if progress is not None:
-                progress(Progress(done=done, total=len(rows)))
         return answers
 
     def reply(self, body: Body, messages: Sequence[Message], setting: Setting) -> TextStream:
@@ -198,7 +187,7 @@ def _find_problem(messages: Any, *, last: str) -> str | None:
     return next((f"message {number} is {problem}" for number, problem in found), None)
 
 
-def _newest(pieces: Sequence[tuple[list[int], bool]], room: int) -> list[tuple[list[int], bool]]:
+def _newest(pieces: Sequence[_Piece], room: int) -> list[_Piece]:
     """Keep the last tokens of a conversation that there is room for."""
     kept = []
     for ids, is_own in reversed(pieces):

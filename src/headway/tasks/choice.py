@@ -22,21 +22,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from headway.data.batch import Batch, Example
-from headway.layers.losses import Loss
 from headway.layers.side import Memory
 from headway.metrics.classes import accuracy_statistics
 from headway.metrics.intervals import Statistics
-from headway.tasks._examples import describe_examples, encode_texts
+from headway.tasks._examples import describe_examples, encode_texts, join_parts
 from headway.tasks._settings import length_problems
 from headway.tasks._task import Answer, Answers, Body, Encoded, Head, Record, Rows, Setting
-from headway.tasks._texts import (
-    OnTexts,
-    check_next_words,
-    count_next_words,
-    make_pooled_head,
-    needed,
-    next_words,
-)
+from headway.tasks._texts import OnTexts, needed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +48,11 @@ class Choice(OnTexts):
     heads: ClassVar[tuple[str, ...]] = ("choice",)
     head: ClassVar[str] = "choice"
     metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
+    loss_name: ClassVar[str] = "choice"
 
     def make_head(self, body: Body, labels: Sequence[str]) -> Head:
         """Build the family's pooling and a layer of one result."""
-        check_next_words(body, self.next_word_weight)
-        return make_pooled_head(body, 1, pooling="published", dropout=self.dropout)
+        return self.make_pooled_head(body, 1)
 
     def check(self) -> list[str]:
         """Return every problem of the settings."""
@@ -89,36 +81,21 @@ class Choice(OnTexts):
         examples, cut, start = [], [], 0
         for index, row in enumerate(rows):
             stop = start + len(row["choices"])
-            parts = tuple(replace(part, index=index) for part in pairs.examples[start:stop])
-            ids = [token for part in parts for token in part.input_ids]
-            examples.append(Example(index, ids, parts=parts))
+            examples.append(join_parts(index, pairs.examples[start:stop]))
             cut.append(any(pairs.cut[start:stop]))
             start = stop
-        return describe_examples(
-            "text",
-            examples,
-            setting.tokenizer,
-            limit=max((len(example.input_ids) for example in examples), default=0),
-            cut=cut,
-            notes={"rows of which the text or a choice was cut": sum(cut)},
-        )
+        tokenizer = setting.tokenizer
+        notes = {"rows of which the text or a choice was cut": sum(cut)}
+        limit = max((len(example.input_ids) for example in examples), default=0)
+        return describe_examples("text", examples, tokenizer, limit=limit, cut=cut, notes=notes)
 
     def target(self, example: Example, row: Record, setting: Setting) -> Example:
         """Give an example the place of the right choice."""
         return replace(example, label=_place(row))
 
-    def counts(self, batch: Batch) -> dict[str, float]:
-        """Count the questions."""
-        own = {"choice": float(len(needed(batch.document_labels)))}
-        return own | count_next_words(batch, self.next_word_weight)
-
-    def losses(self, body: Body, head: Head, batch: Batch) -> tuple[Loss, ...]:
+    def total(self, logits: Tensor, batch: Batch) -> Tensor:
         """Sum the cross-entropy of the right choice among its neighbors, in nats."""
-        memory, labels = body.encode(batch.source), needed(batch.document_labels)
-        logits = self.logits(body, head, memory, batch)
-        total = F.cross_entropy(logits, labels, reduction="sum")
-        own = Loss(name="choice", total=total, count=float(len(labels)))
-        return (own, *next_words(body, memory, batch, self.next_word_weight))
+        return F.cross_entropy(logits, needed(batch.document_labels), reduction="sum")
 
     def logits(self, body: Body, head: Head, memory: Memory, batch: Batch) -> Tensor:
         """Score the choices of each question, (N, C) float32, -inf where it has fewer."""

@@ -24,7 +24,7 @@ from headway.data.batch import Batch, Example
 from headway.tasks._classes import GivesClasses
 from headway.tasks._settings import must_be
 from headway.tasks._task import Body, Head, Setting
-from headway.tasks._texts import OnPooledTexts, check_next_words, make_pooled_head
+from headway.tasks._texts import OnPooledTexts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +79,7 @@ class Classification(GivesClasses, OnPooledTexts):
 
     def make_head(self, body: Body, labels: Sequence[str]) -> Head:
         """Build pooling and classifier."""
-        check_next_words(body, self.next_word_weight)
-        return make_pooled_head(body, len(labels), pooling=self.pooling, dropout=self.dropout)
+        return self.make_pooled_head(body, len(labels))
 
     def check(self) -> list[str]:
         """Return every problem of the settings."""

@@ -27,18 +27,17 @@ from headway.data.batch import Batch, Example
 from headway.data.corrupt import Masking, mask_tokens
 from headway.data.order import generator
 from headway.data.pairs import PAIRS, Plan, plan_pairs, plan_texts
-from headway.data.store import Store, store_of_texts
+from headway.data.store import Store
 from headway.errors import ConfigError, DataError, RequestError
 from headway.layers.heads import LinearHead
 from headway.layers.losses import IGNORE, Loss, count_correct, linear_cross_entropy
-from headway.metrics.intervals import Statistics
-from headway.tasks._examples import collate_texts, make_example, over_tokens
+from headway.tasks._corpus import OnCorpus, OnDemand, no_text
+from headway.tasks._examples import collate_texts, make_example
 from headway.tasks._filling import fill_masks, tell_pairs
 from headway.tasks._settings import at_least, must_be, one_of
 from headway.tasks._task import (
     NO_CHANCE,
     Answer,
-    Answers,
     Body,
     Draw,
     Encoded,
@@ -49,7 +48,6 @@ from headway.tasks._task import (
     Progress,
     Rows,
     Setting,
-    Task,
 )
 from headway.tasks._texts import needed, start_head, where_asked
 from headway.text.tokenizer import Tokenizer
@@ -64,7 +62,7 @@ _PAIR_NAMES: Mapping[str, tuple[str, str]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskedLm(Task):
+class MaskedLm(OnCorpus):
     """Learn p(token | everything around it), and optionally whether two texts belong together."""
 
     mask_ratio: float = 0.15
@@ -84,11 +82,8 @@ class MaskedLm(Task):
     num_best: int = 5
     """Fillings given for each mask."""
 
-    columns: ClassVar[tuple[str, ...]] = ("text",)
-    inputs: ClassVar[tuple[str, ...]] = ("text",)
     optional: ClassVar[tuple[str, ...]] = ("text_pair",)
     heads: ClassVar[tuple[str, ...]] = ("masked_lm", "masked_lm_pair", "pair", "body")
-    reads_corpus: ClassVar[bool] = True
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -123,19 +118,13 @@ class MaskedLm(Task):
 
     def check(self) -> list[str]:
         """Return every problem of the settings."""
-        is_share = 0 < self.mask_ratio < 1
-        problems = must_be(self, "mask_ratio", "between 0 and 1", is_right=is_share)
+        problems = must_be(self, "mask_ratio", "between 0 and 1", is_right=0 < self.mask_ratio < 1)
         problems += one_of(self, {"masking": _MASKINGS, "pair": PAIRS})
         problems += at_least(self, {"max_tokens": 8})
         bounds = f"0, or from 8 to max_tokens, {self.max_tokens}"
         fits = not self.short_tokens or 8 <= self.short_tokens <= self.max_tokens
         problems += must_be(self, "short_tokens", bounds, is_right=fits)
         return problems + at_least(self, {"short_epochs": 1, "num_best": 1})
-
-    def encode(self, rows: Rows, setting: Setting) -> Encoded:
-        """Turn records into examples: each text is a document, each of its lines a segment."""
-        store = store_of_texts([row["text"] for row in rows], setting.tokenizer)
-        return self.encode_corpus(store, setting)
 
     def encode_corpus(
         self, store: Store, setting: Setting, *, seed: int = 0, is_training: bool = False
@@ -157,10 +146,7 @@ class MaskedLm(Task):
         """
         examples = self._plan(store, setting, seed, is_training, 0)
         if not len(examples.examples):
-            raise DataError(
-                "the corpus has no text that an example could be made of",
-                hint="pairs need two tokens at least; is the text in the tokenizer's script?",
-            )
+            raise no_text("pairs need two tokens at least; is the text in the tokenizer's script?")
         if not _has_ordinary(store, setting.tokenizer):
             raise DataError(
                 f"the corpus has {len(store.ids):,} tokens, but the vocabulary knows none of them: "
@@ -177,21 +163,20 @@ class MaskedLm(Task):
         has_short = is_training and self.short_tokens > 0
         if has_short and epoch < self.short_epochs:
             longest = min(longest, self.short_tokens)
+        specials = setting.marks.count(paired=self.pair != "none")
+        budget = longest - specials
         if self.pair == "none":
-            specials = 2
-            plan = plan_texts(store, budget=longest - specials)
+            plan = plan_texts(store, budget=budget)
         else:
-            specials = 2 + len(setting.tokenizer.between)
             # Where masks are static, so are pairs.
             drawn = epoch if self.masking == "dynamic" else 0
-            budget = longest - specials
             plan = plan_pairs(store, budget=budget, kind=self.pair, seed=seed, epoch=drawn)
         lengths = plan.lengths + specials
         next_plan = None
         if has_short or (self.pair != "none" and self.masking == "dynamic"):
             next_plan = partial(self._plan, store, setting, seed, is_training)
         return Encoded(
-            examples=_Examples(store, plan, setting.marks),
+            examples=OnDemand(plan.ranges, partial(_example, store, plan, setting.marks)),
             lengths=lengths[:, None],
             full_lengths={"text": lengths},
             limits={"text": longest},
@@ -211,21 +196,15 @@ class MaskedLm(Task):
             continues=tokenizer.continues_word if self.whole_words else None,
         )
         epoch = draw.epoch if self.masking == "dynamic" else 0
-        masked, labels = [], []
-        for row in rows:
-            hidden = []
-            for example in row:
-                ids = np.asarray(example.input_ids)
-                random = generator(draw.seed, epoch, example.index, 3)
-                found = mask_tokens(ids, masking, random)
-                wanted = np.full(len(ids), IGNORE)
-                wanted[found.places] = ids[found.places]
-                labels.append(wanted)
-                hidden.append(replace(example, input_ids=found.ids.tolist()))
-            masked.append(hidden)
-        batch = collate_texts(masked, setting)
-        targets = over_tokens(batch, labels, fill=IGNORE)
-        return replace(batch, labels=targets)
+
+        def hide(example: Example) -> Example:
+            ids = np.asarray(example.input_ids)
+            found = mask_tokens(ids, masking, generator(draw.seed, epoch, example.index, 3))
+            wanted = np.full(len(ids), IGNORE)
+            wanted[found.places] = ids[found.places]
+            return replace(example, input_ids=found.ids.tolist(), token_labels=wanted.tolist())
+
+        return collate_texts([[hide(example) for example in row] for row in rows], setting)
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Count the hidden tokens, and the pairs."""
@@ -251,14 +230,9 @@ class MaskedLm(Task):
         if batch.document_labels is not None:
             logits = head(body.pooler(memory.hidden, memory.documents)).float()
             classes = batch.document_labels
-            losses.append(
-                Loss(
-                    name="pair",
-                    total=F.cross_entropy(logits, classes, reduction="sum"),
-                    count=float(len(classes)),
-                    correct=None if body.training else float((logits.argmax(-1) == classes).sum()),
-                )
-            )
+            total, count = F.cross_entropy(logits, classes, reduction="sum"), float(len(classes))
+            correct = None if body.training else float((logits.argmax(-1) == classes).sum())
+            losses.append(Loss(name="pair", total=total, count=count, correct=correct))
         return tuple(losses)
 
     def predict(
@@ -283,18 +257,13 @@ class MaskedLm(Task):
         filled = fill_masks(body, asked_texts, setting, num_best=self.num_best)
         told = tell_pairs(body, head, asked_pairs, setting, names=names)
         done = 0
-        for places, batches in ((texts, filled), (pairs, told)):
-            for batch in batches:
-                for index, answer in batch:
-                    answers[places[index]] = answer
-                done += len(batch)
+        for places, found in ((texts, filled), (pairs, told)):
+            for index, answer in found:
+                answers[places[index]] = answer
+                done += 1
                 if progress is not None:
                     progress(Progress(done=done, total=len(rows)))
         return answers
-
-    def statistics(self, predictions: Answers, rows: Rows) -> list[Statistics]:
-        """Answers have no references: the scores come with the losses."""
-        return []
 
     @staticmethod
     def tiny_rows() -> list[dict[str, Any]]:
@@ -312,19 +281,10 @@ def _has_ordinary(store: Store, tokenizer: Tokenizer) -> bool:
     )
 
 
-class _Examples(Sequence[Example]):
-    """Examples of a plan, made when they are asked for."""
-
-    def __init__(self, store: Store, plan: Plan, marks: Marks) -> None:
-        self.store, self.plan, self.marks = store, plan, marks
-
-    def __len__(self) -> int:
-        return len(self.plan.ranges)
-
-    def __getitem__(self, index):
-        first, last, other, other_last = self.plan.ranges[index].tolist()
-        a, b = (self.store.ids[x:y].tolist() for x, y in ((first, last), (other, other_last)))
-        if other == other_last:
-            return make_example(int(index), a, marks=self.marks)
-        example = make_example(int(index), a, b, marks=self.marks)
-        return replace(example, label=int(self.plan.labels[index]))
+def _example(store: Store, plan: Plan, marks: Marks, index: int, ranges: list[int]) -> Example:
+    """Give an example of a plan."""
+    first, last, other, other_last = ranges
+    a, b = (store.ids[x:y].tolist() for x, y in ((first, last), (other, other_last)))
+    if other == other_last:
+        return make_example(index, a, marks=marks)
+    return replace(make_example(index, a, b, marks=marks), label=int(plan.labels[index]))

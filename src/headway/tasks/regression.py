@@ -21,19 +21,11 @@ import torch
 from torch import Tensor
 
 from headway.data.batch import Batch, Example
-from headway.layers.losses import Loss
 from headway.metrics.classes import compare_numbers
 from headway.metrics.intervals import Statistics
 from headway.tasks._labels import read_number
 from headway.tasks._task import Answer, Answers, Body, Head, Record, Rows, Setting
-from headway.tasks._texts import (
-    OnPooledTexts,
-    check_next_words,
-    count_next_words,
-    make_pooled_head,
-    needed,
-    next_words,
-)
+from headway.tasks._texts import OnPooledTexts, needed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +52,7 @@ class Regression(OnPooledTexts):
     """Weight of learning next words beside, on decoders; GPT's authors took 0.5."""
 
     metrics: ClassVar[tuple[str, ...]] = ("spearman", "pearson")
+    loss_name: ClassVar[str] = "squared_error"
     problem_type: ClassVar[str] = "regression"
 
     @staticmethod
@@ -72,8 +65,7 @@ class Regression(OnPooledTexts):
 
     def make_head(self, body: Body, labels: Sequence[str]) -> Head:
         """Build pooling and a layer of one result."""
-        check_next_words(body, self.next_word_weight)
-        return make_pooled_head(body, 1, pooling=self.pooling, dropout=self.dropout)
+        return self.make_pooled_head(body, 1)
 
     def check(self) -> list[str]:
         """Return every problem of the settings."""
@@ -106,18 +98,9 @@ class Regression(OnPooledTexts):
         """Give a batch the number of each example."""
         return replace(batch, document_labels=torch.tensor([item.value for item in examples]))
 
-    def counts(self, batch: Batch) -> dict[str, float]:
-        """Count the texts."""
-        own = {"squared_error": float(len(needed(batch.document_labels)))}
-        return own | count_next_words(batch, self.next_word_weight)
-
-    def losses(self, body: Body, head: Head, batch: Batch) -> tuple[Loss, ...]:
+    def total(self, logits: Tensor, batch: Batch) -> Tensor:
         """Sum the squared errors."""
-        memory, labels = body.encode(batch.source), needed(batch.document_labels)
-        values = self.logits(body, head, memory, batch)[:, 0]
-        total = (values - labels).square().sum()
-        own = Loss(name="squared_error", total=total, count=float(len(labels)))
-        return (own, *next_words(body, memory, batch, self.next_word_weight))
+        return (logits[:, 0] - needed(batch.document_labels)).square().sum()
 
     def answers(self, logits: Tensor, rows: Rows, setting: Setting) -> list[Answer]:
         """Give a number for each text.

@@ -25,15 +25,14 @@ from headway.data.batch import Batch, Example
 from headway.data.corrupt import Spans
 from headway.data.order import generator
 from headway.data.pairs import plan_texts
-from headway.data.store import Store, store_of_texts
+from headway.data.store import Store
 from headway.decode.beam import Hypothesis
-from headway.errors import ConfigError, DataError
-from headway.metrics.intervals import Statistics
+from headway.errors import ConfigError
+from headway.tasks._corpus import OnCorpus, OnDemand, no_text
 from headway.tasks._settings import at_least, must_be
 from headway.tasks._task import (
     NO_CHANCE,
     Answer,
-    Answers,
     Draw,
     Encoded,
     Layout,
@@ -47,7 +46,7 @@ from headway.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpanCorruption(TextToText):
+class SpanCorruption(OnCorpus, TextToText):
     """Learn p(what was cut out | the rest); then fill the gaps of texts."""
 
     mask_ratio: float = 0.15
@@ -61,9 +60,6 @@ class SpanCorruption(TextToText):
     num_beams: int = 1
     """Beams in decoding; 1 is greedy."""
 
-    columns: ClassVar[tuple[str, ...]] = ("text",)
-    inputs: ClassVar[tuple[str, ...]] = ("text",)
-    reads_corpus: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = ("perplexity",)
 
     @staticmethod
@@ -73,8 +69,7 @@ class SpanCorruption(TextToText):
 
     def check(self) -> list[str]:
         """Return every problem of the settings."""
-        is_share = 0 < self.mask_ratio < 1
-        problems = must_be(self, "mask_ratio", "between 0 and 1", is_right=is_share)
+        problems = must_be(self, "mask_ratio", "between 0 and 1", is_right=0 < self.mask_ratio < 1)
         problems += must_be(self, "mean_span", "at least 1", is_right=self.mean_span >= 1)
         problems += at_least(self, {"max_tokens": 8})
         if not problems and (count := self.spans.sizes(self.max_tokens)[1]) > len(SENTINELS):
@@ -99,11 +94,6 @@ class SpanCorruption(TextToText):
         """Turn texts with gaps into ids that end in </s>."""
         return setting.tokenizer.encode_ids(texts, special=True)
 
-    def encode(self, rows: Rows, setting: Setting) -> Encoded:
-        """Turn records into examples: each text is a document."""
-        store = store_of_texts([row["text"] for row in rows], setting.tokenizer)
-        return self.encode_corpus(store, setting)
-
     def encode_corpus(
         self, store: Store, setting: Setting, *, seed: int = 0, is_training: bool = False
     ) -> Encoded:
@@ -120,15 +110,17 @@ class SpanCorruption(TextToText):
         # Of a single token nothing would be left.
         ranges, full = ranges[full > 1], full[full > 1]
         if not len(ranges):
-            raise DataError(
-                "the corpus has no text that an example could be made of",
-                hint="is the text in the tokenizer's script?",
-            )
+            raise no_text()
+
+        def make(index: int, window: list[int]) -> Example:
+            first, last = window
+            return Example(index, store.ids[first:last].tolist())
+
         cut, count = self.spans.sizes(full)
         # Each side has the sentinels, and ends with </s>.
         lengths = np.stack([full - cut, cut], axis=1) + count[:, None] + 1
         return Encoded(
-            examples=_Windows(store, ranges),
+            examples=OnDemand(ranges, make),
             lengths=lengths,
             full_lengths={"text": full},
             limits={"text": longest},
@@ -139,16 +131,13 @@ class SpanCorruption(TextToText):
         """Cut spans out of the windows."""
         tokenizer = setting.tokenizer
         sentinels, end = _sentinels(tokenizer), tokenizer.end_id
-        changed = []
-        for row in rows:
-            changed.append([])
-            for example in row:
-                random = generator(draw.seed, draw.epoch, example.index, 5)
-                ids = np.asarray(example.input_ids)
-                source, target = self.spans.cut(ids, sentinels, random)
-                found = replace(example, input_ids=[*source, end], target_ids=[*target, end])
-                changed[-1].append(found)
-        return super().collate(changed, setting, draw)
+
+        def cut(example: Example) -> Example:
+            random = generator(draw.seed, draw.epoch, example.index, 5)
+            source, target = self.spans.cut(np.asarray(example.input_ids), sentinels, random)
+            return replace(example, input_ids=[*source, end], target_ids=[*target, end])
+
+        return super().collate([[cut(example) for example in row] for row in rows], setting, draw)
 
     def to_answer(self, hypotheses: list[Hypothesis], row: Record, setting: Setting) -> Answer:
         """Give the text with its gaps filled, and what fills each of them."""
@@ -170,29 +159,11 @@ class SpanCorruption(TextToText):
         spans = {SENTINELS[place]: filled[place] for place in sorted(filled) if place >= 0}
         return {**answer, "prediction": text, "spans": spans}
 
-    def statistics(self, predictions: Answers, rows: Rows) -> list[Statistics]:
-        """There are many ways to fill a gap: the scores come with the losses."""
-        return []
-
     @staticmethod
     def tiny_rows() -> list[dict[str, Any]]:
         """Give documents that are learned in seconds: all words of a line are the same."""
         words = ("red", "blue", "black", "white")
         return [{"text": " ".join([words[i % 4]] * (8 + i % 5))} for i in range(32)]
-
-
-class _Windows(Sequence[Example]):
-    """Windows of a corpus, made when they are asked for."""
-
-    def __init__(self, store: Store, ranges: np.ndarray) -> None:
-        self.store, self.ranges = store, ranges
-
-    def __len__(self) -> int:
-        return len(self.ranges)
-
-    def __getitem__(self, index):
-        first, last = self.ranges[index].tolist()
-        return Example(int(index), self.store.ids[first:last].tolist())
 
 
 def _sentinels(tokenizer: Tokenizer) -> np.ndarray:

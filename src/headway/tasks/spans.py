@@ -76,10 +76,9 @@ class Spans(GivesClasses):
         for index in range(len(rows)):
             found = [marked for side in sides if (marked := side[index]) is not None]
             sizes = [len(marked.ids) for marked in found]
-            room = (longest - 2,)
-            if len(found) == 2:
-                room = share_room(*sizes, longest - 2 - len(tokenizer.between))
-            kept = [m.around_marks(size) for m, size in zip(found, room, strict=True)]
+            room = longest - setting.marks.count(paired=len(found) == 2)
+            rooms = share_room(*sizes, room) if len(found) == 2 else (room,)
+            kept = [m.around_marks(size) for m, size in zip(found, rooms, strict=True)]
             cut.append([len(marked.ids) for marked in kept] != sizes)
             marks = [0, *kept[0].marks]
             for marked in kept[1:]:
@@ -87,17 +86,11 @@ class Spans(GivesClasses):
             lost += any(not any(m >> n & 1 for m in marks) for n in range(self.num_spans))
             example = make_example(index, *(m.ids for m in kept), marks=setting.marks)
             examples.append(replace(example, token_labels=[*marks, 0]))
-        return describe_examples(
-            "text",
-            examples,
-            tokenizer,
-            limit=longest,
-            cut=cut,
-            notes={
-                "rows cut around their spans": sum(cut),
-                "rows with a span that no token stands for": lost,
-            },
-        )
+        notes = {
+            "rows cut around their spans": sum(cut),
+            "rows with a span that no token stands for": lost,
+        }
+        return describe_examples("text", examples, tokenizer, limit=longest, cut=cut, notes=notes)
 
     def logits(self, body: Body, head: Head, memory: Memory, batch: Batch) -> Tensor:
         """Score the classes of every row; bit n of a token's label says that it is in span n."""

@@ -54,8 +54,7 @@ class Summarization(TextToText):
 
     def check_row(self, row: Record, labels: Any) -> str | None:
         """Say what is wrong with a summary."""
-        summary = row["summary"]
-        texts = summary if isinstance(summary, list) else [summary]
+        texts = self.references(row)
         if texts and all(isinstance(text, str) and text.strip() for text in texts):
             return None
         return "summary must be a text, or a list of texts"

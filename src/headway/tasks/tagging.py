@@ -154,17 +154,13 @@ class Tagging(OnWords):
                 window, wanted[window.sentence], fill=IGNORE, all_pieces=self.pieces == "all"
             )
             examples.append(Example(place, window.ids, token_labels=labels))
-        return describe_examples(
-            "words",
-            examples,
-            setting.tokenizer,
-            limit=self.longest(setting),
-            notes={
-                "tags that begin a span without saying so, read as conlleval does": repaired,
-                "spans that begin or end with a word that is never read, never found": lost,
-                "words longer than a window, never learned": count_unseen(sentences, windows),
-            },
-        )
+        notes = {
+            "tags that begin a span without saying so, read as conlleval does": repaired,
+            "spans that begin or end with a word that is never read, never found": lost,
+            "words longer than a window, never learned": count_unseen(sentences, windows),
+        }
+        limit = self.longest(setting)
+        return describe_examples("words", examples, setting.tokenizer, limit=limit, notes=notes)
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Count the pieces that carry a tag."""

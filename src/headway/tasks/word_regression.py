@@ -82,16 +82,12 @@ class WordRegression(OnWords):
             )
             examples.append(Example(place, window.ids, token_values=values))
         silent = sum(not pieces for sentence in sentences for pieces in sentence.pieces)
-        return describe_examples(
-            "words",
-            examples,
-            setting.tokenizer,
-            limit=self.longest(setting),
-            notes={
-                "words without a token, never learned": silent,
-                "words longer than a window, never learned": count_unseen(sentences, windows),
-            },
-        )
+        notes = {
+            "words without a token, never learned": silent,
+            "words longer than a window, never learned": count_unseen(sentences, windows),
+        }
+        limit = self.longest(setting)
+        return describe_examples("words", examples, setting.tokenizer, limit=limit, notes=notes)
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Count the words."""

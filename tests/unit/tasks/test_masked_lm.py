@@ -112,9 +112,9 @@ def test_a_corpus_of_which_the_vocabulary_knows_nothing_is_an_error(pair, models
 def test_pairs_are_drawn_anew_in_each_epoch_unless_masks_are_static(pair, models):
     model = models[pair]
     _, encoded = examples_of(model)
-    first, again, other = (encoded.at(epoch).examples.plan for epoch in (0, 0, 1))
-    assert first.ranges.tolist() == again.ranges.tolist()
-    assert first.ranges.tolist() != other.ranges.tolist()
+    first, again, other = (encoded.at(epoch).examples.windows for epoch in (0, 0, 1))
+    assert first.tolist() == again.tolist()
+    assert first.tolist() != other.tolist()
     _, static = examples_of(model, masking="static")
     assert static.at(1) is static
 
@@ -128,7 +128,7 @@ def test_another_seed_makes_other_pairs(models):
     model = models["next-sentence"]
     store = store_of_texts([row["text"] for row in ROWS], model.tokenizer)
     plans = [
-        model.task.encode_corpus(store, model.setting, seed=seed).examples.plan.ranges.tolist()
+        model.task.encode_corpus(store, model.setting, seed=seed).examples.windows.tolist()
         for seed in (1, 1, 2)
     ]
     assert plans[0] == plans[1] != plans[2]
