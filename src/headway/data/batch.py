@@ -161,11 +161,8 @@ def lay_out_parts(rows: Sequence[Sequence[Example]], *, pad_id: int) -> Batch:
     parts = [example.parts or (example,) for example in examples]
     batch = lay_out([[part] for found in parts for part in found], pad_id=pad_id, start_id=0)
     numbers = [number for number, found in enumerate(parts) for _ in found]
-    return replace(
-        batch,
-        groups=torch.tensor(numbers),
-        indices=tuple(example.index for example in examples),
-    )
+    indices = tuple(example.index for example in examples)
+    return replace(batch, groups=torch.tensor(numbers), indices=indices)
 
 
 def pad_rows(examples: Sequence[Example]) -> list[list[Example]]:
@@ -180,21 +177,14 @@ def pack_rows(examples: Sequence[Example], *, row_tokens: int) -> list[list[Exam
         examples: In any order.
         row_tokens: Room of a row, on each side; a longer example gets a row of its own.
     """
-
-    def room(example: Example) -> np.ndarray:
-        return np.array([len(example.input_ids), len(example.target_ids or ())])
-
     rows: list[list[Example]] = []
-    free = np.empty((len(examples), 2), dtype=np.int64)
+    free = np.full((len(examples), 2), row_tokens, dtype=np.int64)
     for example in sorted(examples, key=lambda example: (-example.num_tokens, example.index)):
-        need = room(example)
+        need = np.array([len(example.input_ids), len(example.target_ids or ())])
         fitting = np.flatnonzero((free[: len(rows)] >= need).all(axis=1))
-        if len(fitting):
-            row = int(fitting[0])
-            rows[row].append(example)
-        else:
-            row = len(rows)
-            rows.append([example])
-            free[row] = row_tokens
+        row = int(fitting[0]) if len(fitting) else len(rows)
+        if row == len(rows):
+            rows.append([])
+        rows[row].append(example)
         free[row] -= need
     return rows

@@ -62,15 +62,8 @@ _MONTHS = (1, [date(2001, month, 1) for month in range(1, 13)])
 _YEARS = (2, [date(year, 1, 1) for year in range(FIRST_YEAR, LAST_YEAR + 1)])
 _WEEKDAYS = (3, [date(2001, 1, day) for day in range(1, 8)])
 _ERA = (4, [date(2001, 1, 1)])
-_LETTERS = {
-    "d": _DAYS,
-    "M": _MONTHS,
-    "L": _MONTHS,
-    "y": _YEARS,
-    "E": _WEEKDAYS,
-    "c": _WEEKDAYS,
-    "G": _ERA,
-}
+_LETTERS = {"d": _DAYS, "y": _YEARS, "G": _ERA}
+_LETTERS |= dict.fromkeys("ML", _MONTHS) | dict.fromkeys("Ec", _WEEKDAYS)
 
 
 @dataclass(frozen=True, kw_only=True)

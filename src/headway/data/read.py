@@ -6,9 +6,10 @@ A row that cannot be used is never dropped in silence: it stops the reading, or 
 
 from __future__ import annotations
 
+import itertools
 import json
 import reprlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,6 @@ from headway.data.tables import read_csv, read_tsv
 from headway.errors import ConfigError, DataError
 
 __all__ = ["BadRow", "Flags", "Records", "read_records"]
-
-_KINDS = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "json",
-    ".tsv": "tsv",
-    ".csv": "csv",
-    ".conll": "conll",
-}
 
 
 def read_records(
@@ -107,13 +99,16 @@ def read_records(
 
 def _recognize(path: str | Path, columns: Sequence[str], *, has_names: bool) -> DataFile:
     if str(path) != STDIN:
-        name = str(path).lower().removesuffix(".gz")
-        kind = _KINDS.get(Path(name).suffix, "text")
+        suffix = Path(str(path).lower().removesuffix(".gz")).suffix.removeprefix(".")
+        kind = suffix if suffix in _READERS else "text"
         return DataFile(label=label_file(path), kind=kind, lines=read_lines(path))
     lines = list(read_lines(path))
-    first = next((line for line in lines if not is_blank(line)), "")
-    kind = _kind_of(first, columns, has_names=has_names)
+    kind = _kind_of(_first_text(lines), columns, has_names=has_names)
     return DataFile(label=label_file(path), kind=kind, lines=lines)
+
+
+def _first_text(lines: Iterable[str]) -> str:
+    return next(itertools.filterfalse(is_blank, lines), "")
 
 
 def _kind_of(first: str, columns: Sequence[str], *, has_names: bool) -> str:
@@ -200,7 +195,7 @@ def _read_json_lines(file: DataFile, sink: Sink) -> None:
 
 def _read_json(file: DataFile, sink: Sink) -> None:
     lines = list(file.lines)
-    first = next((line for line in lines if not is_blank(line)), "")
+    first = _first_text(lines)
     if first.lstrip().startswith("{") and (found := squad_rows("\n".join(lines))) is not None:
         for place, row in found:
             _add_value(sink, (f"{file.label}, question", place), row, escapes=True)
@@ -241,8 +236,10 @@ def _reject_constant(name: str) -> None:
 _DECODER = json.JSONDecoder(parse_constant=_reject_constant)
 
 
+# By the suffix of a file; whatever has another is plain text.
 _READERS: dict[str, Callable[[DataFile, Sink], None]] = {
     "jsonl": _read_json_lines,
+    "ndjson": _read_json_lines,
     "json": _read_json,
     "tsv": read_tsv,
     "csv": read_csv,

@@ -38,10 +38,7 @@ class Segment:
 
 
 def read_corpus(
-    paths: Sequence[str | Path],
-    counts: Counter[str] | None = None,
-    *,
-    keeps_lines: bool = False,
+    paths: Sequence[str | Path], counts: Counter[str] | None = None, *, keeps_lines: bool = False
 ) -> Iterator[Segment]:
     """Read corpus files: plain text (a blank line begins a new document) or JSONL ("text").
 
@@ -70,9 +67,7 @@ def read_corpus(
                 begins = True
                 counts["blank_lines"] += 1
                 continue
-            texts = [line]
-            if has_rows:
-                texts = _text_of(line, f"{label_file(path)}, line {number}").split("\n")
+            texts = _text_of(line, path, number).split("\n") if has_rows else [line]
             begins = begins or has_rows
             texts = itertools.filterfalse(is_blank, texts)
             for part in itertools.chain.from_iterable(map(_split_long, texts)):
@@ -85,7 +80,7 @@ def _read_whole(path: str | Path) -> Iterator[Segment]:
     documents: Iterable[Iterable[str]] = [read_text(path, keeps_ends=True)]
     if is_json(path):
         documents = (
-            [_text_of(line, f"{label_file(path)}, line {number}")]
+            [_text_of(line, path, number)]
             for number, line in enumerate(read_text(path), 1)
             if not is_blank(line)
         )
@@ -130,8 +125,9 @@ def is_json(path: str | Path) -> bool:
     return str(path).lower().removesuffix(".gz").endswith((".jsonl", ".ndjson", ".json"))
 
 
-def _text_of(line: str, where: str) -> str:
+def _text_of(line: str, path: str | Path, number: int) -> str:
     """Give the text of a row."""
+    where = f"{label_file(path)}, line {number}"
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:

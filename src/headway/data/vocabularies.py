@@ -41,9 +41,8 @@ def find_vocabulary(
         return learn()
     # A name decides how a file is read.
     files = [[*fingerprint([path]).values(), Path(path).suffixes] for path in paths]
-    place = (
-        folder or default_folder("vocabularies")
-    ) / f"{make_key(_FORMAT, files, settings)}.json"
+    key = make_key(_FORMAT, files, settings)
+    place = (folder or default_folder("vocabularies")) / f"{key}.json"
     # One that is missing or damaged is learned.
     with contextlib.suppress(FileError):
         return Tokenizer.from_file(place)

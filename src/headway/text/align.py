@@ -35,6 +35,19 @@ def _combines(letter: str) -> bool:
     return unicodedata.category(letter).startswith("M")
 
 
+def begins_word(text: str) -> bool:
+    """Say whether a text's first character is a word's first, whatever stands before it."""
+    first = text[:1]
+    # A part of a character's bytes is written as U+FFFD.
+    if first in ("", "\ufffd"):
+        return False
+    return (
+        first.isspace()
+        or unicodedata.category(first)[0] in "PS"
+        or unicodedata.name(first, "").startswith(("CJK ", "HIRAGANA ", "KATAKANA "))
+    )
+
+
 def pieces_of_spans(
     spans: Sequence[tuple[int, int]], offsets: Sequence[tuple[int, int]]
 ) -> list[list[int]]:

@@ -24,16 +24,8 @@ TEMPLATES: Mapping[str, Mapping[str, tuple[str, str]]] = MappingProxyType(
             "user": ("User: ", "\n"),
             "assistant": ("Assistant: ", "{end}\n"),
         },
-        "chatml": {
-            "system": ("<|im_start|>system\n", "<|im_end|>\n"),
-            "user": ("<|im_start|>user\n", "<|im_end|>\n"),
-            "assistant": ("<|im_start|>assistant\n", "<|im_end|>\n"),
-        },
-        "zephyr": {
-            "system": ("<|system|>\n", "{end}\n"),
-            "user": ("<|user|>\n", "{end}\n"),
-            "assistant": ("<|assistant|>\n", "{end}\n"),
-        },
+        "chatml": {role: (f"<|im_start|>{role}\n", "<|im_end|>\n") for role in ROLES},
+        "zephyr": {role: (f"<|{role}|>\n", "{end}\n") for role in ROLES},
         "mistral": {
             "system": ("", "\n\n"),
             "user": ("[INST] ", " [/INST]"),

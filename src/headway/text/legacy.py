@@ -17,8 +17,7 @@ from tokenizers import Tokenizer as Engine
 
 from headway.errors import FileError
 from headway.text.sentencepiece import BPE, UNIGRAM, SentencePiece, read_sentencepiece
-from headway.text.tokenizer import Tokenizer, keep_apart, muted, one_line
-from headway.text.train import surround
+from headway.text.tokenizer import Tokenizer, keep_apart, muted, one_line, surround
 
 _SENTENCEPIECE = ("spiece.model", "tokenizer.model")
 # What a vocabulary is read from, in words.

@@ -89,15 +89,14 @@ def write_tags(spans: Iterable[TagSpan], count: int, *, scheme: str = "iob2") ->
     """
     tags = [OUTSIDE] * count
     for span in spans:
+        size = span.end - span.start
         if scheme == WORDS:
-            tags[span.start : span.end] = [span.label] * (span.end - span.start)
+            tags[span.start : span.end] = [span.label] * size
             continue
-        last = span.end - 1
-        for place in range(span.start, span.end):
-            tags[place] = f"{'B' if place == span.start else 'I'}-{span.label}"
+        prefixes = "B" + "I" * (size - 1)
         if scheme == "iobes":
-            prefix = "S" if span.start == last else "E"
-            tags[last] = f"{prefix}-{span.label}"
+            prefixes = "S" if size == 1 else prefixes[:-1] + "E"
+        tags[span.start : span.end] = [f"{prefix}-{span.label}" for prefix in prefixes]
     return tags
 
 

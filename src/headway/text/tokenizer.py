@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import os
 import re
-import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -18,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import AddedToken, Regex, pre_tokenizers
+from tokenizers import AddedToken, Regex, pre_tokenizers, processors
 from tokenizers import Tokenizer as Engine
 
 from headway.errors import ConfigError, FileError, HeadwayError
+from headway.text.align import begins_word
 from headway.text.specials import ROLES
 
 # After these no space stands before a word; the last is the space of byte-level pieces.
@@ -52,19 +52,6 @@ class Encoding:
             [self.offsets[place] for place in kept],
             [self.tokens[place] for place in kept],
         )
-
-
-def _begins_word(text: str) -> bool:
-    """Say whether a text's first character is a word's first, whatever stands before it."""
-    first = text[:1]
-    # A part of a character's bytes is written as U+FFFD.
-    if first in ("", "\ufffd"):
-        return False
-    return (
-        first.isspace()
-        or unicodedata.category(first)[0] in "PS"
-        or unicodedata.name(first, "").startswith(("CJK ", "HIRAGANA ", "KATAKANA "))
-    )
 
 
 class Tokenizer:
@@ -125,11 +112,9 @@ class Tokenizer:
 
     def name_of(self, role: str) -> str:
         """Say what this vocabulary calls "pad", "unknown", "start", "end" or "mask"."""
-        named = self._names.get(role)
-        if named is not None and self.find(named) is not None:
-            return named
         known = ROLES[role]
-        return next((token for token in known if self.find(token) is not None), known[0])
+        names = (self._names.get(role, known[0]), *known)
+        return next((name for name in names if self.find(name) is not None), known[0])
 
     def special_names(self) -> dict[str, str]:
         """Give the role and the name of every special token that the vocabulary has."""
@@ -172,10 +157,8 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str], *, special: bool = False) -> list[Encoding]:
         """Encode many texts, in parallel."""
-        return [
-            Encoding(item.ids, item.offsets, item.tokens)
-            for item in self._run(self._engine.encode_batch, texts, special=special)
-        ]
+        items = self._run(self._engine.encode_batch, texts, special=special)
+        return [Encoding(item.ids, item.offsets, item.tokens) for item in items]
 
     def encode_ids(
         self, texts: Sequence[str], *, bare: bool = False, special: bool = False
@@ -223,7 +206,7 @@ class Tokenizer:
         else:
             goes_on = np.array([piece.startswith("##") for piece in pieces])
             written = [piece.removeprefix("##") for piece in pieces]
-        goes_on &= ~np.array([_begins_word(text) for text in written], dtype=bool)
+        goes_on &= ~np.array([begins_word(text) for text in written], dtype=bool)
         goes_on[list(self._engine.get_added_tokens_decoder())] = False
         return goes_on
 
@@ -303,12 +286,10 @@ class Tokenizer:
 
     def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
         """Write many rows of ids as text, in parallel."""
+        if not self._wide_words.isdisjoint(itertools.chain.from_iterable(rows)):
+            return [self.decode(row) for row in rows]
         with one_line("the tokenizer cannot decode this"):
-            if self._wide_words.isdisjoint(itertools.chain.from_iterable(rows)):
-                return self._engine.decode_batch(
-                    [list(row) for row in rows], skip_special_tokens=True
-                )
-        return [self.decode(row) for row in rows]
+            return self._engine.decode_batch([list(row) for row in rows], skip_special_tokens=True)
 
     def normalize(self, text: str) -> str:
         """Write a text as this tokenizer sees it, such as in lower case."""
@@ -335,11 +316,8 @@ class Tokenizer:
     def words_beyond(self, other: Tokenizer) -> list[str]:
         """List the added words that another tokenizer lacks, in the order of their ids."""
         added = self._engine.get_added_tokens_decoder()
-        return [
-            added[number].content
-            for number in sorted(added)
-            if other.find(added[number].content) is None
-        ]
+        words = [added[number].content for number in sorted(added)]
+        return [word for word in words if other.find(word) is None]
 
     def to_json(self) -> str:
         """Write `tokenizer.json`."""
@@ -418,3 +396,24 @@ def keep_apart(tokens: Sequence[str]) -> list[pre_tokenizers.PreTokenizer]:
         return []
     starts = "|".join(f"{re.escape(piece[0])}(?={re.escape(piece[1:])})" for piece in long)
     return [pre_tokenizers.Split(Regex(starts), "isolated")]
+
+
+def surround(engine: Engine, single: str, pair: str) -> None:
+    """Let a tokenizer put special tokens around one text, and around two.
+
+    Args:
+        engine: A tokenizer of the `tokenizers` library.
+        single: As the library writes templates.
+        pair: Likewise, with every token that `single` has.
+    Raises:
+        FileError: if the vocabulary lacks one.
+    """
+    tokens = sorted({part.split(":")[0] for part in pair.split() if not part.startswith("$")})
+    missing = [token for token in tokens if engine.token_to_id(token) is None]
+    if missing:
+        raise FileError(f"the vocabulary lacks {' and '.join(missing)}")
+    engine.post_processor = processors.TemplateProcessing(
+        single=single,
+        pair=pair,
+        special_tokens=[(token, engine.token_to_id(token)) for token in tokens],
+    )

@@ -12,21 +12,12 @@ from collections.abc import Iterable
 from types import MappingProxyType
 from typing import Any
 
-from tokenizers import (
-    AddedToken,
-    Regex,
-    decoders,
-    models,
-    normalizers,
-    pre_tokenizers,
-    processors,
-    trainers,
-)
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Engine
 
 from headway.errors import ConfigError, FileError, nearest
 from headway.text.specials import ROLES, SPECIALS, Specials
-from headway.text.tokenizer import Tokenizer, keep_apart, one_line
+from headway.text.tokenizer import Tokenizer, keep_apart, one_line, surround
 
 # Learning merges takes time by the square of a word's length: a word of a million characters, as
 # a damaged line brings, takes hours. Longer ones are learned from in pieces of so many.
@@ -203,24 +194,3 @@ def _special(token: str, kind: str) -> AddedToken:
     # A mask stands for a word with the space before it, where that belongs to the word's pieces.
     takes_space = token in ROLES["mask"] and kind not in ("character", "wordpiece")
     return AddedToken(token, special=True, lstrip=takes_space)
-
-
-def surround(engine: Engine, single: str, pair: str) -> None:
-    """Let a tokenizer put special tokens around one text, and around two.
-
-    Args:
-        engine: A tokenizer of the `tokenizers` library.
-        single: As the library writes templates.
-        pair: Likewise, with every token that `single` has.
-    Raises:
-        FileError: if the vocabulary lacks one.
-    """
-    tokens = sorted({part.split(":")[0] for part in pair.split() if not part.startswith("$")})
-    missing = [token for token in tokens if engine.token_to_id(token) is None]
-    if missing:
-        raise FileError(f"the vocabulary lacks {' and '.join(missing)}")
-    engine.post_processor = processors.TemplateProcessing(
-        single=single,
-        pair=pair,
-        special_tokens=[(token, engine.token_to_id(token)) for token in tokens],
-    )

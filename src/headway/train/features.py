@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -63,15 +64,10 @@ class Features:
         """Read a batch; give the states of its real tokens, (N, D) float, by depth."""
         model.body.eval()
         real = batch.source.attention_mask
-        found = {}
         half = torch.autocast(self._device.type, torch.bfloat16, self._precision == "bf16")
         with torch.inference_mode(), half:
-            for depth, hidden in enumerate(model.body.hidden_states(batch.source)):
-                if depth in depths:
-                    found[depth] = hidden[real].cpu()
-                if depth == max(depths):
-                    break
-        return found
+            states = itertools.islice(model.body.hidden_states(batch.source), max(depths) + 1)
+            return {n: hidden[real].cpu() for n, hidden in enumerate(states) if n in depths}
 
     def _tokens_of(self, batch: Batch) -> Tensor:
         """Find the places of a batch's tokens in the store, (N) int64."""

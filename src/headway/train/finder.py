@@ -86,16 +86,12 @@ def find_rate(
     """
     check_range(low, high, num_steps)
     growth = (high / low) ** (1 / (num_steps - 1))
-    plain = Playbook(
-        freeze=playbook.freeze,
-        layer_decay=playbook.layer_decay,
-        stage_rates=playbook.stage_rates,
-    )
+    kept = {name: vars(playbook)[name] for name in ("freeze", "layer_decay", "stage_rates")}
     trainer = Trainer(
         copy.deepcopy(model),
         examples,
         options,
-        playbook=plain,
+        playbook=Playbook(**kept),
         rates=lambda step: low * growth**step,
     )
     rates: list[float] = []
@@ -145,13 +141,12 @@ def read_curve(
         )
     slopes = np.gradient(np.array(smoothed[first : lowest + 1]))
     steepest = rates[first + int(np.argmin(slopes))]
-    before_rise = rates[lowest] / 10
     return RangeTest(
         rates=rates,
         losses=losses,
         smoothed=smoothed,
         steepest=steepest,
-        before_rise=before_rise,
+        before_rise=rates[lowest] / 10,
         suggestion=suggest(rates, losses),
         epochs=epochs,
     )

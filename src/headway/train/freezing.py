@@ -74,7 +74,8 @@ def plan_phases(
         below = itertools.takewhile(lambda stage: not learning & set(stage.parameters), stages)
         return Phase(first_step, frozenset(frozen), len(list(below)))
 
-    lengths = _phase_lengths(playbook, steps_per_epoch)
+    passes = [max(1, round(epochs * steps_per_epoch)) for epochs in playbook.unfreeze_epochs]
+    lengths = playbook.unfreeze_steps or passes
     if not lengths:
         return [phase(0, set())]
     waiting = [stage for stage in stages if trained & set(stage.parameters)]
@@ -101,12 +102,6 @@ def plan_phases(
         phases.append(phase(first_step, frozen))
         first_step += lengths[min(number, len(lengths) - 1)]
     return phases
-
-
-def _phase_lengths(playbook: Playbook, steps_per_epoch: int) -> list[int]:
-    if playbook.unfreeze_steps:
-        return list(playbook.unfreeze_steps)
-    return [max(1, round(epochs * steps_per_epoch)) for epochs in playbook.unfreeze_epochs]
 
 
 class Freezer:

@@ -121,15 +121,13 @@ class Trainer:
         self._planned_epoch = -1
         self.total_steps = options.steps or self._count_steps(options.epochs)
         self.steps_per_epoch = len(self._plan_of(0))
-        self.freezer = Freezer(
+        phases = plan_phases(
             self.modules,
-            plan_phases(
-                self.modules,
-                playbook,
-                steps_per_epoch=self.steps_per_epoch,
-                total_steps=self.total_steps,
-            ),
+            playbook,
+            steps_per_epoch=self.steps_per_epoch,
+            total_steps=self.total_steps,
         )
+        self.freezer = Freezer(self.modules, phases)
         self._features: Features | None = None
         self._depth = 0
         self.average = WeightAverage(self.modules, playbook, total_steps=self.total_steps)
@@ -164,13 +162,9 @@ class Trainer:
 
     def micro_batches(self, indices: np.ndarray) -> list[Batch]:
         """Lay the examples of a step out in forward passes of bounded size."""
-        parts = split_micro_batches(
-            indices,
-            self.examples.lengths,
-            micro_batch_tokens=self.options.micro_batch_tokens,
-        )
+        budget, lengths = self.options.micro_batch_tokens, self.examples.lengths
         batches = []
-        for part in parts:
+        for part in split_micro_batches(indices, lengths, micro_batch_tokens=budget):
             chosen = [self.examples.examples[index] for index in part]
             if self.options.layout == "packed":
                 rows = pack_rows(chosen, row_tokens=max(self.examples.limits.values()))
@@ -207,12 +201,17 @@ class Trainer:
         rate = self._rate_at(state.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_ratio"]
-        clip_in_step(self.optimizer, norm, self.options.clip_norm)
+        clip_in_step(self.optimizer, norm, options.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         num_tokens = sum(batch.num_tokens for batch in batches)
         seconds = time.perf_counter() - started
-        self._count(len(plan), num_tokens, seconds)
+        state.step += 1
+        state.step_in_epoch += 1
+        state.tokens += num_tokens
+        state.seconds += seconds
+        if state.step_in_epoch >= len(plan):
+            state.epoch, state.step_in_epoch = state.epoch + 1, 0
         self.average.update(state.step)
         state.averaged_weights = self.average.count
         state.averaged_from = self.average.first_step
@@ -312,13 +311,3 @@ class Trainer:
             "was updated or saved from this step",
             hint="lower training.peak-lr, or look at these rows",
         )
-
-    def _count(self, steps_in_epoch: int, num_tokens: int, seconds: float) -> None:
-        state = self.state
-        state.step += 1
-        state.step_in_epoch += 1
-        state.tokens += num_tokens
-        state.seconds += seconds
-        if state.step_in_epoch >= steps_in_epoch:
-            state.epoch += 1
-            state.step_in_epoch = 0

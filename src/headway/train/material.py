@@ -7,6 +7,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from headway.data.leaks import Leak, find_shared_text
 from headway.data.lines import STDIN
@@ -108,13 +109,10 @@ class _Rows:
 
     def encode(self, model: Model) -> Examples:
         """Turn everything into examples."""
-        train, valid = self.task.encode(self.train.rows, model.setting), None
+        records = {"train": self.train} | ({} if self.valid is None else {"valid": self.valid})
+        encoded = {n: self.task.encode(found.rows, model.setting) for n, found in records.items()}
         if self.recipe.playbook.class_weights == "balanced":
-            train = balance_classes(train)
-        records, encoded = {"train": self.train}, {"train": train}
-        if self.valid is not None:
-            valid = self.task.encode(self.valid.rows, model.setting)
-            records["valid"], encoded["valid"] = self.valid, valid
+            encoded["train"] = balance_classes(encoded["train"])
         splits = [
             describe_split(
                 name,
@@ -131,24 +129,21 @@ class _Rows:
         columns = (*self.task.columns, *self.task.optional)
         report = build_report(splits, records, columns=columns)
         return Examples(
-            train=train, valid=valid, rows=self.valid, train_rows=self.train, report=report
+            train=encoded["train"],
+            valid=encoded.get("valid"),
+            rows=self.valid,
+            train_rows=self.train,
+            report=report,
         )
 
 
 def padding_ratios(examples: Encoded, recipe: Recipe) -> dict[str, float]:
     """Compute the share of padding with and without sorting by length."""
-    ratios = {}
-    for name, by_length in (("sorted", True), ("unsorted", False)):
-        steps = plan_epoch(
-            examples.lengths,
-            seed=recipe.training.seed,
-            epoch=0,
-            batch_tokens=recipe.training.batch_tokens,
-            batch_rows=recipe.training.batch_rows,
-            by_length=by_length,
-        )
-        ratios[name] = padding_ratio(examples.lengths, steps)
-    return ratios
+    options, lengths = recipe.training, examples.lengths
+    sizes = {"batch_tokens": options.batch_tokens, "batch_rows": options.batch_rows}
+    plan = partial(plan_epoch, lengths, seed=options.seed, epoch=0, **sizes)
+    ways = {"sorted": plan(by_length=True), "unsorted": plan(by_length=False)}
+    return {name: padding_ratio(lengths, steps) for name, steps in ways.items()}
 
 
 def _count_classes(encoded: Encoded, labels: Sequence[str]) -> dict[str, int]:

@@ -85,12 +85,24 @@ def prepare(recipe: Recipe, *, tokenizer_file: Path | None = None) -> Prepared:
         )
     examples = material.encode(model)
     recipe = _resolve_words(recipe, model)
+    # What a run was made from: another content makes another run.
+    files = [*recipe.data.train, *recipe.data.valid]
+    if recipe.model.path is not None:
+        files += map(str, list_files(local_folder(recipe.model.path)))
     return Prepared(
         recipe=recipe,
         model=model,
         examples=examples,
-        fingerprints=fingerprint(_files_of(recipe)),
+        fingerprints=fingerprint(files),
         decoding=decoding,
+    )
+
+
+def change(recipe: Recipe, **sections: Mapping[str, Any]) -> Recipe:
+    """Give some sections of a recipe other values."""
+    return dataclasses.replace(
+        recipe,
+        **{n: dataclasses.replace(vars(recipe)[n], **fields) for n, fields in sections.items()},
     )
 
 
@@ -100,25 +112,17 @@ def _resolve_words(recipe: Recipe, found: Model) -> Recipe:
     def whole(paths: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(path if path == STDIN else str(Path(path).absolute()) for path in paths)
 
-    data, model, training = recipe.data, recipe.model, recipe.training
-    path = None if model.path is None else pinned(model.path)
-    precision = resolve_precision(training.precision, torch.device("cpu"))
+    data, path = recipe.data, recipe.model.path
+    path = None if path is None else pinned(path)
     width = None if path is None else found.body.config.hidden_size
-    training = spell_out(training, width=width, lora=found.adapter is not None)
-    return dataclasses.replace(
+    training = spell_out(recipe.training, width=width, lora=found.adapter is not None)
+    precision = resolve_precision(training.precision, torch.device("cpu"))
+    return change(
         recipe,
-        data=dataclasses.replace(data, train=whole(data.train), valid=whole(data.valid)),
-        model=dataclasses.replace(model, path=path, architecture=found.architecture),
-        training=dataclasses.replace(training, precision=precision),
+        data={"train": whole(data.train), "valid": whole(data.valid)},
+        model={"path": path, "architecture": found.architecture},
+        training={"peak_lr": training.peak_lr, "precision": precision},
     )
-
-
-def _files_of(recipe: Recipe) -> list[str]:
-    """List what a run was made from: another content makes another run."""
-    files = [*recipe.data.train, *recipe.data.valid]
-    if recipe.model.path is not None:
-        files += map(str, list_files(local_folder(recipe.model.path)))
-    return files
 
 
 def resolve_task(recipe: Recipe) -> Task:
@@ -136,18 +140,10 @@ def resolve(recipe: Recipe) -> tuple[Recipe, Task]:
     _check_model_section(recipe)
     if (recipe.model.path or "").startswith(PREFIX):
         # From here on one commit: a name may mean another one a moment later.
-        path = pinned(recipe.model.path or "")
-        recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, path=path))
-
-    def convert(name: str, section: Any, config_class: type) -> Any:
-        settings = convert_settings(name, section.settings, config_class, where="the recipe")
-        return dataclasses.replace(section, settings=settings)
-
-    recipe = dataclasses.replace(
-        recipe,
-        model=convert("model", recipe.model, _config_class(recipe.model.architecture)),
-        task=convert("task", recipe.task, type(task)),
-    )
+        recipe = change(recipe, model={"path": pinned(recipe.model.path or "")})
+    for name, kind in (("model", _config_class(recipe.model.architecture)), ("task", type(task))):
+        settings = convert_settings(name, vars(recipe)[name].settings, kind, where="the recipe")
+        recipe = change(recipe, **{name: {"settings": settings}})
     recipe = _take_dropout(recipe, task)
     return recipe, resolve_task(recipe)
 
@@ -167,8 +163,7 @@ def _take_dropout(recipe: Recipe, task: Task) -> Recipe:
     rate = read_rate(read_json(path), key)
     if rate is None or "dropout" in recipe.task.settings:
         return recipe
-    settings = {**recipe.task.settings, "dropout": rate}
-    return dataclasses.replace(recipe, task=dataclasses.replace(recipe.task, settings=settings))
+    return change(recipe, task={"settings": {**recipe.task.settings, "dropout": rate}})
 
 
 def model_config(recipe: Recipe, **filled: Any) -> Any:
@@ -240,9 +235,7 @@ def _choose_score(recipe: Recipe, task: Task) -> Recipe:
         wanted = task.metrics[0]
     elif wanted not in known:
         raise ConfigError(f"playbook.choose-by is {wanted!r}", hint=nearest(wanted, known))
-    return dataclasses.replace(
-        recipe, playbook=dataclasses.replace(recipe.playbook, choose_by=wanted)
-    )
+    return change(recipe, playbook={"choose_by": wanted})
 
 
 def _decoding(recipe: Recipe, task: Task) -> dict[str, Any]:
@@ -262,7 +255,8 @@ def _make_model(
     torch.manual_seed(recipe.training.seed)
     if section.path is not None:
         model = load(section.path, task=task, task_name=name, labels=material.labels)
-        _change_dropout(model, section.settings)
+        if "dropout" in section.settings:
+            _change_dropout(model, section.settings["dropout"])
         if recipe.playbook.reinit_layers:
             _draw_anew(model, recipe.playbook.reinit_layers)
         if recipe.text.add_words:
@@ -330,11 +324,8 @@ def _find_tokenizer(recipe: Recipe, task: Task, material: Material) -> Tokenizer
     )
 
 
-def _change_dropout(model: Model, settings: Mapping[str, Any]) -> None:
+def _change_dropout(model: Model, rate: float) -> None:
     """Let a body drop out at another rate than it was saved with."""
-    if "dropout" not in settings:
-        return
-    rate = settings["dropout"]
     model.body.config = dataclasses.replace(model.body.config, dropout=rate)
     if problems := model.body.config.check():
         raise ConfigError("model: " + "; ".join(problems))

@@ -19,7 +19,7 @@ _FRESH_RATE, _BASE_RATE, _HIGHEST_RATE = 1e-3, 5e-5, 5e-4
 
 
 def _warm_up(step: int, total: int, options: Training) -> float:
-    """Rise linearly from 0: the first update already has a share of the rate."""
+    """Rise linearly from 0, and stay: the first update already has a share of the rate."""
     return min(1.0, (step + 1) / (_warm_up_steps(total, options) + 1))
 
 
@@ -32,11 +32,6 @@ def _after_warm_up(step: int, total: int, options: Training) -> float:
     """Give how much of the run after warm-up has passed, 0 to 1."""
     start = _warm_up_steps(total, options)
     return min(1.0, max(0.0, (step - start) / max(1, total - start)))
-
-
-def constant(step: int, total: int, options: Training) -> float:
-    """Stay at the highest rate after warm-up."""
-    return _warm_up(step, total, options)
 
 
 def step_decay(step: int, total: int, options: Training) -> float:
@@ -94,7 +89,7 @@ def slanted_triangular(step: int, total: int, options: Training) -> float:
 
 SCHEDULES: Mapping[str, Callable[[int, int, Training], float]] = MappingProxyType(
     {
-        "constant": constant,
+        "constant": _warm_up,
         "step": step_decay,
         "exponential": exponential,
         "cyclical": cyclical,

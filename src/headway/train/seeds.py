@@ -23,6 +23,7 @@ from headway.metrics.intervals import MeanInterval, mean_interval
 from headway.sections import Recipe
 from headway.train.events import Event
 from headway.train.guard import Stopped, check_free, run_lock
+from headway.train.prepare import change
 from headway.train.run import resume, train
 from headway.train.validate import rising
 
@@ -76,9 +77,8 @@ def train_seeds(
         raise ConfigError("several seeds read the data several times: standard input is read once")
     first = recipe.training.seed
     for seed in range(first, first + count):
-        own = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, seed=seed))
         seed_dir = run_dir / f"seed-{seed}"
-        events = train(own, seed_dir)
+        events = train(change(recipe, training={"seed": seed}), seed_dir)
         if seed == first:
             events = _begin(events, run_dir, recipe, list(range(first, first + count)))
         yield seed_dir, _hint_at(run_dir, events)

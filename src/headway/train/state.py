@@ -143,10 +143,8 @@ def step_of(path: Path) -> int:
 
 def prune_checkpoints(folder: Path, *, keep: Collection[Path]) -> None:
     """Delete all other checkpoints, and drafts that a crash left behind."""
-    for path in list_checkpoints(folder):
-        if path not in keep:
-            shutil.rmtree(path, ignore_errors=True)
-    for path in folder.glob(".*"):
+    others = [path for path in list_checkpoints(folder) if path not in keep]
+    for path in (*others, *folder.glob(".*")):
         shutil.rmtree(path, ignore_errors=True)
 
 
@@ -163,12 +161,8 @@ def load_weights(path: Path, modules: nn.Module) -> None:
     """Put a checkpoint's weights into body and head."""
     weights = read_weights(path / "model.safetensors")
     own = _stored(modules)
-    differing = [
-        name
-        for name in sorted(own.keys() | weights.keys())
-        if name not in own or name not in weights or own[name].shape != weights[name].shape
-    ]
-    if differing:
+    ours, theirs = ({n: value.shape for n, value in found.items()} for found in (own, weights))
+    if differing := sorted({name for name, _ in ours.items() ^ theirs.items()}):
         raise FileError(
             f"the checkpoint does not fit the recipe: {join_problems(differing)}",
             where=str(path),
