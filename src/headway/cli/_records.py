@@ -38,6 +38,11 @@ def given(options: Any, *names: str) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
+def flag_of(name: str) -> str:
+    """Write the flag that sets an option."""
+    return f"--{name.replace('_', '-')}"
+
+
 def check_place(path: Path | None, flag: str, *, kinds: Sequence[str] = ()) -> None:
     """Refuse a place for results before they are computed.
 
