@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -74,13 +75,13 @@ def align(model: Model, source: str, target: str | None = None) -> Alignment:
         maps, input_ids = _record(model, example)
     if maps.cross is None:
         raise RequestError(f"{model.architecture} has no attention to draw")
-    target_ids = example.target_ids or []
+    target_ids, show = example.target_ids or [], partial(show_token, model.tokenizer)
     return Alignment(
         source=source,
         target=model.tokenizer.decode(target_ids) if target is None else target,
-        source_tokens=tuple(show_tokens(model.tokenizer, example.input_ids)),
-        target_tokens=tuple(show_tokens(model.tokenizer, target_ids)),
-        input_tokens=tuple(show_tokens(model.tokenizer, input_ids)),
+        source_tokens=tuple(map(show, example.input_ids)),
+        target_tokens=tuple(map(show, target_ids)),
+        input_tokens=tuple(map(show, input_ids)),
         weights=maps.cross,
         encoder=maps.encoder,
         decoder=maps.decoder,
@@ -123,12 +124,8 @@ def evaluating(body: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def show_tokens(tokenizer: Tokenizer, ids: list[int]) -> list[str]:
-    """Write tokens for people: spaces are marked, bytes are characters again where they can be."""
-    return [_show(tokenizer, token_id) for token_id in ids]
-
-
-def _show(tokenizer: Tokenizer, token_id: int) -> str:
+def show_token(tokenizer: Tokenizer, token_id: int) -> str:
+    """Write a token for people: spaces are marked, bytes are characters again where they can be."""
     token, text = tokenizer.token_of(token_id), tokenizer.decode([token_id])
     if text.startswith(" "):
         return SPACE + text[1:]
