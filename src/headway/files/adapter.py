@@ -23,7 +23,7 @@ from headway.files.folder import pick_layout
 from headway.files.hub import local_folder
 from headway.files.manifest import MANIFEST, read_json, sha256, write_json
 from headway.files.rename import head_names, is_turned, match_ours, match_published, to_published
-from headway.files.weights import HEAD_FILE, read_file, weight_files
+from headway.files.weights import HEAD_FILE, read_file, read_own_head, weight_files
 from headway.layers.lora import LoraLinear, can_adapt, replace_layer
 from headway.names import Copy, Entry, Ignore, Layout, Split
 
@@ -59,15 +59,6 @@ class Adapter:
 
     base: Path
     weights: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class _Module:
-    """A published module that has an adapter: our layers that it is, and how they are laid out."""
-
-    published: str
-    parts: tuple[str, ...]
-    entry: Entry
 
 
 @dataclass(frozen=True)
@@ -113,9 +104,10 @@ def write_adapter(
         head: The head's own network, where it has one.
     """
     table = pick_layout(key, body.config).table(kind)
-    layers = {n: layer for n, layer in body.named_modules() if isinstance(layer, LoraLinear)}
-    modules = _find_modules(layers, table)
-    products = {module.published: _join(body, module.parts) for module in modules}
+    adapted = [n for n, layer in body.named_modules() if isinstance(layer, LoraLinear)]
+    found = match_ours(table, [f"{name}.weight" for name in adapted])
+    pairs = [pair for pair in found if not isinstance(pair.entry, Copy)]
+    products = {pair.published.removesuffix(".weight"): _join(body, pair.ours) for pair in pairs}
     own = {} if head is None else {n: p.detach().float() for n, p in head.named_parameters()}
     whole = {
         name: value.detach()
@@ -142,7 +134,7 @@ def write_adapter(
         "alpha_pattern": {n: p.alpha for n, p in products.items() if p.alpha != alpha},
         "target_modules": sorted(products),
         "modules_to_save": saved or None,
-        "fan_in_fan_out": any(is_turned(module.entry) for module in modules),
+        "fan_in_fan_out": any(is_turned(pair.entry) for pair in pairs),
         "lora_dropout": 0.0,
         "bias": "none",
         "inference_mode": True,
@@ -152,20 +144,9 @@ def write_adapter(
     save_file(named, folder / WEIGHTS, metadata={"format": "pt"})
 
 
-def _find_modules(layers: Mapping[str, Any], table: tuple[Entry, ...]) -> list[_Module]:
-    """Find the published module of each layer, once."""
-    found = {}
-    for pair in match_ours(table, [f"{name}.weight" for name in layers]):
-        if not isinstance(pair.entry, Copy):
-            name = pair.published.removesuffix(".weight")
-            parts = tuple(part.removesuffix(".weight") for part in pair.ours)
-            found[name] = _Module(name, parts, pair.entry)
-    return list(found.values())
-
-
-def _join(body: nn.Module, parts: tuple[str, ...]) -> _Product:
-    """Lay the products of several layers out as the blocks of one, with one scale."""
-    layers: list[Any] = [body.get_submodule(part) for part in parts]
+def _join(body: nn.Module, weights: tuple[str, ...]) -> _Product:
+    """Lay the products of the layers of these weights out as the blocks of one, with one scale."""
+    layers: list[Any] = [body.get_submodule(name.removesuffix(".weight")) for name in weights]
     adapted = [layer for layer in layers if isinstance(layer, LoraLinear)]
     scale = adapted[0].scale
     downs = torch.cat([layer.lora_down.detach().float() for layer in adapted])
@@ -259,7 +240,7 @@ def apply_adapter(folder: Path, key: str, body: Any, kind: str) -> dict[str, Ten
     """
     config, table = read_json(folder / CONFIG), pick_layout(key, body.config).table(kind)
     tensors = _read_tensors(folder)
-    head = read_file(folder / HEAD_FILE) if (folder / HEAD_FILE).is_file() else {}
+    head = read_own_head(folder)
     body.requires_grad_(False)
     products = {name for name in tensors if ".lora_" in name}
     modules = {name.partition(".lora_")[0] for name in products}
@@ -318,10 +299,7 @@ def _adapt(body: nn.Module, module: str, product: _Product, table: tuple[Entry, 
 
 
 def _take_whole(
-    body: nn.Module,
-    head: dict[str, Tensor],
-    whole: Mapping[str, Tensor],
-    table: tuple[Entry, ...],
+    body: nn.Module, head: dict[str, Tensor], whole: Mapping[str, Tensor], table: tuple[Entry, ...]
 ) -> list[str]:
     """Take over what was learned as it is; list what has no place."""
     own, problems = dict(body.named_parameters()), []

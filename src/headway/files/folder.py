@@ -19,14 +19,7 @@ from headway import registry
 from headway.errors import ConfigError, FileError, join_problems
 from headway.files.carried import Carried, find_carried, read_rate
 from headway.files.kinds import find_kind
-from headway.files.manifest import (
-    MANIFEST,
-    changed_files,
-    get_key,
-    put_key,
-    read_json,
-    write_json,
-)
+from headway.files.manifest import MANIFEST, changed_files, get_key, put_key, read_json, write_json
 from headway.files.rename import head_names, to_published
 from headway.files.vocabulary import VOCABULARY_FILES, read_tokenizer_config
 from headway.files.weights import (

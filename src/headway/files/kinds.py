@@ -9,7 +9,7 @@ import torch
 
 from headway import registry
 from headway.files.rename import head_names, match_published
-from headway.files.weights import modern_name
+from headway.files.weights import modern_name, top_part
 from headway.names import Layout, PublishedHead
 
 
@@ -67,7 +67,7 @@ def _count_own(
     counts = {}
     for kind in candidates:
         head = layout.heads[kind]
-        own = [name for name in every if name.split(".")[0] in (head.parts or ())]
+        own = [name for name in every if top_part(name) in (head.parts or ())]
         ends = ("weight", "bias") if getattr(body, "has_head_bias", True) else ("weight",)
         own += [f"{name}.{end}" for name in head_names(head.renames) for end in ends]
         table = layout.table(kind, prefixed=prefixed)

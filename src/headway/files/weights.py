@@ -47,12 +47,12 @@ class Fit:
         self.given = {n: t for n, t in tensors.items() if self._is_asked(n, kind, prefixed)}
         pairs, _ = match_published(self.table, self.given)
         found = {self.shared.get(name, name): pair for pair in pairs for name in pair.ours}
-        self.fresh = [
-            part
-            for part in self._parts(kind)
-            if self._has_parameters(part) and not any(name.startswith(f"{part}.") for name in found)
-        ]
-        if "head" in self._parts(kind) and "head" not in self.fresh:
+        head = layout.heads[kind]
+        needed = [*(head.parts or ()), *(["head"] if head_names(head.renames) else [])]
+        there = set(map(top_part, found))
+        lacking = {"head", *map(top_part, self.shapes)} - there
+        self.fresh = [part for part in needed if part in lacking]
+        if "head" in needed and "head" in there:
             # A whole linear layer: as many results as the file has, of the body's width.
             weight = found.get("head.output.weight")
             shape = self.given[weight.published].shape if weight is not None else ()
@@ -61,14 +61,6 @@ class Fit:
             if getattr(body, "has_head_bias", True):
                 self.shapes["head.output.bias"] = torch.Size([count])
 
-    def _has_parameters(self, part: str) -> bool:
-        return part == "head" or any(name.startswith(f"{part}.") for name in self.shapes)
-
-    def _parts(self, kind: str) -> list[str]:
-        head = self.layout.heads[kind]
-        asked = list(head.parts or ())
-        return [*asked, "head"] if head_names(head.renames) else asked
-
     def _is_asked(self, name: str, kind: str, prefixed: bool) -> bool:
         """Leave out, and note, what only other heads of the family need."""
         known = set(self.shapes) | set(self.shared)
@@ -76,11 +68,11 @@ class Fit:
             # What is ignored, and what is needed.
             if not pair.ours or any(n in known or n.startswith("head.") for n in pair.ours):
                 return True
-        every = {part for head in self.layout.heads.values() for part in head.parts or ()}
-        every.add("head")
+        heads = self.layout.heads.values()
+        every = {"head", *(part for head in heads for part in head.parts or ())}
         for other in self.layout.heads:
             pairs, _ = match_published(self.layout.table(other, prefixed=prefixed), [name])
-            if any(ours.split(".")[0] in every for pair in pairs for ours in pair.ours):
+            if any(top_part(ours) in every for pair in pairs for ours in pair.ours):
                 self.unused.append(name)
                 return False
         return True
@@ -97,11 +89,7 @@ class Fit:
             raise FileError(
                 f"{join_problems(odd)}: no floating-point numbers, but {self.given[odd[0]].dtype}"
             )
-        shapes = {
-            name: shape
-            for name, shape in self.shapes.items()
-            if not any(name.startswith(f"{part}.") for part in self.fresh)
-        }
+        shapes = {n: shape for n, shape in self.shapes.items() if top_part(n) not in self.fresh}
         body, renames = self.body, self.table
         if not hasattr(body, "fixed_parameters"):
             return to_ours(self.given, renames, shapes, shared=self.shared)
@@ -113,6 +101,11 @@ class Fit:
             fixed = body.fixed_parameters()
             ours |= {name: fixed[name] for name, value in ours.items() if value.is_meta}
         return ours
+
+
+def top_part(name: str) -> str:
+    """Name the top-level part of a network that a parameter belongs to."""
+    return name.partition(".")[0]
 
 
 def modern_name(name: str) -> str:
