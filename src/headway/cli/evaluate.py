@@ -83,10 +83,9 @@ def _score_rows(scorer, terms, options: Options) -> dict[str, Any]:
     other = None if options.compare is None else _records.open_model(options.compare)
     records = _records.read(
         options.data,
+        options,
         columns=scorer.task.columns,
         optional=scorer.task.optional,
-        names=options.columns,
-        skip_bad=options.skip_bad,
         may_be_blank=scorer.task.may_be_blank,
         problem=lambda row: scorer.task.check_row(row, scorer.labels),
     )

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from headway.decode.beam import BeamStep, Hypothesis
-from headway.explain.alignment import check_writes_text, evaluating, show_token
+from headway.explain.alignment import check_writes_text, evaluating, show_tokens
 from headway.explain.svg import picture, rectangle, shorten, show_spaces, text, width_of
 from headway.tasks._model import Model
 
@@ -18,9 +17,7 @@ _NARROWEST, _WIDEST, _TALL = 66.0, 84.0, 32.0
 _GAP, _DOWN = 22.0, 42.0
 _TOP, _LEFT = 24.0, 48.0
 # Classes of a box's frame and of its token.
-_KINDS = MappingProxyType(
-    {KEPT: ("frame", "strong"), DROPPED: ("rule", "soft"), FINISHED: ("s2", "good")}
-)
+_KINDS = {KEPT: ("frame", "strong"), DROPPED: ("rule", "soft"), FINISHED: ("s2", "good")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,17 +124,16 @@ def _grow(
             parent = beams[beam]
             before = None if parent is None else nodes[parent]
             is_next = number <= len(path) and path[number - 1] == token_id
-            nodes.append(
-                Node(
-                    step=number,
-                    token=show_token(model.tokenizer, token_id),
-                    parent=parent,
-                    log_probability=total - (before.total if before else 0.0),
-                    total=total,
-                    state=state,
-                    is_best=is_next and state != DROPPED and (before is None or before.is_best),
-                )
+            node = Node(
+                step=number,
+                token=show_tokens(model.tokenizer, [token_id])[0],
+                parent=parent,
+                log_probability=total - (before.total if before else 0.0),
+                total=total,
+                state=state,
+                is_best=is_next and state != DROPPED and (before is None or before.is_best),
             )
+            nodes.append(node)
         beams = live
     return nodes
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from headway.errors import FileError, join_problems
 from headway.files.manifest import leads_out, read_json
 from headway.files.rename import UNTIED, head_names, match_published, to_ours, to_published
-from headway.names import Layout
+from headway.names import Entry, Layout
 
 # Parameters of a head that no published class has.
 HEAD_FILE = "head.safetensors"
@@ -34,7 +35,6 @@ class Fit:
 
     def __init__(self, body: Any, layout: Layout, kind: str, tensors: Mapping[str, Tensor]) -> None:
         self.body, self.layout = body, layout
-        tensors = {modern_name(name): value for name, value in tensors.items()}
         # A body's names lack the prefix in a file of the body alone, whatever the class says.
         prefixed = any(name.startswith(layout.prefix) for name in tensors)
         self.table = layout.table(kind, prefixed=prefixed)
@@ -108,7 +108,7 @@ def top_part(name: str) -> str:
     return name.partition(".")[0]
 
 
-def modern_name(name: str) -> str:
+def _modern_name(name: str) -> str:
     """Write a norm's parameters as they are called today: the first BERTs say gamma and beta."""
     for old, new in ((".gamma", ".weight"), (".beta", ".bias")):
         if name.endswith(old):
@@ -118,6 +118,8 @@ def modern_name(name: str) -> str:
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
     """Read the weights of a folder, in one file or in several that an index lists.
+
+    Names are today's, without what a wrapper put before them.
 
     Raises:
         FileError: if a file is missing or damaged, or the index points outside of the folder.
@@ -130,7 +132,7 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
         raise FileError(
             f"the files lack what {INDEX} lists: {join_problems(missing)}", where=str(folder)
         )
-    return _without_wrapper(tensors)
+    return {_modern_name(name): value for name, value in _without_wrapper(tensors).items()}
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -185,6 +187,24 @@ def hint_at_misfits(tensors: Mapping[str, Tensor], layout: Layout, message: str)
             "which says that they are one"
         )
     return ""
+
+
+def place_head(folder: Path, head: nn.Module | None, table: tuple[Entry, ...]) -> dict[str, Tensor]:
+    """Give the tensors of a head for the file of its model, or write them into one of their own.
+
+    A head that nobody published must not answer under a published class.
+
+    Args:
+        folder: Of the model.
+        head: Its head's own network, where it has one.
+        table: The names that the model is published by.
+    """
+    own = {} if head is None else {n: p.detach().float() for n, p in head.named_parameters()}
+    if head_names(table):
+        return {f"head.{name}": value for name, value in own.items()}
+    if own:
+        save_file({n: v.contiguous() for n, v in own.items()}, folder / HEAD_FILE)
+    return {}
 
 
 def read_own_head(folder: Path) -> dict[str, Tensor]:
