@@ -91,8 +91,7 @@ def _settings(options: Options) -> dict[str, Any]:
     """
     if options.num_samples < 1:
         raise ConfigError(f"--num-samples is {options.num_samples}, but at least 1 is needed")
-    names = ("max_new_tokens", *_DRAWING, "num_beams")
-    settings = _records.given(options, *names)
+    settings = _records.given(options, "max_new_tokens", *_DRAWING, "num_beams")
     is_search = (options.num_beams or 1) > 1
     if idle := [name for name in _DRAWING if name in settings] if is_search else []:
         flags = ", ".join(map(_records.flag_of, idle))

@@ -45,25 +45,27 @@ class Options(TakesRecipe):
 
 def run(options: Options) -> None:
     """Find out what it is and describe it."""
-    from headway.files.hub import local_folder
-
     if not options.what:
         raise ConfigError("there is nothing to inspect", hint="see headway inspect --help")
-    is_one = len(options.what) == 1
-    first = local_folder(options.what[0]) if is_one else Path()
-    files = (first / "config.json", first / "adapter_config.json")
-    is_model = any(path.is_file() for path in files)
-    if is_one and is_model:
-        values, lines = _model(first)
-    elif is_one and (first / "recipe.toml").is_file():
-        values, lines = _run(first)
-    elif is_one and (first.suffix == ".toml" or options.what[0] in recipes.shipped()):
-        values, lines = _recipe(options)
-    elif is_one and first.is_dir():
-        raise ConfigError(f"{first} is neither a model folder nor a run directory")
-    else:
-        values, lines = _data(options)
+    values, lines = _describe(options)
     _records.write(values, "\n".join(lines), as_json=options.json)
+
+
+def _describe(options: Options) -> tuple[dict[str, Any], list[str]]:
+    from headway.files.hub import local_folder
+
+    if len(options.what) > 1:
+        return _data(options)
+    place = local_folder(options.what[0])
+    if any((place / name).is_file() for name in ("config.json", "adapter_config.json")):
+        return _model(place)
+    if (place / "recipe.toml").is_file():
+        return _run(place)
+    if place.suffix == ".toml" or options.what[0] in recipes.shipped():
+        return _recipe(options)
+    if place.is_dir():
+        raise ConfigError(f"{place} is neither a model folder nor a run directory")
+    return _data(options)
 
 
 def _data(options: Options) -> tuple[dict[str, Any], list[str]]:
