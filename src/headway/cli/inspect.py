@@ -54,14 +54,15 @@ def run(options: Options) -> None:
 def _describe(options: Options) -> tuple[dict[str, Any], list[str]]:
     from headway.files.hub import local_folder
 
-    if len(options.what) > 1:
+    first, *others = options.what
+    if others:
         return _data(options)
-    place = local_folder(options.what[0])
+    place = local_folder(first)
     if any((place / name).is_file() for name in ("config.json", "adapter_config.json")):
         return _model(place)
     if (place / "recipe.toml").is_file():
         return _run(place)
-    if place.suffix == ".toml" or options.what[0] in recipes.shipped():
+    if place.suffix == ".toml" or first in recipes.shipped():
         return _recipe(options)
     if place.is_dir():
         raise ConfigError(f"{place} is neither a model folder nor a run directory")
