@@ -13,30 +13,13 @@ import re
 import sys
 from collections.abc import Sequence
 
-from headway import __version__, registry
-from headway.errors import (
-    EXIT_DONE,
-    EXIT_FAILED,
-    EXIT_INTERRUPTED,
-    EXIT_USAGE,
-    HeadwayError,
-    nearest,
-)
+from headway import __version__, errors, registry
 from headway.memory import choose_environment
 
-# In the order of a first day with the program.
+# In the order of a first day with the program: what makes a model, and what uses one.
 _ORDER = (
-    "quickstart",
-    "recipes",
-    "new",
-    "find-lr",
-    "train",
-    "evaluate",
-    "predict",
-    "translate",
-    "fill",
-    "embed",
-    "inspect",
+    *("quickstart", "recipes", "new", "find-lr", "train"),
+    *("evaluate", "predict", "translate", "fill", "embed", "inspect"),
 )
 
 # What torch says when the machine has no more, on a CPU and on a GPU.
@@ -76,24 +59,24 @@ def _fail(text: str) -> None:
 def _run(words: list[str]) -> int:
     if not words:
         sys.stderr.write(_help())
-        return EXIT_USAGE
+        return errors.EXIT_USAGE
     if words[0] in ("-h", "--help", "help"):
         sys.stdout.write(_help())
-        return EXIT_DONE
+        return errors.EXIT_DONE
     if words[0] == "--version":
         sys.stdout.write(f"headway {__version__}\n")
-        return EXIT_DONE
+        return errors.EXIT_DONE
     verb, arguments = words[0], words[1:]
     choose_environment(is_training=verb in _TRAINING_VERBS)
     verbs = _verbs()
     if verb not in verbs:
-        _fail(f"there is no verb {verb!r}: {nearest(verb, verbs, count=2)}")
-        return EXIT_USAGE
+        _fail(f"there is no verb {verb!r}: {errors.nearest(verb, verbs, count=2)}")
+        return errors.EXIT_USAGE
     module = registry.load_module("cli", verbs[verb])
     from headway.cli._options import parse
 
     module.run(parse(module, verb, arguments))
-    return EXIT_DONE
+    return errors.EXIT_DONE
 
 
 def _prepare_streams() -> None:
@@ -139,27 +122,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         _prepare_streams()
         code = _run([word for word in words if word != "--debug"])
         sys.stdout.flush()
-    except HeadwayError as error:
+    except errors.HeadwayError as error:
         if debug:
             raise
         _fail(str(error))
         return error.exit_code
     except KeyboardInterrupt:
         _fail("interrupted")
-        return EXIT_INTERRUPTED
+        return errors.EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of our output left, as `head` does; that is no error.
         _drop_output()
-        return EXIT_DONE
+        return errors.EXIT_DONE
     except SystemExit as exit_:
-        return exit_.code if isinstance(exit_.code, int) else EXIT_USAGE
+        return exit_.code if isinstance(exit_.code, int) else errors.EXIT_USAGE
     except Exception as error:
         if debug:
             raise
         _fail(" ".join(_explain(error).split()))
         if isinstance(error, OSError):
             _drop_output()
-        return EXIT_FAILED
+        return errors.EXIT_FAILED
     return code
 
 

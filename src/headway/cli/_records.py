@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +20,21 @@ if TYPE_CHECKING:
 # Rows answered between two times of writing: enough to lay rows of like length together.
 _ROWS_AT_ONCE = 512
 
-# Read records; hints name the flags of a verb, not those of a recipe.
-read = partial(read_records, flags=Flags(skip_bad="--skip-bad", columns="--columns"))
+# Hints name the flags of a verb, not those of a recipe.
+FLAGS = Flags(skip_bad="--skip-bad", columns="--columns")
+
+
+def read(files: Sequence[str], options: Any, *, columns: Sequence[str], **how: Any) -> Records:
+    """Read records as --columns and --skip-bad of a verb ask for.
+
+    Args:
+        files: With the records.
+        options: Of the verb.
+        columns: What a record must have.
+        how: As `read_records` takes it.
+    """
+    names, skip_bad = options.columns, options.skip_bad
+    return read_records(files, columns=columns, names=names, skip_bad=skip_bad, flags=FLAGS, **how)
 
 
 def given(options: Any, *names: str) -> dict[str, Any]:
@@ -36,6 +47,11 @@ def given(options: Any, *names: str) -> dict[str, Any]:
     if found.get("max_new_tokens") == 0:
         raise ConfigError("--max-new-tokens is 0, but at least 1 is needed")
     return {name: value for name, value in found.items() if value is not None}
+
+
+def flag_of(name: str) -> str:
+    """Write the flag that sets an option."""
+    return f"--{name.replace('_', '-')}"
 
 
 def check_place(path: Path | None, flag: str, *, kinds: Sequence[str] = ()) -> None:
@@ -197,14 +213,12 @@ def warn_of_cuts(answers: Sequence[Mapping[str, Any]], total: int, *, num_bad: i
         sys.stderr.write(f"headway: {num_bad} rows could not be used\n")
 
 
-_CUTS: Mapping[str, str] = types.MappingProxyType(
-    {
-        "source": "longer than the model reads, or than the task's longest example",
-        "question": "longer than half of a window",
-        "conversation": "longer than the model reads beside an answer, so the oldest words went",
-        "prediction": "as long as they may become (task.max-target-tokens, max-length-ratio)",
-    }
-)
+_CUTS = {
+    "source": "longer than the model reads, or than the task's longest example",
+    "question": "longer than half of a window",
+    "conversation": "longer than the model reads beside an answer, so the oldest words went",
+    "prediction": "as long as they may become (task.max-target-tokens, max-length-ratio)",
+}
 
 
 @contextlib.contextmanager

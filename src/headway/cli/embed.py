@@ -61,13 +61,7 @@ def run(options: Options) -> None:
     from headway.tasks._embedding import embed
 
     model = _records.open_model(options.model, precision=options.precision)
-    records = _records.read(
-        [options.file],
-        columns=("text",),
-        names=options.columns,
-        skip_bad=options.skip_bad,
-        keep_blank=True,
-    )
+    records = _records.read([options.file], options, columns=("text",), keep_blank=True)
     by_word, cut = options.pool == "tokens", []
     with _open_array(options.out, by_word=by_word) as array:
 

@@ -83,10 +83,9 @@ def _score_rows(scorer, terms, options: Options) -> dict[str, Any]:
     other = None if options.compare is None else _records.open_model(options.compare)
     records = _records.read(
         options.data,
+        options,
         columns=scorer.task.columns,
         optional=scorer.task.optional,
-        names=options.columns,
-        skip_bad=options.skip_bad,
         may_be_blank=scorer.task.may_be_blank,
         problem=lambda row: scorer.task.check_row(row, scorer.labels),
     )
@@ -173,15 +172,8 @@ def _score_corpus(scorer, options: Options) -> dict[str, Any]:
     from headway.data.store import open_store
     from headway.train.evaluate import evaluate
 
-    refused = {
-        "--compare": options.compare,
-        "--swap": options.swap,
-        "--predictions": options.predictions,
-        "--columns": options.columns,
-        "--skip-bad": options.skip_bad,
-        "--num-beams": options.num_beams,
-    }
-    if given := [flag for flag, value in refused.items() if value]:
+    refused = ("compare", "swap", "predictions", "columns", "skip_bad", "num_beams")
+    if given := [_records.flag_of(name) for name in refused if vars(options)[name]]:
         raise ConfigError(
             f"{' and '.join(given)} cannot be used here: this model is scored on running text"
         )
@@ -194,14 +186,10 @@ def _score_corpus(scorer, options: Options) -> dict[str, Any]:
 def _evaluate(scorer, rows, options: Options):
     from headway.train.evaluate import evaluate
 
-    settings = {} if options.num_beams is None else {"num_beams": options.num_beams}
+    settings = _records.given(options, "num_beams")
     with _records.progress_bar("evaluate", len(rows)) as progress:
         return evaluate(
-            scorer,
-            rows,
-            precision=options.precision,
-            settings=settings,
-            progress=progress,
+            scorer, rows, precision=options.precision, settings=settings, progress=progress
         )
 
 

@@ -91,11 +91,10 @@ def _settings(options: Options) -> dict[str, Any]:
     """
     if options.num_samples < 1:
         raise ConfigError(f"--num-samples is {options.num_samples}, but at least 1 is needed")
-    names = ("max_new_tokens", *_DRAWING, "num_beams")
-    settings = _records.given(options, *names)
+    settings = _records.given(options, "max_new_tokens", *_DRAWING, "num_beams")
     is_search = (options.num_beams or 1) > 1
     if idle := [name for name in _DRAWING if name in settings] if is_search else []:
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
+        flags = ", ".join(map(_records.flag_of, idle))
         raise ConfigError(f"--num-beams searches and draws nothing: {flags} would have no effect")
     if options.num_samples > 1 and (is_search or options.temperature == 0):
         what = "--num-beams" if is_search else "--temperature 0"

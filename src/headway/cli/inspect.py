@@ -45,31 +45,35 @@ class Options(TakesRecipe):
 
 def run(options: Options) -> None:
     """Find out what it is and describe it."""
-    from headway.files.hub import local_folder
-
     if not options.what:
         raise ConfigError("there is nothing to inspect", hint="see headway inspect --help")
-    is_one = len(options.what) == 1
-    first = local_folder(options.what[0]) if is_one else Path()
-    files = (first / "config.json", first / "adapter_config.json")
-    is_model = any(path.is_file() for path in files)
-    if is_one and is_model:
-        values, lines = _model(first)
-    elif is_one and (first / "recipe.toml").is_file():
-        values, lines = _run(first)
-    elif is_one and (first.suffix == ".toml" or options.what[0] in recipes.shipped()):
-        values, lines = _recipe(options)
-    elif is_one and first.is_dir():
-        raise ConfigError(f"{first} is neither a model folder nor a run directory")
-    else:
-        values, lines = _data(options)
+    values, lines = _describe(options)
     _records.write(values, "\n".join(lines), as_json=options.json)
+
+
+def _describe(options: Options) -> tuple[dict[str, Any], list[str]]:
+    from headway.files.hub import local_folder
+
+    first, *others = options.what
+    if others:
+        return _data(options)
+    place = local_folder(first)
+    if any((place / name).is_file() for name in ("config.json", "adapter_config.json")):
+        return _model(place)
+    if (place / "recipe.toml").is_file():
+        return _run(place)
+    if place.suffix == ".toml" or first in recipes.shipped():
+        return _recipe(options)
+    if place.is_dir():
+        raise ConfigError(f"{place} is neither a model folder nor a run directory")
+    return _data(options)
 
 
 def _data(options: Options) -> tuple[dict[str, Any], list[str]]:
     """Describe data files; lengths are counted in words, as there is no tokenizer yet."""
     import numpy as np
 
+    from headway.data.read import read_records
     from headway.data.report import build_report, describe_split
 
     if options.overrides:
@@ -78,8 +82,12 @@ def _data(options: Options) -> tuple[dict[str, Any], list[str]]:
         )
     task = registry.load_class("tasks", options.task)
     try:
-        records = _records.read(
-            options.what, columns=task.columns, names=options.columns, skip_bad=True
+        records = read_records(
+            options.what,
+            columns=task.columns,
+            names=options.columns,
+            skip_bad=True,
+            flags=_records.FLAGS,
         )
     except DataError as error:
         others = ", ".join(registry.list_keys("tasks"))
@@ -118,13 +126,14 @@ def _model(path: Path) -> tuple[dict[str, Any], list[str]]:
     if model.head is not None and (count := sum(count_parameters(model.head).values())):
         parts["head"] = count
     total = sum(parts.values())
-    names = model.tokenizer.special_names()
+    fp32, bf16 = (_megabytes(total * size) for size in (4, 2))
+    tokenizer, names = model.tokenizer, model.tokenizer.special_names()
     values = {
         "architecture": model.architecture,
         "config": dataclasses.asdict(model.body.config),
         "parameters": {"total": total, **parts},
-        "megabytes": {"fp32": _megabytes(total * 4), "bf16": _megabytes(total * 2)},
-        "vocabulary": model.tokenizer.vocab_size,
+        "megabytes": {"fp32": fp32, "bf16": bf16},
+        "vocabulary": tokenizer.vocab_size,
         "kind": model.kind,
         "can": (can := _abilities(model)),
         # A body alone has a task in name only.
@@ -133,7 +142,7 @@ def _model(path: Path) -> tuple[dict[str, Any], list[str]]:
         else {"name": model.task_name, **dataclasses.asdict(model.task)},  # pyright: ignore
         "labels": list(model.labels),
         "training": model.summary,
-        "tokenizer": {"kind": model.tokenizer.kind, "special": names},
+        "tokenizer": {"kind": tokenizer.kind, "special": names},
     }
     lines = [f"{path}: {model.architecture}, {_short(total)} parameters"]
     if model.adapter is not None:
@@ -141,15 +150,13 @@ def _model(path: Path) -> tuple[dict[str, Any], list[str]]:
         values["adapter"] = {"base": str(model.adapter.base), "parameters": sum(own.values())}
         lines.append(f"adapter of {model.adapter.base}: {_short(sum(own.values()))} of them")
     lines += [f"  {name:<12} {_short(count):>10}" for name, count in parts.items()]
-    lines.append(
-        f"memory of the weights: {values['megabytes']['fp32']} MB in fp32, "
-        f"{values['megabytes']['bf16']} MB in bf16"
-    )
-    lines.append(
-        f"tokenizer: {model.tokenizer.kind}, {model.tokenizer.vocab_size} entries; "
-        + ", ".join(names.values())
-    )
-    lines += [f"head: {model.kind}", "can: " + ", ".join(can)]
+    special = ", ".join(names.values())
+    lines += [
+        f"memory of the weights: {fp32} MB in fp32, {bf16} MB in bf16",
+        f"tokenizer: {tokenizer.kind}, {tokenizer.vocab_size} entries; {special}",
+        f"head: {model.kind}",
+        f"can: {', '.join(can)}",
+    ]
     if model.labels:
         lines.append("classes: " + ", ".join(model.labels))
     if values["task"] is not None:

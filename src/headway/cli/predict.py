@@ -54,10 +54,9 @@ def run(options: Options) -> None:
     model = _records.open_model(options.model, precision=precision)
     records = _records.read(
         [options.file],
+        options,
         columns=model.task.inputs,
         optional=model.task.optional,
-        names=options.columns,
-        skip_bad=options.skip_bad,
         keep_blank=True,
         problem=model.task.check_request,
     )

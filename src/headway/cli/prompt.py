@@ -68,8 +68,7 @@ def run(options: Options) -> None:
     rows = _read(options.data, prompt, options)[: options.max_rows]
     if options.data:
         kept = [row for row in examples if row not in rows]
-        if len(kept) < len(examples):
-            left_out = len(examples) - len(kept)
+        if left_out := len(examples) - len(kept):
             sys.stderr.write(f"warning: {left_out} examples that are rows of --data are left out\n")
         model = _records.open_model(options.model, precision=options.precision, packed=True)
         _compare(model, prompt, rows, kept, options)
@@ -79,9 +78,8 @@ def run(options: Options) -> None:
     model = _records.open_model(options.model, precision=options.precision, packed=True)
     asked = [{prompt.columns[0]: text} for text in options.texts]
     shown = draw_examples(examples, prompt, shots=options.shots[0], seed=0)
-    for row, answer in zip(
-        asked, ask(model, prompt, asked, shown, calibrate=options.calibrate), strict=True
-    ):
+    answers = ask(model, prompt, asked, shown, calibrate=options.calibrate)
+    for row, answer in zip(asked, answers, strict=True):
         _records.write({**row, **answer}, str(answer["prediction"]), as_json=options.json)
 
 
@@ -105,13 +103,8 @@ def _read(paths: tuple[str, ...], prompt: Any, options: Options) -> list[dict[st
             return f"{prompt.target} is {row[prompt.target]!r}, which the prompt has no word for"
         return None
 
-    return _records.read(
-        paths,
-        columns=(*prompt.columns, prompt.target),
-        names=options.columns,
-        skip_bad=options.skip_bad,
-        problem=problem,
-    ).rows
+    columns = (*prompt.columns, prompt.target)
+    return _records.read(paths, options, columns=columns, problem=problem).rows
 
 
 def _compare(model: Any, prompt: Any, rows: list, examples: list, options: Options) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 
 from headway.data.batch import Example
 from headway.errors import RequestError
-from headway.explain.recorder import AttentionMaps, record_attention
+from headway.explain.recorder import record_attention
 from headway.explain.svg import SPACE
 from headway.tasks._model import Model
 from headway.text.tokenizer import Tokenizer
@@ -62,40 +62,35 @@ def align(model: Model, source: str, target: str | None = None) -> Alignment:
         RequestError: if the model does not write text from text, or has no attention.
     """
     check_writes_text(model)
-    setting, task = model.setting, model.task
+    setting, task, tokenizer = model.setting, model.task, model.tokenizer
+    body: Any = model.body
     reads, writes = task.columns
     record = {reads: source} | ({} if target is None else {writes: target})
     example = task.encode([record], setting).examples[0]
-    with evaluating(model.body), torch.inference_mode():
+    with evaluating(body), torch.inference_mode():
         if example.target_ids is None:
-            found = task.search(model.body, [example.input_ids], setting)  # pyright: ignore
-            end = [model.tokenizer.end_id] if found[0][0].is_finished else []
+            found = task.search(body, [example.input_ids], setting)  # pyright: ignore
+            end = [tokenizer.end_id] if found[0][0].is_finished else []
             example = Example(0, example.input_ids, [*found[0][0].ids, *end])
-        maps, input_ids = _record(model, example)
+        batch = task.collate([[example]], setting).to(next(body.parameters()).device)
+        if batch.target is None:
+            raise RequestError("the target is empty, so there is nothing to align")
+        with record_attention(body) as record:
+            body.decode(batch.target, body.encode(batch.source))
+    maps = record.maps_of(0)
     if maps.cross is None:
         raise RequestError(f"{model.architecture} has no attention to draw")
     target_ids = example.target_ids or []
     return Alignment(
         source=source,
-        target=model.tokenizer.decode(target_ids) if target is None else target,
-        source_tokens=tuple(show_tokens(model.tokenizer, example.input_ids)),
-        target_tokens=tuple(show_tokens(model.tokenizer, target_ids)),
-        input_tokens=tuple(show_tokens(model.tokenizer, input_ids)),
+        target=tokenizer.decode(target_ids) if target is None else target,
+        source_tokens=tuple(show_tokens(tokenizer, example.input_ids)),
+        target_tokens=tuple(show_tokens(tokenizer, target_ids)),
+        input_tokens=tuple(show_tokens(tokenizer, batch.target.ids[0].tolist())),
         weights=maps.cross,
         encoder=maps.encoder,
         decoder=maps.decoder,
     )
-
-
-def _record(model: Model, example: Example) -> tuple[AttentionMaps, list[int]]:
-    body: Any = model.body
-    device = next(body.parameters()).device
-    batch = model.task.collate([[example]], model.setting).to(device)
-    if batch.target is None:
-        raise RequestError("the target is empty, so there is nothing to align")
-    with record_attention(body) as record:
-        body.decode(batch.target, body.encode(batch.source))
-    return record.maps_of(0), batch.target.ids[0].tolist()
 
 
 def check_writes_text(model: Model) -> None:

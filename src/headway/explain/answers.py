@@ -40,14 +40,9 @@ def draw_classes(view: RunView) -> str:
     rows = [
         (s.name, s.support, f"{s.precision:.1f}", f"{s.recall:.1f}", f"{s.f1:.1f}") for s in scores
     ]
-    parts = [
-        paragraph(told),
-        table(["class", "rows", "precision", "recall", "F1"], rows),
-        "<h3>Confusion matrix</h3>",
-        _confusion(wanted, said, names),
-        _baseline(view),
-    ]
-    return "".join(parts)
+    classes = table(["class", "rows", "precision", "recall", "F1"], rows)
+    matrix = f"<h3>Confusion matrix</h3>{_confusion(wanted, said, names)}"
+    return paragraph(told) + classes + matrix + _baseline(view)
 
 
 def _count(view: RunView) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from headway.decode.beam import BeamStep, Hypothesis
 from headway.explain.alignment import check_writes_text, evaluating, show_tokens
@@ -17,6 +16,8 @@ KEPT, DROPPED, FINISHED = "kept", "dropped", "finished"
 _NARROWEST, _WIDEST, _TALL = 66.0, 84.0, 32.0
 _GAP, _DOWN = 22.0, 42.0
 _TOP, _LEFT = 24.0, 48.0
+# Classes of a box's frame and of its token.
+_KINDS = {KEPT: ("frame", "strong"), DROPPED: ("rule", "soft"), FINISHED: ("s2", "good")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,9 +111,8 @@ def _grow(
         live: list[int | None] = []
         room = num_dropped
         columns = (step.parents, step.tokens, step.scores, step.kept, step.finished)
-        for beam, token_id, total, kept, finished in zip(
-            *(column[0].tolist() for column in columns), strict=True
-        ):
+        candidates = zip(*(column[0].tolist() for column in columns), strict=True)
+        for beam, token_id, total, kept, finished in candidates:
             if total == -float("inf"):
                 continue
             state = KEPT if kept else FINISHED if finished else DROPPED
@@ -190,22 +190,14 @@ def _box(
     token = shorten(show_spaces(node.token), (width - 6) / 12)
     x, y = corner
     middle, size = x + width / 2, 9 if node.state == FINISHED else 10
+    frame, kind = _KINDS[node.state]
+    if node.is_best and node.state == KEPT:
+        frame = "s0"
     return [
-        rectangle(x, y, width, _TALL, kind=_frame(node), title=title, rounded=6),
-        text(middle, y + 14, token, anchor="middle", size=12, kind=_TOKEN_KINDS[node.state]),
+        rectangle(x, y, width, _TALL, kind=f"paper {frame}", title=title, rounded=6),
+        text(middle, y + 14, token, anchor="middle", size=12, kind=kind),
         text(middle, y + 27, numbers, anchor="middle", size=size, kind="soft"),
     ]
-
-
-_TOKEN_KINDS = MappingProxyType({KEPT: "strong", DROPPED: "soft", FINISHED: "good"})
-
-
-def _frame(node: Node) -> str:
-    if node.state == FINISHED:
-        return "paper s2"
-    if node.state == DROPPED:
-        return "paper rule"
-    return "paper s0" if node.is_best else "paper frame"
 
 
 def _rank(nodes: Sequence[Node]) -> Mapping[int, int]:

@@ -81,8 +81,7 @@ def _beginnings(view: RunView) -> Iterator[_Beginning]:
         yield _Beginning(record={"text": ""}, shown="nothing", reference="")
         return
     segments = itertools.islice(read_corpus(files, keeps_lines=True), _NUM_PIECES)
-    pieces = [segment.text.strip()[:_MOST_CHARACTERS] for segment in segments]
-    pieces = [piece for piece in pieces if piece]
+    pieces = [text[:_MOST_CHARACTERS] for segment in segments if (text := segment.text.strip())]
     tokenizer, room = view.model.tokenizer, view.model.setting.max_tokens
     for place in spread(len(pieces), _NUM_SAMPLES):
         (ids,) = tokenizer.encode_ids([pieces[place]], bare=True)

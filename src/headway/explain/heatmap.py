@@ -49,82 +49,64 @@ def draw_map(weights: np.ndarray, rows: Sequence[str], columns: Sequence[str]) -
         columns: S labels.
     """
     weights = np.asarray(weights)[:_MOST_TOKENS, :_MOST_TOKENS]
-    size = _cell_size(max(weights.shape))
-    left, top = _margins(rows[: len(weights)], columns[: weights.shape[1]], size)
+    size = float(min(22, max(9, 900 // max(1, *weights.shape))))
+    names, heads = _labels(rows), _labels(columns)
+    left, top = _margins(names, heads, size)
     width, height = weights.shape[1] * size, weights.shape[0] * size
     parts = [
         cells(weights**_SHADE_POWER, x=left, y=top, size=(size, size)),
         rectangle(left, top, width, height, kind="frame"),
-        *_row_labels(rows[: len(weights)], x=left, y=top, size=size),
-        *_column_labels(columns[: weights.shape[1]], x=left, y=top, size=size),
-        *_row_titles(weights, rows, columns, place=(left, top), size=size),
-        *_legend(left, top + height + 12),
+        *_row_labels(names, x=left, y=top, size=size),
+        *_column_labels(heads, x=left, y=top, size=size),
     ]
+    for row, values in enumerate(weights):
+        best = np.argsort(-values, kind="stable")[:4]
+        looks = ", ".join(f"{columns[column]} {values[column]:.2f}" for column in best)
+        box = (left, top + row * size, width, size)
+        parts.append(rectangle(*box, kind="clear", title=f"{rows[row]}: {looks}"))
+    parts += _legend(left, top + height + 12)
     whole = max(left + width + top * 0.6, left + 210)
     return picture(whole, top + height + 30, parts, label="Attention weights of each target token")
-
-
-def _cell_size(count: int) -> float:
-    return float(min(22, max(9, 900 // max(1, count))))
 
 
 def _font(size: float) -> float:
     return min(12.0, size * 0.8)
 
 
-def _label(token: str) -> str:
-    return shorten(show_spaces(token), _LABEL_WIDTH)
+def _labels(tokens: Sequence[str]) -> list[str]:
+    """Write tokens as they stand beside or above a map."""
+    return [shorten(show_spaces(token), _LABEL_WIDTH) for token in tokens[:_MOST_TOKENS]]
 
 
-def _margins(rows: Sequence[str], columns: Sequence[str], size: float) -> tuple[float, float]:
+def _margins(rows: list[str], columns: list[str], size: float) -> tuple[float, float]:
     font = _font(size)
-    widest = max((width_of(_label(token)) for token in rows), default=0) * font
-    tallest = max((width_of(_label(columns[place])) for place in _turned(columns)), default=0)
+    widest = max(map(width_of, rows), default=0) * font
+    tallest = max((width_of(columns[place]) for place in _turned(columns)), default=0)
     return widest + 2 * _GAP, tallest * font * 0.85 + font + _GAP + 2
 
 
-def _turned(labels: Sequence[str]) -> set[int]:
+def _turned(labels: list[str]) -> set[int]:
     """Choose the labels that are too wide to stand upright: all of them, unless these are few."""
-    wide = {place for place, token in enumerate(labels) if width_of(_label(token)) >= 1.3}
+    wide = {place for place, label in enumerate(labels) if width_of(label) >= 1.3}
     return set(range(len(labels))) if len(wide) > len(labels) / 4 else wide
 
 
-def _row_labels(labels: Sequence[str], *, x: float, y: float, size: float) -> list[str]:
+def _row_labels(labels: list[str], *, x: float, y: float, size: float) -> list[str]:
     font = _font(size)
-    middles = [y + (place + 0.5) * size + font * 0.35 for place in range(len(labels))]
     return [
-        text(x - _GAP, middle, _label(token), anchor="end", size=font)
-        for middle, token in zip(middles, labels, strict=True)
+        text(x - _GAP, y + (place + 0.5) * size + font * 0.35, label, anchor="end", size=font)
+        for place, label in enumerate(labels)
     ]
 
 
-def _column_labels(labels: Sequence[str], *, x: float, y: float, size: float) -> list[str]:
+def _column_labels(labels: list[str], *, x: float, y: float, size: float) -> list[str]:
     font, parts, turned = _font(size), [], _turned(labels)
-    for place, token in enumerate(labels):
-        middle, label = x + (place + 0.5) * size, _label(token)
+    for place, label in enumerate(labels):
+        middle = x + (place + 0.5) * size
         if place in turned:
             parts.append(text(middle + font * 0.3, y - _GAP, label, size=font, turn=-58))
         else:
             parts.append(text(middle, y - _GAP, label, anchor="middle", size=font))
-    return parts
-
-
-def _row_titles(
-    weights: np.ndarray,
-    rows: Sequence[str],
-    columns: Sequence[str],
-    *,
-    place: tuple[float, float],
-    size: float,
-) -> list[str]:
-    width = weights.shape[1] * size
-    parts = []
-    x, y = place
-    for row, values in enumerate(weights):
-        best = np.argsort(-values, kind="stable")[:4]
-        looks = ", ".join(f"{columns[column]} {values[column]:.2f}" for column in best)
-        title = f"{rows[row]}: {looks}"
-        parts.append(rectangle(x, y + row * size, width, size, kind="clear", title=title))
     return parts
 
 
@@ -149,7 +131,9 @@ def draw_heads(weights: np.ndarray, rows: Sequence[str], columns: Sequence[str])
     weights = np.asarray(weights)[:, :, :_MOST_TOKENS, :_MOST_TOKENS]
     num_layers, num_heads, height, width = weights.shape
     size = float(min(16, max(4, 1050 // (num_heads * (width + 2)))))
-    left, top = _margins(rows[:height], columns[:width], size) if size >= 7 else (6.0, 4.0)
+    # Beside smaller cells labels could not be read.
+    names, heads = (_labels(rows), _labels(columns)) if size >= 7 else ([], [])
+    left, top = _margins(names, heads, size) if size >= 7 else (6.0, 4.0)
     left += 18
     across, down = width * size + 14, height * size + 14
     parts = []
@@ -160,13 +144,11 @@ def draw_heads(weights: np.ndarray, rows: Sequence[str], columns: Sequence[str])
             x, y = left + head * across, top + 18 + layer * down
             parts.append(cells(weights[layer, head] ** _SHADE_POWER, x=x, y=y, size=(size, size)))
             parts.append(rectangle(x, y, width * size, height * size, kind="frame"))
-        if size >= 7:
-            parts += _row_labels(rows[:height], x=left, y=top + 18 + layer * down, size=size)
+        parts += _row_labels(names, x=left, y=top + 18 + layer * down, size=size)
     for head in range(num_heads):
         x = left + head * across
         parts.append(text(x, 11, f"head {head + 1}", kind="soft"))
-        if size >= 7:
-            parts += _column_labels(columns[:width], x=x, y=top + 18, size=size)
+        parts += _column_labels(heads, x=x, y=top + 18, size=size)
     whole = left + num_heads * across + top * 0.6
     return picture(whole, top + 24 + num_layers * down, parts, label="Attention of each head")
 

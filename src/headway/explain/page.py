@@ -50,9 +50,9 @@ def build_page(title: str, head: str, sections: Sequence[Section]) -> str:
     )
 
 
-def paragraph(content: str, *, kind: str = "soft") -> str:
+def paragraph(content: str) -> str:
     """Write a paragraph of text."""
-    return f'<p class="{kind}">{escape(content)}</p>'
+    return f'<p class="soft">{escape(content)}</p>'
 
 
 def note(content: object) -> str:

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -96,24 +97,18 @@ def record_attention(body: nn.Module) -> Iterator[AttentionRecord]:
             of other widths, which `maps_of` does not join.
     """
     record = AttentionRecord()
-    handles = []
 
-    def listen(name: str, module: nn.Module) -> None:
-        def note(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            with torch.no_grad():
-                weights = _weights(module, args, kwargs, output)
-            record.maps.setdefault(name, []).append(weights.detach().float().cpu())
+    def note(name: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        with torch.no_grad():
+            weights = _weights(module, args, kwargs, output)
+        record.maps.setdefault(name, []).append(weights.detach().float().cpu())
 
-        handles.append(module.register_forward_hook(note, with_kwargs=True))
-
-    try:
+    with ExitStack() as hooks:
         for name, module in body.named_modules():
             if isinstance(module, ScaledDotProduct | Attention):
-                listen(name, module)
+                hook = module.register_forward_hook(partial(note, name), with_kwargs=True)
+                hooks.enter_context(hook)
         yield record
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _weights(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Tensor:

@@ -146,11 +146,9 @@ def _head(name: str, view: RunView) -> str:
     recipe = view.recipe
     score_name, best = _best_score(view)
     last: dict[str, Any] = view.metrics[-1] if view.metrics else {}
+    shown = "none yet" if best is None else f"{best:.2f}"
     values = [
-        (
-            f"{best:.2f}" if best is not None else "none yet",
-            f"best validation {sections.score_title(score_name)}",
-        ),
+        (shown, f"best validation {sections.score_title(score_name)}"),
         (_parameters(view), "parameters"),
         (f"{last.get('step', 0):,}", f"updates, {last.get('epoch', 0):.1f} epochs"),
         (duration(last.get("seconds", 0.0)), "training time"),

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from headway.data.batch import Batch
 from headway.errors import RequestError
-from headway.explain.recorder import has_attention, record_attention
+from headway.explain.recorder import record_attention
 from headway.layers.heads import PooledHead
 from headway.layers.packed import is_packed
 from headway.layers.side import Start
@@ -109,8 +109,6 @@ def _integrate(model: Model, batch: Batch, num_steps: int) -> tuple[list[float],
 
 
 def _attention(model: Model, batch: Batch) -> list[float]:
-    if not has_attention(model.body):
-        return []
     with record_attention(model.body) as record, torch.no_grad():
         model.body.encode(batch.source)
     found = record.maps_of(0)

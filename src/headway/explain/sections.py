@@ -36,11 +36,9 @@ def draw_training(view: RunView) -> str:
         Curve(name="validation", points=_points(view.evaluations, "valid", "loss"), has_dots=True),
     ]
     scores = [
-        Curve(
-            name=score_title(name), points=_points(view.evaluations, "valid", name), has_dots=True
-        )
-        for name in names
-        if name not in FALLING
+        Curve(name=score_title(n), points=_points(view.evaluations, "valid", n), has_dots=True)
+        for n in names
+        if n not in FALLING
     ]
     charts = [draw_curves([c for c in losses if c.points], title="Loss per target", marked=best)]
     if scores:
@@ -111,14 +109,11 @@ def _pair(model: Model, sample: Sample) -> str:
         ("prediction", prediction),
         ("", f'<span class="scores">{escape(scores)}</span>'),
     ]
-    return pair(lines, _alignment(model, sample))
-
-
-def _alignment(model: Model, sample: Sample) -> str:
-    if not sample.prediction or not has_attention(model.body):
-        return ""
-    drawn = draw_alignment(align(model, sample.source, sample.prediction))
-    return details("attention", wide(drawn))
+    below = ""
+    if sample.prediction and has_attention(model.body):
+        drawn = draw_alignment(align(model, sample.source, sample.prediction))
+        below = details("attention", wide(drawn))
+    return pair(lines, below)
 
 
 def draw_attention(view: RunView) -> str:
@@ -179,17 +174,14 @@ def draw_positions_and_masks(view: RunView) -> str:
 
     Recurrent models need neither, and give nothing.
     """
-    parts = []
-    for name, value in view.model.body.state_dict().items():
-        if name.endswith("positions.weight"):
-            table_of = value.float().cpu().numpy()
-            told = f"{name}: the first positions, one row each; blue is above zero, orange below."
-            parts += [paragraph(told), wide(draw_positions(table_of))]
-            break
-    if not parts:
+    values = view.model.body.state_dict()
+    name = next((name for name in values if name.endswith("positions.weight")), None)
+    if name is None:
         return ""
-    told = paragraph("Which positions (columns) a position (row) may look at.")
-    return "".join([*parts, "<h3>Masks</h3>", told, wide(draw_masks())])
+    told = f"{name}: the first positions, one row each; blue is above zero, orange below."
+    positions = paragraph(told) + wide(draw_positions(values[name].float().cpu().numpy()))
+    masks = paragraph("Which positions (columns) a position (row) may look at.")
+    return f"{positions}<h3>Masks</h3>{masks}{wide(draw_masks())}"
 
 
 def draw_data(view: RunView) -> str:

@@ -11,7 +11,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -22,8 +21,8 @@ from headway.errors import FileError, join_problems
 from headway.files.folder import pick_layout
 from headway.files.hub import local_folder
 from headway.files.manifest import MANIFEST, read_json, sha256, write_json
-from headway.files.rename import head_names, is_turned, match_ours, match_published, to_published
-from headway.files.weights import HEAD_FILE, read_file, weight_files
+from headway.files.rename import is_turned, match_ours, match_published, to_published
+from headway.files.weights import place_head, read_file, read_own_head, weight_files
 from headway.layers.lora import LoraLinear, can_adapt, replace_layer
 from headway.names import Copy, Entry, Ignore, Layout, Split
 
@@ -38,14 +37,12 @@ _REFUSED = (
 # Beginnings that leave the base model's own weights alone; others change them.
 _PLAIN_STARTS = (None, True, False, "gaussian", "orthogonal", "eva")
 # Kind of head -> what PEFT calls what it does.
-_TASK_TYPES = MappingProxyType(
-    {
-        "sequence": "SEQ_CLS",
-        "token": "TOKEN_CLS",
-        "causal_lm": "CAUSAL_LM",
-        "translation": "SEQ_2_SEQ_LM",
-    }
-)
+_TASK_TYPES = {
+    "sequence": "SEQ_CLS",
+    "token": "TOKEN_CLS",
+    "causal_lm": "CAUSAL_LM",
+    "translation": "SEQ_2_SEQ_LM",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,15 +56,6 @@ class Adapter:
 
     base: Path
     weights: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class _Module:
-    """A published module that has an adapter: our layers that it is, and how they are laid out."""
-
-    published: str
-    parts: tuple[str, ...]
-    entry: Entry
 
 
 @dataclass(frozen=True)
@@ -113,20 +101,16 @@ def write_adapter(
         head: The head's own network, where it has one.
     """
     table = pick_layout(key, body.config).table(kind)
-    layers = {n: layer for n, layer in body.named_modules() if isinstance(layer, LoraLinear)}
-    modules = _find_modules(layers, table)
-    products = {module.published: _join(body, module.parts) for module in modules}
-    own = {} if head is None else {n: p.detach().float() for n, p in head.named_parameters()}
+    adapted = [n for n, layer in body.named_modules() if isinstance(layer, LoraLinear)]
+    found = match_ours(table, [f"{name}.weight" for name in adapted])
+    pairs = [pair for pair in found if not isinstance(pair.entry, Copy)]
+    products = {pair.published.removesuffix(".weight"): _join(body, pair.ours) for pair in pairs}
     whole = {
         name: value.detach()
         for name, value in body.named_parameters()
         if value.requires_grad and ".lora_" not in name
     }
-    if own and head_names(table):
-        whole |= {f"head.{name}": value for name, value in own.items()}
-    elif own:
-        save_file({n: v.contiguous() for n, v in own.items()}, folder / HEAD_FILE)
-    tensors = to_published(whole, table)
+    tensors = to_published(whole | place_head(folder, head, table), table)
     saved = sorted({name.rpartition(".")[0] for name in tensors})
     for name, product in products.items():
         tensors |= {f"{name}.lora_A.weight": product.down, f"{name}.lora_B.weight": product.up}
@@ -142,7 +126,7 @@ def write_adapter(
         "alpha_pattern": {n: p.alpha for n, p in products.items() if p.alpha != alpha},
         "target_modules": sorted(products),
         "modules_to_save": saved or None,
-        "fan_in_fan_out": any(is_turned(module.entry) for module in modules),
+        "fan_in_fan_out": any(is_turned(pair.entry) for pair in pairs),
         "lora_dropout": 0.0,
         "bias": "none",
         "inference_mode": True,
@@ -152,20 +136,9 @@ def write_adapter(
     save_file(named, folder / WEIGHTS, metadata={"format": "pt"})
 
 
-def _find_modules(layers: Mapping[str, Any], table: tuple[Entry, ...]) -> list[_Module]:
-    """Find the published module of each layer, once."""
-    found = {}
-    for pair in match_ours(table, [f"{name}.weight" for name in layers]):
-        if not isinstance(pair.entry, Copy):
-            name = pair.published.removesuffix(".weight")
-            parts = tuple(part.removesuffix(".weight") for part in pair.ours)
-            found[name] = _Module(name, parts, pair.entry)
-    return list(found.values())
-
-
-def _join(body: nn.Module, parts: tuple[str, ...]) -> _Product:
-    """Lay the products of several layers out as the blocks of one, with one scale."""
-    layers: list[Any] = [body.get_submodule(part) for part in parts]
+def _join(body: nn.Module, weights: tuple[str, ...]) -> _Product:
+    """Lay the products of the layers of these weights out as the blocks of one, with one scale."""
+    layers: list[Any] = [body.get_submodule(name.removesuffix(".weight")) for name in weights]
     adapted = [layer for layer in layers if isinstance(layer, LoraLinear)]
     scale = adapted[0].scale
     downs = torch.cat([layer.lora_down.detach().float() for layer in adapted])
@@ -259,7 +232,7 @@ def apply_adapter(folder: Path, key: str, body: Any, kind: str) -> dict[str, Ten
     """
     config, table = read_json(folder / CONFIG), pick_layout(key, body.config).table(kind)
     tensors = _read_tensors(folder)
-    head = read_file(folder / HEAD_FILE) if (folder / HEAD_FILE).is_file() else {}
+    head = read_own_head(folder)
     body.requires_grad_(False)
     products = {name for name in tensors if ".lora_" in name}
     modules = {name.partition(".lora_")[0] for name in products}
@@ -299,13 +272,10 @@ def _adapt(body: nn.Module, module: str, product: _Product, table: tuple[Entry, 
     pairs, _ = match_published(table, [f"{module}.weight"])
     if not pairs or isinstance(pairs[0].entry, Ignore):
         return [f"{module} is not part of the base model"]
-    parts, ours = [part.removesuffix(".weight") for part in pairs[0].ours], []
-    modules = dict(body.named_modules())
-    for part in parts:
-        layer = modules.get(part)
-        if not can_adapt(part, layer):
-            return [f"{module} is no layer that can have an adapter here"]
-        ours.append(layer)
+    parts, modules = [n.removesuffix(".weight") for n in pairs[0].ours], dict(body.named_modules())
+    ours: list[Any] = [modules.get(part) for part in parts]
+    if not all(map(can_adapt, parts, ours)):
+        return [f"{module} is no layer that can have an adapter here"]
     shape = (sum(layer.out_features for layer in ours), len(product.down))
     if product.down.shape[1:] != (ours[0].in_features,) or product.up.shape != shape:
         return [f"the adapter of {module} has another shape"]
@@ -318,26 +288,19 @@ def _adapt(body: nn.Module, module: str, product: _Product, table: tuple[Entry, 
 
 
 def _take_whole(
-    body: nn.Module,
-    head: dict[str, Tensor],
-    whole: Mapping[str, Tensor],
-    table: tuple[Entry, ...],
+    body: nn.Module, head: dict[str, Tensor], whole: Mapping[str, Tensor], table: tuple[Entry, ...]
 ) -> list[str]:
     """Take over what was learned as it is; list what has no place."""
     own, problems = dict(body.named_parameters()), []
     pairs, unknown = match_published(table, whole)
     for pair in pairs:
-        value, ours = whole[pair.published], pair.ours[:1]
-        if ours and ours[0].startswith("head."):
-            head[ours[0].removeprefix("head.")] = value.float()
-        elif (
-            ours
-            and not isinstance(pair.entry, Split)
-            and ours[0] in own
-            and own[ours[0]].shape == value.shape
-        ):
-            own[ours[0]].data.copy_(value)
-            own[ours[0]].requires_grad_(True)
+        value, name = whole[pair.published], pair.ours[0] if pair.ours else ""
+        fits = name in own and own[name].shape == value.shape
+        if name.startswith("head."):
+            head[name.removeprefix("head.")] = value.float()
+        elif fits and not isinstance(pair.entry, Split):
+            own[name].data.copy_(value)
+            own[name].requires_grad_(True)
         else:
             problems.append(f"{pair.published} has another shape, or no place")
     return problems + [f"{name} is not part of the base model" for name in unknown]

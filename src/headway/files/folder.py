@@ -19,20 +19,13 @@ from headway import registry
 from headway.errors import ConfigError, FileError, join_problems
 from headway.files.carried import Carried, find_carried, read_rate
 from headway.files.kinds import find_kind
-from headway.files.manifest import (
-    MANIFEST,
-    changed_files,
-    get_key,
-    put_key,
-    read_json,
-    write_json,
-)
+from headway.files.manifest import MANIFEST, changed_files, get_key, put_key, read_json, write_json
 from headway.files.rename import head_names, to_published
 from headway.files.vocabulary import VOCABULARY_FILES, read_tokenizer_config
 from headway.files.weights import (
-    HEAD_FILE,
     Fit,
     hint_at_misfits,
+    place_head,
     read_own_head,
     read_tensors,
     weight_files,
@@ -133,18 +126,10 @@ def write_model(
             f"the network is no whole {key}: {join_problems(missing)} differ from a fresh one",
             hint="was it packed for inference?",
         )
-    own = {} if head is None else {n: p.detach().float() for n, p in head.named_parameters()}
     table = layout.table(kind)
-    # A head that nobody published must not answer under a published class.
-    is_published = bool(head_names(table))
-    if is_published:
-        parameters |= {f"head.{name}": value for name, value in own.items()}
     try:
-        save_file(
-            to_published(parameters, table), folder / "model.safetensors", metadata={"format": "pt"}
-        )
-        if own and not is_published:
-            save_file({n: v.contiguous() for n, v in own.items()}, folder / HEAD_FILE)
+        tensors = to_published(parameters | place_head(folder, head, table), table)
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     except SafetensorError as error:
         # The library wraps the operating system's error ("No space left on device").
         raise OSError(str(error)) from error

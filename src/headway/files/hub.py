@@ -48,13 +48,8 @@ def local_folder(name: str | Path) -> Path:
     # First what says whether it can be used at all.
     for wanted in ("*.json", _WANTED):
         try:
-            folder = Path(
-                snapshot_download(
-                    repository,
-                    revision=revision,
-                    allow_patterns=wanted,
-                    ignore_patterns=_UNWANTED,
-                )
+            fetched = snapshot_download(
+                repository, revision=revision, allow_patterns=wanted, ignore_patterns=_UNWANTED
             )
         except Exception as error:
             lines = [line for line in str(error).splitlines() if line.strip()]
@@ -62,6 +57,7 @@ def local_folder(name: str | Path) -> Path:
                 f"{name} could not be fetched: {lines[0] if lines else type(error).__name__}",
                 hint="is the name right (hub:owner/name), and is there a network?",
             ) from error
+        folder = Path(fetched)
         if (folder / "config.json").is_file():
             read_config(folder)
     if not any(folder.glob("*.safetensors")):

@@ -9,7 +9,7 @@ import torch
 
 from headway import registry
 from headway.files.rename import head_names, match_published
-from headway.files.weights import modern_name
+from headway.files.weights import top_part
 from headway.names import Layout, PublishedHead
 
 
@@ -35,9 +35,8 @@ def find_kind(
     named = classes[0] if isinstance(classes, list) and classes else None
     kinds = [kind for kind, head in layout.heads.items() if head.architecture == named]
     first = [*kinds, *layout.heads][0]
-    candidates = list(layout.heads)
-    if kinds:
-        candidates = [kind for kind in layout.heads if _is_richer(layout.heads, kind, first)]
+    heads = layout.heads
+    candidates = [kind for kind in heads if not kinds or _is_richer(heads, kind, first)]
     if not candidates or len(layout.heads) == 1:
         return first
     counts = _count_own(key, config, layout, list(names), candidates)
@@ -67,11 +66,11 @@ def _count_own(
     counts = {}
     for kind in candidates:
         head = layout.heads[kind]
-        own = [name for name in every if name.split(".")[0] in (head.parts or ())]
+        own = [name for name in every if top_part(name) in (head.parts or ())]
         ends = ("weight", "bias") if getattr(body, "has_head_bias", True) else ("weight",)
         own += [f"{name}.{end}" for name in head_names(head.renames) for end in ends]
         table = layout.table(kind, prefixed=prefixed)
-        pairs, _ = match_published(table, map(modern_name, names))
+        pairs, _ = match_published(table, names)
         if own and {name for pair in pairs for name in pair.ours}.issuperset(own):
             counts[kind] = len(own)
     return counts

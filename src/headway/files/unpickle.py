@@ -62,11 +62,9 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
         raise FileError(f"{path.name} is damaged: {error}", where=str(path.parent)) from error
     if not isinstance(found, dict):
         raise FileError(f"{path.name} holds no table of tensors", where=str(path.parent))
-    for name in _CHECKPOINT_KEYS:
-        if isinstance(found.get(name), dict):
-            # What lies beside the weights is the trainer's.
-            found = found[name]
-            break
+    # What lies beside the weights is the trainer's.
+    inside = (found[name] for name in _CHECKPOINT_KEYS if isinstance(found.get(name), dict))
+    found = next(inside, found)
     if inner := [str(name) for name, value in found.items() if isinstance(value, dict)]:
         raise FileError(
             f"{path.name} holds tables inside of a table ({join_problems(inner)})",

@@ -9,15 +9,8 @@ from typing import Any
 from headway.files.manifest import read_json, write_json
 
 VOCABULARY_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "spiece.model",
-    "tokenizer.model",
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "tokenizer.model"),
 )
 # Role -> the key of tokenizer_config.json and special_tokens_map.json that names its token.
 _TOKEN_KEYS = {
@@ -74,14 +67,12 @@ def write_tokenizer(
     inputs = ["input_ids", *(["token_type_ids"] if has_segments else []), "attention_mask"]
     (folder / "tokenizer.json").write_text(tokenizer_json, encoding="utf-8")
     # A reader of tokenizer.json need not know a class for every way to cut text.
-    write_json(
-        folder / "tokenizer_config.json",
-        {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "clean_up_tokenization_spaces": False,
-            "model_input_names": inputs,
-            "model_max_length": max_tokens,
-            **special,
-            **({"chat_template": chat_template} if chat_template else {}),
-        },
-    )
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": False,
+        "model_input_names": inputs,
+        "model_max_length": max_tokens,
+        **special,
+        **({"chat_template": chat_template} if chat_template else {}),
+    }
+    write_json(folder / "tokenizer_config.json", config)

@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from headway.errors import FileError, join_problems
 from headway.files.manifest import leads_out, read_json
 from headway.files.rename import UNTIED, head_names, match_published, to_ours, to_published
-from headway.names import Layout
+from headway.names import Entry, Layout
 
 # Parameters of a head that no published class has.
 HEAD_FILE = "head.safetensors"
@@ -34,7 +35,6 @@ class Fit:
 
     def __init__(self, body: Any, layout: Layout, kind: str, tensors: Mapping[str, Tensor]) -> None:
         self.body, self.layout = body, layout
-        tensors = {modern_name(name): value for name, value in tensors.items()}
         # A body's names lack the prefix in a file of the body alone, whatever the class says.
         prefixed = any(name.startswith(layout.prefix) for name in tensors)
         self.table = layout.table(kind, prefixed=prefixed)
@@ -47,12 +47,12 @@ class Fit:
         self.given = {n: t for n, t in tensors.items() if self._is_asked(n, kind, prefixed)}
         pairs, _ = match_published(self.table, self.given)
         found = {self.shared.get(name, name): pair for pair in pairs for name in pair.ours}
-        self.fresh = [
-            part
-            for part in self._parts(kind)
-            if self._has_parameters(part) and not any(name.startswith(f"{part}.") for name in found)
-        ]
-        if "head" in self._parts(kind) and "head" not in self.fresh:
+        head = layout.heads[kind]
+        needed = [*(head.parts or ()), *(["head"] if head_names(head.renames) else [])]
+        there = set(map(top_part, found))
+        lacking = {"head", *map(top_part, self.shapes)} - there
+        self.fresh = [part for part in needed if part in lacking]
+        if "head" in needed and "head" in there:
             # A whole linear layer: as many results as the file has, of the body's width.
             weight = found.get("head.output.weight")
             shape = self.given[weight.published].shape if weight is not None else ()
@@ -61,14 +61,6 @@ class Fit:
             if getattr(body, "has_head_bias", True):
                 self.shapes["head.output.bias"] = torch.Size([count])
 
-    def _has_parameters(self, part: str) -> bool:
-        return part == "head" or any(name.startswith(f"{part}.") for name in self.shapes)
-
-    def _parts(self, kind: str) -> list[str]:
-        head = self.layout.heads[kind]
-        asked = list(head.parts or ())
-        return [*asked, "head"] if head_names(head.renames) else asked
-
     def _is_asked(self, name: str, kind: str, prefixed: bool) -> bool:
         """Leave out, and note, what only other heads of the family need."""
         known = set(self.shapes) | set(self.shared)
@@ -76,11 +68,11 @@ class Fit:
             # What is ignored, and what is needed.
             if not pair.ours or any(n in known or n.startswith("head.") for n in pair.ours):
                 return True
-        every = {part for head in self.layout.heads.values() for part in head.parts or ()}
-        every.add("head")
+        heads = self.layout.heads.values()
+        every = {"head", *(part for head in heads for part in head.parts or ())}
         for other in self.layout.heads:
             pairs, _ = match_published(self.layout.table(other, prefixed=prefixed), [name])
-            if any(ours.split(".")[0] in every for pair in pairs for ours in pair.ours):
+            if any(top_part(ours) in every for pair in pairs for ours in pair.ours):
                 self.unused.append(name)
                 return False
         return True
@@ -97,11 +89,7 @@ class Fit:
             raise FileError(
                 f"{join_problems(odd)}: no floating-point numbers, but {self.given[odd[0]].dtype}"
             )
-        shapes = {
-            name: shape
-            for name, shape in self.shapes.items()
-            if not any(name.startswith(f"{part}.") for part in self.fresh)
-        }
+        shapes = {n: shape for n, shape in self.shapes.items() if top_part(n) not in self.fresh}
         body, renames = self.body, self.table
         if not hasattr(body, "fixed_parameters"):
             return to_ours(self.given, renames, shapes, shared=self.shared)
@@ -115,7 +103,12 @@ class Fit:
         return ours
 
 
-def modern_name(name: str) -> str:
+def top_part(name: str) -> str:
+    """Name the top-level part of a network that a parameter belongs to."""
+    return name.partition(".")[0]
+
+
+def _modern_name(name: str) -> str:
     """Write a norm's parameters as they are called today: the first BERTs say gamma and beta."""
     for old, new in ((".gamma", ".weight"), (".beta", ".bias")):
         if name.endswith(old):
@@ -125,6 +118,8 @@ def modern_name(name: str) -> str:
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
     """Read the weights of a folder, in one file or in several that an index lists.
+
+    Names are today's, without what a wrapper put before them.
 
     Raises:
         FileError: if a file is missing or damaged, or the index points outside of the folder.
@@ -137,7 +132,7 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
         raise FileError(
             f"the files lack what {INDEX} lists: {join_problems(missing)}", where=str(folder)
         )
-    return _without_wrapper(tensors)
+    return {_modern_name(name): value for name, value in _without_wrapper(tensors).items()}
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -192,6 +187,24 @@ def hint_at_misfits(tensors: Mapping[str, Tensor], layout: Layout, message: str)
             "which says that they are one"
         )
     return ""
+
+
+def place_head(folder: Path, head: nn.Module | None, table: tuple[Entry, ...]) -> dict[str, Tensor]:
+    """Give the tensors of a head for the file of its model, or write them into one of their own.
+
+    A head that nobody published must not answer under a published class.
+
+    Args:
+        folder: Of the model.
+        head: Its head's own network, where it has one.
+        table: The names that the model is published by.
+    """
+    own = {} if head is None else {n: p.detach().float() for n, p in head.named_parameters()}
+    if head_names(table):
+        return {f"head.{name}": value for name, value in own.items()}
+    if own:
+        save_file({n: v.contiguous() for n, v in own.items()}, folder / HEAD_FILE)
+    return {}
 
 
 def read_own_head(folder: Path) -> dict[str, Tensor]:
