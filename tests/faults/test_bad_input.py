@@ -998,15 +998,17 @@ def test_a_signal_stops_a_training_with_75(bench, monkeypatch):
 
 
 def test_a_full_disk_leaves_the_old_model(model_dir, monkeypatch):
-    from headway.files import folder
+    from safetensors import SafetensorError
+
+    from headway.files import weights
 
     model = headway.load(model_dir)
     before = hash_tree(model_dir)
 
     def full(*_, **__):
-        raise OSError(28, "No space left on device")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr(folder, "save_file", full)
+    monkeypatch.setattr(weights, "save_file", full)
     with pytest.raises(FileError, match="No space left on device"):
         model.save(model_dir)
     assert hash_tree(model_dir) == before

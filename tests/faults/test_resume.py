@@ -321,14 +321,14 @@ def test_a_full_disk_is_one_line_and_leaves_the_earlier_checkpoint(tmp_path, mon
     from headway.train import state
 
     recipe = make_recipe(tmp_path)
-    save = state.save_file
+    save = state.save_tensors
 
     def full(tensors, path, **more):
         if "00000010" in str(path):
             raise OSError(28, "No space left on device")
         save(tensors, path, **more)
 
-    monkeypatch.setattr(state, "save_file", full)
+    monkeypatch.setattr(state, "save_tensors", full)
     with pytest.raises(FileError, match="No space left on device"):
         finish(train(recipe, tmp_path / "run"))
     folder = tmp_path / "run" / "checkpoints"

@@ -139,7 +139,10 @@ def read_texts(
         places = [f"{label_file(STDIN)}, line {number}" for number in range(1, len(found) + 1)]
     if not found:
         raise RequestError(f"there is nothing to {verb}", hint=hint)
-    return Texts(found, places, skip_bad)
+    given_texts = Texts(found, places, skip_bad)
+    if any(places):
+        given_texts.check(refuse_damage)
+    return given_texts
 
 
 def refuse_damage(text: str) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import tyro
 
 from headway.cli import _records
-from headway.errors import HeadwayError, RequestError
+from headway.errors import RequestError
 
 
 @dataclass(frozen=True)
@@ -116,5 +116,5 @@ def _save(path: str, messages: list[dict[str, str]]) -> None:
         with Path(path).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"messages": messages}, ensure_ascii=False) + "\n")
         sys.stderr.write(f"saved to {path}\n")
-    except (OSError, HeadwayError) as error:
+    except OSError as error:
         sys.stderr.write(f"{path} cannot be written: {error}\n")

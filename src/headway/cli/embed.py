@@ -78,7 +78,8 @@ def run(options: Options) -> None:
 
         show = _records.write if array is None else lambda answer: None
         _records.answer_parts("embed", records, answer, show)
-    _records.warn_of_cuts(cut, len(records), num_bad=len(records.bad))
+    num_bad = len(records.bad)
+    _records.warn_of_cuts(cut, len(records) + num_bad, num_bad=num_bad)
 
 
 def _answer(text: str, item: Embedded, *, by_word: bool) -> dict[str, object]:

@@ -41,12 +41,10 @@ class Options:
 
 def run(options: Options) -> None:
     """Translate and print."""
-    given_texts = _records.read_texts(options.texts, "translate")
+    texts = _records.read_texts(options.texts, "translate").texts
     model = _records.open_model(options.model, precision=options.precision)
     if model.task_name != "translation":
         raise RequestError(f"this model does {model.task_name}, not translation")
-    given_texts.check(_records.refuse_damage)
-    texts = given_texts.texts
     settings = _records.given(options, "num_beams", "length_penalty")
     if options.n_best != 1:
         settings["num_best"] = options.n_best

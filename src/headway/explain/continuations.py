@@ -56,8 +56,7 @@ def draw_continuations(view: RunView) -> str:
     parts = [paragraph(told)]
     started = time.monotonic()
     for item in _beginnings(view):
-        given = {"max_new_tokens": item.max_new_tokens} if item.max_new_tokens else {}
-        (answer,) = view.model.predict([item.record], **given)
+        (answer,) = view.model.predict([item.record], max_new_tokens=item.max_new_tokens)
         lines = [("given", item.shown), ("data", item.reference), ("model", answer["prediction"])]
         parts.append(pair([(name, escape(text)) for name, text in lines if text]))
         if time.monotonic() - started > _SECONDS:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from headway.errors import FileError, join_problems
@@ -22,7 +21,13 @@ from headway.files.folder import pick_layout
 from headway.files.hub import local_folder
 from headway.files.manifest import MANIFEST, read_json, sha256, write_json
 from headway.files.rename import is_turned, match_ours, match_published, to_published
-from headway.files.weights import place_head, read_file, read_own_head, weight_files
+from headway.files.weights import (
+    place_head,
+    read_file,
+    read_own_head,
+    save_tensors,
+    weight_files,
+)
 from headway.layers.lora import LoraLinear, can_adapt, replace_layer
 from headway.names import Copy, Entry, Ignore, Layout, Split
 
@@ -133,7 +138,7 @@ def write_adapter(
     }
     write_json(folder / CONFIG, config)
     named = {f"{_PREFIX}{name}": value.contiguous() for name, value in tensors.items()}
-    save_file(named, folder / WEIGHTS, metadata={"format": "pt"})
+    save_tensors(named, folder / WEIGHTS)
 
 
 def _join(body: nn.Module, weights: tuple[str, ...]) -> _Product:

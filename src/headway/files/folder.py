@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from headway import registry
@@ -28,6 +26,7 @@ from headway.files.weights import (
     place_head,
     read_own_head,
     read_tensors,
+    save_tensors,
     weight_files,
 )
 from headway.names import Layout, PublishedHead
@@ -127,12 +126,8 @@ def write_model(
             hint="was it packed for inference?",
         )
     table = layout.table(kind)
-    try:
-        tensors = to_published(parameters | place_head(folder, head, table), table)
-        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    except SafetensorError as error:
-        # The library wraps the operating system's error ("No space left on device").
-        raise OSError(str(error)) from error
+    tensors = to_published(parameters | place_head(folder, head, table), table)
+    save_tensors(tensors, folder / "model.safetensors")
 
 
 def read_config(folder: Path) -> tuple[str, Any, Layout]:

@@ -203,8 +203,20 @@ def place_head(folder: Path, head: nn.Module | None, table: tuple[Entry, ...]) -
     if head_names(table):
         return {f"head.{name}": value for name, value in own.items()}
     if own:
-        save_file({n: v.contiguous() for n, v in own.items()}, folder / HEAD_FILE)
+        save_tensors({n: v.contiguous() for n, v in own.items()}, folder / HEAD_FILE)
     return {}
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write a file of tensors.
+
+    Raises:
+        OSError: if there is no room, which the library wraps in an error of its own.
+    """
+    try:
+        save_file(dict(tensors), path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
 
 
 def read_own_head(folder: Path) -> dict[str, Tensor]:

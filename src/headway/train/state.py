@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from headway.errors import FileError, join_problems
 from headway.files.manifest import check_folder, read_json, write_folder, write_json
+from headway.files.weights import save_tensors
 
 _AVERAGE = "average.safetensors"
 _STEP_FOLDER = re.compile(r"step-(\d{8})")
@@ -90,13 +90,10 @@ def save_checkpoint(
     }
 
     def fill(draft: Path) -> None:
-        try:
-            save_file(weights, draft / "model.safetensors")
-            save_file(moments, draft / "optimizer.safetensors")
-            if average:
-                save_file(dict(average), draft / _AVERAGE)
-        except SafetensorError as error:
-            raise OSError(str(error)) from error
+        save_tensors(weights, draft / "model.safetensors")
+        save_tensors(moments, draft / "optimizer.safetensors")
+        if average:
+            save_tensors(average, draft / _AVERAGE)
         write_json(draft / "state.json", dataclasses.asdict(state))
 
     write_folder(path, fill)
