@@ -239,8 +239,7 @@ class Model:
         Raises:
             RequestError: if this model goes on with no text, or one is too long.
         """
-        for text in texts:
-            self.check_score(text, prompt=prompt)
+        self._check_scored(prompt, *texts)
         self.stop_training()
         rows = self._scored_ids(texts, prompt)
         found = score_texts(self.body, rows, self.setting)
@@ -255,12 +254,15 @@ class Model:
 
     def check_score(self, text: str, *, prompt: str = "") -> None:
         """Raise a RequestError if `score` cannot score a text."""
-        if self.body.kind != "decoder":
-            raise RequestError(f"this model does {self.task_name}, and scores no text")
-        if damage := find_damage(prompt) or find_damage(text):
-            raise RequestError(f"a text is {damage}")
+        self._check_scored(prompt, text)
         ((before, ids),) = self._scored_ids([text], prompt)
         check_length(len(before) + len(ids), self.setting)
+
+    def _check_scored(self, *texts: str) -> None:
+        if self.body.kind != "decoder":
+            raise RequestError(f"this model does {self.task_name}, and scores no text")
+        if damage := next(filter(None, map(find_damage, texts)), None):
+            raise RequestError(f"a text is {damage}")
 
     def _scored_ids(self, texts: Sequence[str], prompt: str) -> list[tuple[list[int], list[int]]]:
         """Encode what stands before each text, and the text."""

@@ -107,26 +107,19 @@ class Chat(OnDecoder):
 
     def prompt(self, messages: Sequence[Message], setting: Setting) -> list[int]:
         """Encode a conversation up to where the assistant speaks; the oldest turns may go."""
-        pieces, room = self._before_answer(messages, setting)
-        begin = opening(self.template, setting.tokenizer)
-        return [*chain.from_iterable(ids for ids, _ in _newest(pieces, room)), *begin]
+        return self._prompt(messages, setting)[0]
 
-    def is_cut(self, messages: Sequence[Message], setting: Setting) -> bool:
-        """Say whether `prompt` leaves something of a conversation out."""
-        pieces, room = self._before_answer(messages, setting)
-        return sum(len(ids) for ids, _ in pieces) > room
-
-    def _before_answer(
-        self, messages: Sequence[Message], setting: Setting
-    ) -> tuple[list[_Piece], int]:
-        """Give all that was said, and how many tokens of it there is room for."""
+    def _prompt(self, messages: Sequence[Message], setting: Setting) -> tuple[list[int], bool]:
+        """Give the prompt, and whether something of the conversation is left out of it."""
         if messages[-1]["role"] == "assistant":
             messages = messages[:-1]
+        begin = opening(self.template, setting.tokenizer)
         longest = min(self.max_tokens, setting.max_tokens)
         # A quarter of the room is for the answer, or as much as was asked for.
-        answer = self.max_new_tokens or longest // 4
-        room = longest - answer - len(opening(self.template, setting.tokenizer))
-        return self._pieces(messages, setting.tokenizer), room
+        room = longest - (self.max_new_tokens or longest // 4) - len(begin)
+        pieces = self._pieces(messages, setting.tokenizer)
+        kept = list(chain.from_iterable(ids for ids, _ in _newest(pieces, room)))
+        return [*kept, *begin], sum(len(ids) for ids, _ in pieces) > room
 
     def predict(
         self, body: Body, head: Head, rows: Rows, setting: Setting, progress: OnProgress = None
@@ -139,14 +132,15 @@ class Chat(OnDecoder):
                 a conversation too long to be read whole.
         """
         check_template(self.template, setting.tokenizer)
-        prompts = [self.prompt(row["messages"], setting) for row in rows]
+        found = [self._prompt(row["messages"], setting) for row in rows]
+        prompts = [ids for ids, _ in found]
         answers: list[Answer] = [{} for _ in rows]
         ends = end_of_turn(self.template, setting.tokenizer)
-        found = write(body, prompts, setting, self, more_ends=ends, progress=progress)
-        for place, stream in found:
+        written = write(body, prompts, setting, self, more_ends=ends, progress=progress)
+        for place, stream in written:
             answer = stream.to_answer()
             answers[place] = answer | {"prediction": answer["prediction"].strip()}
-            if self.is_cut(rows[place]["messages"], setting):
+            if found[place][1]:
                 answers[place]["cut"] = ["conversation"]
         return answers
 
@@ -154,8 +148,9 @@ class Chat(OnDecoder):
         """Answer the last message, piece by piece."""
         check_template(self.template, setting.tokenizer)
         ends = end_of_turn(self.template, setting.tokenizer)
-        stream = TextStream(body, self.prompt(messages, setting), setting, self, more_ends=ends)
-        stream.is_cut = self.is_cut(messages, setting)
+        prompt, is_cut = self._prompt(messages, setting)
+        stream = TextStream(body, prompt, setting, self, more_ends=ends)
+        stream.is_cut = is_cut
         return stream
 
     def jinja(self, tokenizer: Tokenizer) -> str:

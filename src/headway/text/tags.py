@@ -93,8 +93,8 @@ def write_tags(spans: Iterable[TagSpan], count: int, *, scheme: str = "iob2") ->
         if scheme == WORDS:
             tags[span.start : span.end] = [span.label] * size
             continue
-        prefixes = "B" + "I" * (size - 1)
-        if scheme == "iobes":
+        prefixes = ("B" + "I" * size)[:size]
+        if scheme == "iobes" and prefixes:
             prefixes = "S" if size == 1 else prefixes[:-1] + "E"
         tags[span.start : span.end] = [f"{prefix}-{span.label}" for prefix in prefixes]
     return tags

@@ -59,3 +59,8 @@ def test_tags_of_single_words_are_spans_of_one_word():
     ]
     assert write_tags(spans, 4, scheme="words") == tags
     assert list_tags((span.label for span in spans), scheme="words") == ("B-52", "DET", "O")
+
+
+@pytest.mark.parametrize("scheme", ["iob2", "iobes", "words"])
+def test_a_span_of_no_words_tags_nothing(scheme):
+    assert write_tags([TagSpan("PER", 1, 1)], 3, scheme=scheme) == ["O"] * 3
