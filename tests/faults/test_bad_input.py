@@ -648,6 +648,12 @@ def test_lines_of_standard_input_are_translated_one_by_one(trained, shell):
         assert len(shell.answer("translate", trained / "model", *words, stdin=stdin)) == 4
     shell.refuse("nothing to translate", "translate", trained / "model")
     shell.refuse("line 2.*UTF-8", "translate", trained / "model", stdin=b"red\n\xff\n")
+    words = ("translate", trained / "model", "--skip-bad", "--json")
+    code, out, _ = shell.run(*words, stdin=b"red\n\xff\nblue\n")
+    assert code == 0
+    first, second, third = map(json.loads, out.splitlines())
+    assert (first["source"], third["source"]) == ("red", "blue")
+    assert second["error"].startswith("standard input, line 2: the text is not UTF-8")
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,20 @@ def write_models(title: str, monkeypatch) -> None:
         assert main(["new", "multi30k-rnn"]) == 0
 
 
+def test_no_command_of_the_readme_is_overlooked():
+    text = README.read_text(encoding="utf-8")
+    every = re.findall(
+        r"^(?:headway |echo .*\| headway |head .*\| headway ).*$", text, re.MULTILINE
+    )
+    elsewhere = [
+        line
+        for marked, block in BLOCK.findall(text)
+        for line in block.splitlines()
+        if "headway " in line and (marked or "hub:" in line)
+    ]
+    assert len(list(commands())) == len(every) - len(elsewhere) > 20
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("title", by_section())
 def test_the_commands_of_a_section_run_from_top_to_bottom(title, tmp_path, monkeypatch, capsys):

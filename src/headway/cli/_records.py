@@ -43,7 +43,7 @@ def given(options: Any, *names: str) -> dict[str, Any]:
     Raises:
         ConfigError: for no tokens, which in a recipe means as many as usual.
     """
-    found = {name: getattr(options, name) for name in names}
+    found = {name: vars(options)[name] for name in names}
     if found.get("max_new_tokens") == 0:
         raise ConfigError("--max-new-tokens is 0, but at least 1 is needed")
     return {name: value for name, value in found.items() if value is not None}

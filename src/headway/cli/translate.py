@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -35,13 +36,15 @@ class Options:
     """fp32, bf16, int8, or auto: bf16 where the hardware multiplies it."""
     attention: Path | None = None
     """Write the alignment picture of the first text to this HTML file."""
+    skip_bad: bool = False
+    """Answer lines that cannot be used with {"error": ...} instead of stopping."""
     json: bool = False
     """Print one JSON object per text."""
 
 
 def run(options: Options) -> None:
     """Translate and print."""
-    texts = _records.read_texts(options.texts, "translate").texts
+    texts = _records.read_texts(options.texts, "translate", skip_bad=options.skip_bad)
     model = _records.open_model(options.model, precision=options.precision)
     if model.task_name != "translation":
         raise RequestError(f"this model does {model.task_name}, not translation")
@@ -49,20 +52,25 @@ def run(options: Options) -> None:
     if options.n_best != 1:
         settings["num_best"] = options.n_best
         settings.setdefault("num_beams", max(options.n_best, vars(model.task)["num_beams"]))
-    answers = model.predict([{"source": text} for text in texts], **settings)
+    asked = list(texts.usable.values())
+    answers = model.predict([{"source": text} for text in asked], **settings)
     _records.warn_of_cuts(answers, len(answers))
-    for text, answer in zip(texts, answers, strict=True):
+
+    def show(translated: tuple[str, dict[str, Any]]) -> None:
+        text, answer = translated
         if options.json:
             _records.write({"source": text, **answer})
-            continue
+            return
         for result in answer.get("n_best", [answer]):
             score = f"{result['score']:.4f}\t" if options.n_best > 1 else ""
             sys.stdout.write(score + " ".join(result["prediction"].split("\n")) + "\n")
-    if options.attention is not None:
+
+    texts.answer_all(zip(asked, answers, strict=True), show, as_json=options.json)
+    if options.attention is not None and answers:
         from headway.explain.report import write_alignment
 
         # The words that were printed, whatever beams and precision they came from.
         written = answers[0]["prediction"]
         write_alignment(
-            _records.open_model(options.model), texts[0], options.attention, target=written
+            _records.open_model(options.model), asked[0], options.attention, target=written
         )

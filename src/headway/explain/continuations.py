@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from headway.data.lines import STDIN
 from headway.data.running import read_corpus
 from headway.explain.page import pair, paragraph
 from headway.explain.svg import escape, spread
@@ -78,7 +77,7 @@ def _beginnings(view: RunView) -> Iterator[_Beginning]:
             )
         return
     files = view.recipe.data.valid
-    if not files or STDIN in files:
+    if not files:
         yield _Beginning(record={"text": ""}, shown="nothing", reference="")
         return
     segments = itertools.islice(read_corpus(files, keeps_lines=True), _NUM_PIECES)
