@@ -220,6 +220,7 @@ _CUTS = {
     "source": "longer than the model reads, or than the task's longest example",
     "question": "longer than half of a window",
     "conversation": "longer than the model reads beside an answer, so the oldest words went",
+    "prompt": "the model reads no more, so examples went, the first ones first",
     "prediction": "as long as they may become (task.max-target-tokens, max-length-ratio)",
 }
 

@@ -6,7 +6,8 @@ headway prompt run/model --task mine.toml --data dev.tsv --picture shots.svg
 
 With --data it says how often the answers are right by the number of examples, over every template
 of the prompt and --draws draws of examples: the mean, the lowest and the highest. Examples that are
-also rows of --data are left out.
+also rows of --data are left out. Where the model reads no more, a prompt has fewer examples: "cut"
+is the share of such prompts.
 """
 
 from __future__ import annotations
@@ -65,22 +66,22 @@ def run(options: Options) -> None:
     _check(options)
     prompt = read_prompt(options.task)
     examples = _read(options.examples, prompt, options)
-    rows = _read(options.data, prompt, options)[: options.max_rows]
+    model = _records.open_model(options.model, precision=options.precision, packed=True)
     if options.data:
+        rows = _read(options.data, prompt, options, model)[: options.max_rows]
         kept = [row for row in examples if row not in rows]
         if left_out := len(examples) - len(kept):
             sys.stderr.write(f"warning: {left_out} examples that are rows of --data are left out\n")
-        model = _records.open_model(options.model, precision=options.precision, packed=True)
         _compare(model, prompt, rows, kept, options)
         return
     if len(prompt.columns) != 1 or not options.texts:
         raise RequestError("there is nothing to answer", hint="give texts, or rows with --data")
-    model = _records.open_model(options.model, precision=options.precision, packed=True)
     asked = [{prompt.columns[0]: text} for text in options.texts]
     shown = draw_examples(examples, prompt, shots=options.shots[0], seed=0)
     answers = ask(model, prompt, asked, shown, calibrate=options.calibrate)
     for row, answer in zip(asked, answers, strict=True):
         _records.write({**row, **answer}, str(answer["prediction"]), as_json=options.json)
+    _records.warn_of_cuts(answers, len(answers))
 
 
 def _check(options: Options) -> None:
@@ -94,15 +95,24 @@ def _check(options: Options) -> None:
         raise ConfigError("several --shots, and --picture, need --data to be compared on")
 
 
-def _read(paths: tuple[str, ...], prompt: Any, options: Options) -> list[dict[str, Any]]:
-    if not paths:
-        return []
+def _read(
+    paths: tuple[str, ...], prompt: Any, options: Options, model: Any = None
+) -> list[dict[str, Any]]:
+    """Read rows; a model tells those that are too long for it."""
+    from headway.tasks._prompting import fit_examples
 
     def problem(row: dict[str, Any]) -> str | None:
         if prompt.labels and str(row[prompt.target]) not in prompt.labels:
             return f"{prompt.target} is {row[prompt.target]!r}, which the prompt has no word for"
+        try:
+            for template in range(len(prompt.templates) if model else 0):
+                fit_examples(model, prompt, row, (), template=template)
+        except RequestError as error:
+            return error.message
         return None
 
+    if not paths:
+        return []
     columns = (*prompt.columns, prompt.target)
     return _records.read(paths, options, columns=columns, problem=problem).rows
 
@@ -111,7 +121,8 @@ def _compare(model: Any, prompt: Any, rows: list, examples: list, options: Optio
     """Score every number of examples, and print a table."""
     from headway.tasks._prompting import compare_shots
 
-    scores = compare_shots(
+    found: list[dict[str, Any]] = []
+    for score in compare_shots(
         model,
         prompt,
         rows,
@@ -119,32 +130,25 @@ def _compare(model: Any, prompt: Any, rows: list, examples: list, options: Optio
         shots=options.shots,
         draws=options.draws,
         calibrate=options.calibrate,
-    )
-    found: list[dict[str, Any]] = []
-    too_many: RequestError | None = None
-    try:
-        for score in scores:
-            found.append(dataclasses.asdict(score))
-            sys.stderr.write(f"{score.shots} shots: {score.accuracy:.2f} %\n")
-    except RequestError as error:
-        # What was scored before examples became too many is shown all the same.
-        too_many = error
-        if not found:
-            raise
+    ):
+        found.append(dataclasses.asdict(score))
+        sys.stderr.write(f"{score.shots} shots: {score.accuracy:.2f} %\n")
     if options.picture is not None:
         _draw(found, options.picture, options.task)
     most = max(Counter(str(row[prompt.target]) for row in rows).values())
     result = {"rows": len(rows), "most_frequent": round(100 * most / len(rows), 2), "shots": found}
-    lines = ["shots  accuracy  lowest  highest  prompts"]
+    lines = ["shots  accuracy  lowest  highest  prompts     cut"]
     lines += [
         f"{row['shots']:>5} {row['accuracy']:>9.2f} {row['lowest']:>7.2f} {row['highest']:>8.2f} "
-        f"{row['prompts']:>8}"
+        f"{row['prompts']:>8} {row['cut']:>7.2f}"
         for row in found
     ]
     lines.append(f"{len(rows)} rows; always the most frequent answer: {result['most_frequent']} %")
     _records.write(result, "\n".join(lines), as_json=options.json)
-    if too_many is not None:
-        raise too_many
+    if cut := [str(row["shots"]) for row in found if row["cut"]]:
+        sys.stderr.write(
+            f"warning: not all prompts have {' or '.join(cut)} examples: the model reads no more\n"
+        )
 
 
 def _draw(found: list[dict[str, Any]], path: Path, title: str) -> None:

@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from headway.errors import ConfigError, FileError, RequestError, nearest
@@ -23,6 +24,8 @@ from headway.tasks._writing import prompt_ids, score_texts
 
 # Rows whose label words are scored together.
 _ROWS_AT_ONCE = 32
+# Of what a model reads, the share that a free answer has room for.
+_ANSWER_SHARE = 1 / 8
 _SUFFIX = ".toml"
 
 
@@ -184,27 +187,67 @@ def ask(
         template: Which of its ways to write a row.
         calibrate: Compare label words with how probable they are after a text without content.
     Returns:
-        answers: For each row "prediction", and "probabilities" among the labels where there are
-            such.
+        answers: For each row "prediction", "probabilities" among the labels where there are such,
+            and "cut" where not all examples had room.
     Raises:
-        RequestError: if the model goes on with no text, or a prompt is longer than it reads.
+        RequestError: if the model goes on with no text, or reads no row's prompt, even without
+            examples.
     """
     if model.body.kind != "decoder":
         raise RequestError(f"this model does {model.task_name}, and goes on with no text")
-    texts = [prompt.write(row, examples, template=template) for row in rows]
-    if not prompt.labels:
+    fitted = [fit_examples(model, prompt, row, examples, template=template) for row in rows]
+    texts = [
+        prompt.write(row, some, template=template) for row, some in zip(rows, fitted, strict=True)
+    ]
+    if prompt.labels:
+        # A text without content is asked about beside the same examples.
+        empty = dict.fromkeys(prompt.columns, prompt.content_free)
+        beside = {len(some): some for some in fitted} if calibrate else {}
+        plain = [prompt.write(empty, some, template=template) for some in beside.values()]
+        biases = dict(zip(beside, _score_labels(model, prompt, plain), strict=True))
+        answers = [
+            _to_answer(scores, biases.get(len(some), {}))
+            for scores, some in zip(_score_labels(model, prompt, texts), fitted, strict=True)
+        ]
+    else:
         options: dict[str, Any] = {"temperature": 0.0, "stop": prompt.stop}
         found = model.predict([{"text": text} for text in texts], **options)
-        return [{"prediction": answer["prediction"].strip()} for answer in found]
-    bias = dict.fromkeys(prompt.labels, 0.0)
-    if calibrate:
-        empty = dict.fromkeys(prompt.columns, prompt.content_free)
-        bias = _score_labels(model, prompt, [prompt.write(empty, examples, template=template)])[0]
-    answers = []
-    for start in range(0, len(texts), _ROWS_AT_ONCE):
-        for scores in _score_labels(model, prompt, texts[start : start + _ROWS_AT_ONCE]):
-            answers.append(_to_answer({name: scores[name] - bias[name] for name in scores}))
+        answers = [{"prediction": answer["prediction"].strip()} for answer in found]
+    for answer, some in zip(answers, fitted, strict=True):
+        if len(some) < len(examples):
+            answer["cut"] = ["prompt"]
     return answers
+
+
+def fit_examples(
+    model: Model, prompt: Prompt, row: Record, examples: Sequence[Record], *, template: int = 0
+) -> Sequence[Record]:
+    """Leave examples out, the first ones first, until the model reads the prompt and its answer.
+
+    Those next to the row stay: they weigh most (Zhao et al. 2021, section 4, recency).
+
+    Raises:
+        RequestError: if the prompt is too long without any.
+    """
+    longest = model.setting.max_tokens
+    words = model.tokenizer.encode_ids(_words(prompt), bare=True)
+    free = getattr(model.task, "max_new_tokens", 0) or int(longest * _ANSWER_SHARE)
+    room = max(map(len, words), default=free)
+    num_tokens = 0
+    for start in range(len(examples) + 1):
+        text = prompt.write(row, examples[start:], template=template)
+        num_tokens = len(prompt_ids(model.tokenizer, text)) + room
+        # The last token of the answer is not read.
+        if num_tokens - 1 <= longest:
+            return examples[start:]
+    raise RequestError(
+        f"with room for the answer the prompt has {num_tokens:,} tokens without any example, but "
+        f"the model reads {longest:,}"
+    )
+
+
+def _words(prompt: Prompt) -> list[str]:
+    return [f" {word}" for word in prompt.labels.values()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +260,7 @@ class ShotScore:
         lowest: Of all prompts.
         highest: Likewise.
         prompts: Templates times draws of examples.
+        cut: Of all answers, those with fewer examples, for want of room.
     """
 
     shots: int
@@ -224,6 +268,7 @@ class ShotScore:
     lowest: float
     highest: float
     prompts: int
+    cut: float
 
 
 def compare_shots(
@@ -258,42 +303,40 @@ def compare_shots(
     }
     wanted = [str(row[prompt.target]) for row in rows]
     for count in shots:
-        shares = []
+        shares, num_cut = [], 0
         for drawn in shown[count]:
             for template in range(len(prompt.templates)):
                 answers = ask(model, prompt, rows, drawn, template=template, calibrate=calibrate)
                 given = [answer["prediction"] for answer in answers]
                 right = sum(a == b for a, b in zip(given, wanted, strict=True))
                 shares.append(100 * right / len(rows))
+                num_cut += sum("cut" in answer for answer in answers)
         yield ShotScore(
             shots=count,
             accuracy=round(sum(shares) / len(shares), 2),
             lowest=round(min(shares), 2),
             highest=round(max(shares), 2),
             prompts=len(shares),
+            cut=round(100 * num_cut / (len(shares) * len(rows)), 2),
         )
 
 
-def _to_answer(scores: Mapping[str, float]) -> dict[str, Any]:
-    highest = max(scores.values())
-    shares = {label: math.exp(score - highest) for label, score in scores.items()}
+def _to_answer(scores: Mapping[str, float], bias: Mapping[str, float]) -> dict[str, Any]:
+    odds = {label: score - bias.get(label, 0.0) for label, score in scores.items()}
+    highest = max(odds.values())
+    shares = {label: math.exp(value - highest) for label, value in odds.items()}
     total = sum(shares.values())
     probabilities = {label: round(share / total, 6) for label, share in shares.items()}
-    return {"prediction": max(scores, key=scores.__getitem__), "probabilities": probabilities}
+    return {"prediction": max(odds, key=odds.__getitem__), "probabilities": probabilities}
 
 
-def _score_labels(model: Model, prompt: Prompt, texts: Sequence[str]) -> list[dict[str, float]]:
+def _score_labels(model: Model, prompt: Prompt, texts: Sequence[str]) -> Iterator[dict[str, float]]:
     """Give the mean log probability a token of every label word behind each text."""
     model.stop_training()
-    words = model.tokenizer.encode_ids([f" {word}" for word in prompt.labels.values()], bare=True)
-    rows = [(prompt_ids(model.tokenizer, text), ids) for text in texts for ids in words]
-    try:
-        found = score_texts(model.body, rows, model.setting)
-    except RequestError as error:
-        raise RequestError(error.message, hint="use fewer or shorter examples (--shots)") from error
-    means = [sum(log_probs) / len(log_probs) for log_probs in found]
-    count = len(words)
-    return [
-        dict(zip(prompt.labels, means[start : start + count], strict=True))
-        for start in range(0, len(means), count)
-    ]
+    words = model.tokenizer.encode_ids(_words(prompt), bare=True)
+    for start in range(0, len(texts), _ROWS_AT_ONCE):
+        some = [prompt_ids(model.tokenizer, text) for text in texts[start : start + _ROWS_AT_ONCE]]
+        pairs = [(text, word) for text in some for word in words]
+        found = iter(score_texts(model.body, pairs, model.setting))
+        for _ in some:
+            yield {label: fmean(next(found)) for label in prompt.labels}

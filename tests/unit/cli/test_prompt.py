@@ -16,6 +16,7 @@ from headway.tasks._prompting import (
     ask,
     compare_shots,
     draw_examples,
+    fit_examples,
     read_prompt,
     shipped,
 )
@@ -180,14 +181,67 @@ def test_a_prompt_file_that_cannot_be_used_is_named(content, said, home, capsys,
     assert "mine.toml" in err
 
 
-def test_what_was_scored_before_examples_became_too_many_is_shown(home, capsys, tmp_path):
-    many = tmp_path / "many.jsonl"
-    rows = [{"text": f"a much longer text {n}" * 4, "label": str(n % 2)} for n in range(20)]
-    many.write_text("".join(json.dumps(row) + "\n" for row in rows))
+LONG = [{"text": f"a much longer text {n} " * 4, "label": str(n % 2)} for n in range(20)]
+
+
+def test_examples_go_from_the_first_on_until_the_model_reads_the_prompt(model):
+    kept = fit_examples(model, PROMPT, ROWS[0], LONG)
+    assert 0 < len(kept) < len(LONG)
+    assert [*kept] == LONG[-len(kept) :]
+    count = len(model.tokenizer.encode_ids([PROMPT.write(ROWS[0], kept)])[0])
+    more = len(model.tokenizer.encode_ids([PROMPT.write(ROWS[0], LONG[-len(kept) - 1 :])])[0])
+    assert count <= model.setting.max_tokens < more + 1
+    assert fit_examples(model, PROMPT, ROWS[0], ROWS[1:3]) == ROWS[1:3]
+
+
+@pytest.mark.parametrize("calibrate", [False, True])
+def test_a_row_is_answered_with_the_examples_that_have_room_and_others_with_all(model, calibrate):
+    # So many that the short row has room for all of them, and the long one has not.
+    shown = [*fit_examples(model, PROMPT, ROWS[0], LONG)]
+    rows = [ROWS[0], {"text": "long " * 50, "label": "0"}]
+    kept = fit_examples(model, PROMPT, rows[1], shown)
+    answers = ask(model, PROMPT, rows, shown, calibrate=calibrate)
+    assert len(kept) < len(shown)
+    assert ["cut" in answer for answer in answers] == [False, True]
+    (alone,) = ask(model, PROMPT, rows[1:], kept, calibrate=calibrate)
+    assert answers[1] == {**alone, "cut": ["prompt"]}
+
+
+def test_a_free_answer_has_room_too(model):
+    prompt = Prompt(templates=("{text}",))
+    (answer,) = ask(model, prompt, ROWS[:1], LONG)
+    assert answer["cut"] == ["prompt"]
+    kept = fit_examples(model, prompt, ROWS[0], LONG)
+    count = len(model.tokenizer.encode_ids([prompt.write(ROWS[0], kept)])[0])
+    assert count <= model.setting.max_tokens * 7 // 8 + 1
+
+
+def write_rows(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_prompts_that_were_cut_are_counted_and_said(home, capsys, tmp_path):
+    many = write_rows(tmp_path / "many.jsonl", LONG)
     words = [home / "gpt2", "--task", home / "mood.toml", "--data", home / "data.jsonl"]
-    words += ["--examples", many, "--shots", 0, 16, "--picture", tmp_path / "shots.svg", "--json"]
+    words += ["--examples", many, "--shots", 0, 16, "--json"]
     code, out, error = run(capsys, *words)
-    assert code == 1
-    assert [row["shots"] for row in json.loads(out)["shots"]] == [0]
-    assert (tmp_path / "shots.svg").is_file()
-    assert "fewer or shorter examples" in error
+    assert code == 0
+    assert [row["cut"] for row in json.loads(out)["shots"]] == [0.0, 100.0]
+    assert "not all prompts have 16 examples" in error
+    words = [home / "gpt2", "a text", "--task", home / "mood.toml", "--examples", many]
+    code, out, error = run(capsys, *words, "--shots", 16)
+    assert (code, out) == (0, out)
+    assert "1 of 1 prompts cut" in error
+
+
+def test_a_row_that_is_too_long_without_examples_is_named_or_left_out(home, capsys, tmp_path):
+    rows = [*ROWS[:3], {"text": "long " * 400, "label": "1"}]
+    data = write_rows(tmp_path / "data.jsonl", rows)
+    words = [home / "gpt2", "--task", home / "mood.toml", "--data", data, "--json"]
+    code, out, error = run(capsys, *words)
+    assert (code, out) == (1, "")
+    assert "line 4" in error
+    assert "reads 256" in error
+    code, out, error = run(capsys, *words, "--skip-bad")
+    assert (code, json.loads(out)["rows"]) == (0, 3)
