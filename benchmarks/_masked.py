@@ -6,9 +6,10 @@ Imported in the process of a side only (see `_worker.py`), by the name of a clas
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -141,9 +142,17 @@ class Masked:
 
 def next_batch(trainer: Trainer) -> Batch:
     """Give the batch of our loop's next update, which has one forward pass."""
-    plan = trainer._plan_of(trainer.state.epoch)
+    plan = trainer.plan_of(trainer.state.epoch)
     (batch,) = trainer.micro_batches(plan[trainer.state.step_in_epoch])
     return batch
+
+
+def all_batches(trainer: Trainer) -> Iterator[Batch]:
+    """Give the batches of all updates from the first on, without taking one."""
+    for epoch in count():
+        for step in range(len(trainer.plan_of(epoch))):
+            trainer.state.epoch, trainer.state.step_in_epoch = epoch, step
+            yield next_batch(trainer)
 
 
 def as_theirs(batch: Batch) -> dict[str, Tensor]:
@@ -285,10 +294,7 @@ class HuggingFaceMaskedTraining(TheirTrainer, Masked):
     def curve(self, *, steps: int, rate: float, warm_up: int) -> Curve:
         """Train on the very batches of our loop: the same rows, masks and order."""
         ours = self.our_trainer(self.without_dropout())
-        batches = []
-        while len(batches) < steps:
-            batches.append(as_theirs(next_batch(ours)))
-            ours._count(len(ours._plan_of(ours.state.epoch)), 0, 0.0)
+        batches = [as_theirs(batch) for batch in islice(all_batches(ours), steps)]
         self.trainer = self._make_trainer(batches, rate=rate, warm_up=warm_up)
         self._run(lambda step: step >= steps)
         return self.curve_of(self.trainer.losses, self.as_ours(self.trainer.model))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from headway import recipe as recipes
 from headway.sections import Recipe
 from headway.tasks._model import Model
 from headway.tasks._task import Encoded
+from headway.tasks._text_to_text import TextToText
 from headway.text.tokenizer import Tokenizer
 from headway.train.evaluate import mean_losses
 from headway.train.loop import Trainer
@@ -176,7 +177,7 @@ class HuggingFaceTraining(TheirTrainer, Training):
         )
 
         model = MarianMTModel.from_pretrained(self.first, attn_implementation=self.attention)
-        ours = self.recipe.training
+        ours, task = self.recipe.training, cast(TextToText, self.model.task)
         arguments = Seq2SeqTrainingArguments(
             output_dir=str(self.files.work / "trainer"),
             use_cpu=True,
@@ -194,7 +195,7 @@ class HuggingFaceTraining(TheirTrainer, Training):
             adam_epsilon=ours.epsilon,
             weight_decay=ours.weight_decay,
             max_grad_norm=ours.clip_norm,
-            label_smoothing_factor=self.model.task.label_smoothing,
+            label_smoothing_factor=task.label_smoothing,
             remove_unused_columns=False,
             logging_strategy="no",
             save_strategy="no",
@@ -327,7 +328,7 @@ class HuggingFaceDecoding(Decoding):
         super().__init__(files)
         self.reader = AutoTokenizer.from_pretrained(files.model)
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        self.model = MarianMTModel.from_pretrained(
+        self.model: Any = MarianMTModel.from_pretrained(
             files.model, dtype=dtype, attn_implementation=attention
         ).eval()
         settings = self.model.generation_config

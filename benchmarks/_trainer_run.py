@@ -2,8 +2,9 @@
 
     python _trainer_run.py --model DIR --train FILE --task classify --out DIR --seed 0
 
-Batches of 32 (16 for tags), 3 epochs, rate 2e-5 falling linearly, 128 tokens, fp32: the values of
-`run_glue.py` and `run_ner.py` in its documentation. Writes the model, which Headway then scores.
+The values of `run_glue.py`, `run_ner.py` and `run_qa.py` in its documentation, see `_USUAL`, the
+rate falling linearly, fp32; batches are padded to their longest, which `run_qa.py` does not do by
+itself. Writes the model, which Headway then scores.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import gzip
 import json
 import resource
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import (
+    AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
@@ -28,6 +31,56 @@ from transformers import (
 )
 
 _MAX_TOKENS = 128
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What the documentation of a task's script shows."""
+
+    kind: Any = AutoModelForSequenceClassification
+    rows: int = 32
+    rate: float = 2e-5
+    epochs: float = 3.0
+
+
+_USUAL = {
+    "classify": Usual(),
+    "pair": Usual(),
+    "regress": Usual(),
+    "tag": Usual(kind=AutoModelForTokenClassification, rows=16),
+    "answer": Usual(kind=AutoModelForQuestionAnswering, rows=12, rate=3e-5, epochs=2.0),
+}
+
+
+def encode_answers(rows: list[dict], tokenizer: Any) -> list[dict]:
+    """Cut passages into windows of 384 tokens; where one has not the whole answer, it is [CLS]."""
+    found = tokenizer(
+        [row["question"] for row in rows],
+        [row["context"] for row in rows],
+        truncation="only_second",
+        max_length=384,
+        stride=128,
+        return_overflowing_tokens=True,
+        return_offsets_mapping=True,
+    )
+    examples = []
+    for window, place in enumerate(found["overflow_to_sample_mapping"]):
+        answer = rows[place]["answers"][0]
+        ends = (answer["start"], answer["start"] + len(answer["text"]))
+        of_passage = [side == 1 for side in found.sequence_ids(window)]
+        spans = found["offset_mapping"][window]
+        starts = [
+            n for n, span in enumerate(spans) if of_passage[n] and span[0] <= ends[0] < span[1]
+        ]
+        stops = [
+            n for n, span in enumerate(spans) if of_passage[n] and span[0] < ends[1] <= span[1]
+        ]
+        start, stop = (starts[0], stops[0]) if starts and stops else (0, 0)
+        example = {key: found[key][window] for key in ("input_ids", "attention_mask")}
+        if "token_type_ids" in found:
+            example["token_type_ids"] = found["token_type_ids"][window]
+        examples.append(example | {"start_positions": start, "end_positions": stop})
+    return examples
 
 
 def encode_tags(rows: list[dict], tokenizer: Any, number: dict[str, int]) -> list[dict]:
@@ -62,39 +115,42 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--train", type=Path, required=True)
-    parser.add_argument("--task", choices=("classify", "pair", "regress", "tag"), required=True)
+    parser.add_argument("--task", choices=tuple(_USUAL), required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--rate", type=float, default=2e-5)
-    parser.add_argument("--epochs", type=float, default=3.0)
     options = parser.parse_args()
+    usual, task = _USUAL[options.task], options.task
     with gzip.open(options.train, "rt", encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
     tokenizer = AutoTokenizer.from_pretrained(options.model)
-    is_tag, is_number = options.task == "tag", options.task == "regress"
     names: list[str] = []
-    if is_tag:
+    if task == "tag":
         names = sorted({tag for row in rows for tag in row["tags"]})
-    elif not is_number:
+    elif task in ("classify", "pair"):
         names = sorted({str(row["label"]) for row in rows})
     number = {name: place for place, name in enumerate(names)}
+    labels: dict[str, Any] = {}
+    if task != "answer":
+        labels = {
+            "num_labels": len(names) or 1,
+            "id2label": dict(enumerate(names)) or {0: "LABEL_0"},
+        }
+        labels["label2id"] = {name: place for place, name in labels["id2label"].items()}
+    if task == "regress":
+        labels["problem_type"] = "regression"
     torch.manual_seed(options.seed)
-    kind = AutoModelForTokenClassification if is_tag else AutoModelForSequenceClassification
-    model = kind.from_pretrained(
-        options.model,
-        num_labels=len(names) or 1,
-        id2label=dict(enumerate(names)) or {0: "LABEL_0"},
-        label2id=number or {"LABEL_0": 0},
-        **({"problem_type": "regression"} if is_number else {}),
-    )
-    examples = (encode_tags if is_tag else encode_texts)(rows, tokenizer, number)
-    collate = DataCollatorForTokenClassification if is_tag else DataCollatorWithPadding
+    model = usual.kind.from_pretrained(options.model, **labels)
+    if task == "answer":
+        examples = encode_answers(rows, tokenizer)
+    else:
+        examples = (encode_tags if task == "tag" else encode_texts)(rows, tokenizer, number)
+    collate = DataCollatorForTokenClassification if task == "tag" else DataCollatorWithPadding
     arguments = TrainingArguments(
         output_dir=str(options.out / "trainer"),
         use_cpu=True,
-        per_device_train_batch_size=16 if is_tag else 32,
-        num_train_epochs=options.epochs,
-        learning_rate=options.rate,
+        per_device_train_batch_size=usual.rows,
+        num_train_epochs=usual.epochs,
+        learning_rate=usual.rate,
         logging_strategy="no",
         save_strategy="no",
         report_to=[],

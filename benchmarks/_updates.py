@@ -98,7 +98,7 @@ class SameUpdatesTraining(HuggingFaceMaskedTraining):
         usual = trainer.precision
         before = _weights(trainer.model)
         trainer.precision = precision
-        indices = trainer._plan_of(trainer.state.epoch)[trainer.state.step_in_epoch]
+        indices = trainer.plan_of(trainer.state.epoch)[trainer.state.step_in_epoch]
         losses = trainer._accumulate(trainer.micro_batches(indices), indices)
         gradients = {
             name: value.grad.clone()

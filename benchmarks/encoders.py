@@ -109,7 +109,7 @@ class Work:
             recipe = recipes.read(recipes.find(MINIS["BERT"]), changes)
             prepare_run(recipe).model.save(first)
         return [
-            Job(name, "domain-adapt", flags | {"model.path": str(first)} | changes)
+            Job(name, "domain-adapt", {**flags, "model.path": str(first), **changes})
             for name, changes in ABLATION.items()
         ]
 

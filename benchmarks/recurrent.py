@@ -76,7 +76,9 @@ def files_of(data: Path) -> dict[str, tuple[str, str]]:
 def variant_jobs(data: Path) -> list[Job]:
     """List the forms of the recurrent network."""
     files = files_of(data)
-    return [Job(name, "multi30k-rnn", files | _COMMON | flags) for name, flags in VARIANTS.items()]
+    return [
+        Job(name, "multi30k-rnn", {**files, **_COMMON, **flags}) for name, flags in VARIANTS.items()
+    ]
 
 
 def share_jobs(data: Path) -> list[Job]:

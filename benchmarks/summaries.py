@@ -15,6 +15,7 @@ import argparse
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 from _corpora import prepare
 from _jobs import Job, train, training_minutes
@@ -80,22 +81,24 @@ def main() -> None:
     for name in options.sets:
         files = {split: write_rows(options.data, out, name, split) for split in ("train", "valid")}
         jobs = []
-        for start, model in starts.items():
+        for start, folder in starts.items():
             flags = {
-                "model.path": str(model),
+                "model.path": str(folder),
                 "data.train": str(files["train"]),
                 "training.epochs": _SETS[name][1],
             }
             jobs.append(Job(f"{name} {start}", "summarize", flags))
         train(jobs, out, at_once=options.at_once)
         rows = [json.loads(line) for line in files["valid"].read_text().split("\n")[:-1]]
+        task: Any = None
         for start, job in zip(starts, jobs, strict=True):
             model = load(job.folder(out) / "model")
             answers = model.predict([{"text": row["text"]} for row in rows])
             minutes = training_minutes(job.folder(out))
-            print_row(name, start, model.task.statistics(answers, rows), minutes)
-        lead = model.task.baseline([], rows).predictions
-        print_row(name, "first sentence", model.task.statistics(lead, rows))
+            task = model.task
+            print_row(name, start, task.statistics(answers, rows), minutes)
+        lead = task.baseline([], rows).predictions
+        print_row(name, "first sentence", task.statistics(lead, rows))
 
 
 def print_row(name: str, who: str, scores: list, minutes: float | None = None) -> None:

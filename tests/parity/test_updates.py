@@ -98,7 +98,7 @@ def test_updates_at_a_high_rate_are_theirs(tmp_path):
     trainer = Trainer(model, model.task.encode(ROWS, model.setting), options)
     batches, updates = [], []
     for _ in range(STEPS):
-        plan = trainer._plan_of(trainer.state.epoch)
+        plan = trainer.plan_of(trainer.state.epoch)
         batches += trainer.micro_batches(plan[trainer.state.step_in_epoch])
         updates.append(trainer.take_step())
     assert len(batches) == STEPS

@@ -120,7 +120,7 @@ class Trainer:
         self._plan: list[np.ndarray] = []
         self._planned_epoch = -1
         self.total_steps = options.steps or self._count_steps(options.epochs)
-        self.steps_per_epoch = len(self._plan_of(0))
+        self.steps_per_epoch = len(self.plan_of(0))
         phases = plan_phases(
             self.modules,
             playbook,
@@ -136,17 +136,18 @@ class Trainer:
     def epoch(self) -> float:
         """Passes over the examples so far."""
         state = self.state
-        part = state.step_in_epoch / len(self._plan_of(state.epoch)) if state.step_in_epoch else 0
+        part = state.step_in_epoch / len(self.plan_of(state.epoch)) if state.step_in_epoch else 0
         return state.epoch + part
 
     def _count_steps(self, epochs: float) -> int:
         """Count the updates of so many passes; the first ones may be cut otherwise."""
         whole, last = int(epochs), self.source.alike_from
-        sizes = {e: len(self._plan_of(e)) for e in range(min(whole, last) + 1)}
+        sizes = {e: len(self.plan_of(e)) for e in range(min(whole, last) + 1)}
         count = sum(sizes[min(epoch, last)] for epoch in range(whole))
         return max(1, round(count + (epochs - whole) * sizes[min(whole, last)]))
 
-    def _plan_of(self, epoch: int) -> list[np.ndarray]:
+    def plan_of(self, epoch: int) -> list[np.ndarray]:
+        """Give the examples of every update of a pass, by their places in `examples`."""
         if epoch != self._planned_epoch:
             self.examples = self.source.at(epoch)
             self._plan = plan_epoch(
@@ -186,7 +187,7 @@ class Trainer:
         """
         started = time.perf_counter()
         state, options = self.state, self.options
-        plan = self._plan_of(state.epoch)
+        plan = self.plan_of(state.epoch)
         indices = plan[state.step_in_epoch]
         if self.freezer.enter(state.step):
             self._keep_features()
