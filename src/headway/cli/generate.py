@@ -11,6 +11,7 @@ A temperature of 0 always takes the most probable token; the same seed writes th
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,14 +64,14 @@ _DRAWING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 
 def run(options: Options) -> None:
     """Generate and print, piece by piece."""
-    settings = _settings(options)
+    model = _records.open_model(options.model, precision=options.precision, packed=True)
+    settings = _settings(options, vars(model.task))
     texts = _records.read_texts(
         options.prompts,
         "go on with",
         skip_bad=options.skip_bad,
         hint='give a text, "" begins a new one',
     )
-    model = _records.open_model(options.model, precision=options.precision, packed=True)
     # A setting that is wrong is wrong for every text.
     model.stream("", **settings)
     texts.check(lambda text: model.stream(text, **settings))
@@ -83,22 +84,32 @@ def run(options: Options) -> None:
     texts.answer_all(answers, _Writer(as_json=options.json).write, as_json=options.json)
 
 
-def _settings(options: Options) -> dict[str, Any]:
+def _settings(options: Options, own: Mapping[str, Any]) -> dict[str, Any]:
     """Give the settings of decoding that were asked for.
 
+    Args:
+        options: Of the command line.
+        own: The model's own, where none are asked for.
     Raises:
         ConfigError: for those that would have no effect beside others.
     """
     if options.num_samples < 1:
         raise ConfigError(f"--num-samples is {options.num_samples}, but at least 1 is needed")
     settings = _records.given(options, "max_new_tokens", *_DRAWING, "num_beams")
-    is_search = (options.num_beams or 1) > 1
+    used = {**own, **settings}
+    is_search = used.get("num_beams", 1) > 1
+    name = "num_beams" if is_search else "temperature"
+    what = f"{_records.flag_of(name)} {used.get(name, 1):g}"
+    hint = "" if name in settings else f"That is the model's own; {_records.flag_of(name)} 1 draws"
     if idle := [name for name in _DRAWING if name in settings] if is_search else []:
         flags = ", ".join(map(_records.flag_of, idle))
-        raise ConfigError(f"--num-beams searches and draws nothing: {flags} would have no effect")
-    if options.num_samples > 1 and (is_search or options.temperature == 0):
-        what = "--num-beams" if is_search else "--temperature 0"
-        raise ConfigError(f"--num-samples is {options.num_samples}, but {what} gives one answer")
+        raise ConfigError(
+            f"{what} searches and draws nothing: {flags} would have no effect", hint=hint
+        )
+    if options.num_samples > 1 and (is_search or used.get("temperature") == 0):
+        raise ConfigError(
+            f"--num-samples is {options.num_samples}, but {what} gives one answer", hint=hint
+        )
     return settings | ({"stop": options.stop} if options.stop else {})
 
 

@@ -34,6 +34,7 @@ def home(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("home")
     make_decoder().save(folder / "gpt2")
     make_decoder(task=CausalLm(stop=("e", "\n"), temperature=0.0)).save(folder / "stops")
+    make_decoder(task=CausalLm(num_beams=3)).save(folder / "searches")
     make_decoder(task=Chat(max_tokens=64)).save(folder / "chat")
     make_decoder("llama").save(folder / "llama")
     make_encoder().save(folder / "bert")
@@ -187,7 +188,7 @@ def test_generate_takes_the_models_own_settings_where_none_are_given(shell):
         (("--max-new-tokens", "-1"), r"max_new_tokens is -1, but "),
         (("--max-new-tokens", "0"), r"--max-new-tokens is 0, but at least 1 is needed"),
         (("--num-beams", "2", "--top-k", "3"), r"searches and draws nothing: --top-k would"),
-        (("--num-beams", "2", "--num-samples", "2"), r"--num-beams gives one answer"),
+        (("--num-beams", "2", "--num-samples", "2"), r"--num-beams 2 gives one answer"),
         (("--temperature", "0", "--num-samples", "2"), r"--temperature 0 gives one answer"),
         (("--seed", "-1"), r"seed is -1, but "),
         (("--stop", ""), r"stop has an empty text"),
@@ -196,6 +197,29 @@ def test_generate_takes_the_models_own_settings_where_none_are_given(shell):
 )
 def test_generate_refuses_a_setting_out_of_range(words, pattern, shell):
     shell.refuse(pattern, "generate", "gpt2", "The", *words, code=2)
+
+
+@pytest.mark.parametrize(
+    ("model", "words", "pattern"),
+    [
+        (
+            "searches",
+            ("--top-k", "3"),
+            r"--num-beams 3 searches .*--top-k would .*--num-beams 1 dr",
+        ),
+        ("searches", ("--num-samples", "2"), r"--num-beams 3 gives one answer"),
+        ("stops", ("--num-samples", "2"), r"--temperature 0 gives one .*--temperature 1 draws"),
+    ],
+)
+def test_generate_refuses_what_the_models_own_settings_leave_without_effect(
+    model, words, pattern, shell
+):
+    shell.refuse(pattern, "generate", model, "The", *words, code=2)
+
+
+def test_generate_draws_where_the_models_own_search_is_set_aside(shell):
+    words = ("--num-beams", "1", "--num-samples", "2", "--max-new-tokens", "4", *FULL)
+    assert len(shell.objects("generate", "searches", "The", *words)) == 2
 
 
 @pytest.mark.parametrize(
