@@ -4,8 +4,9 @@
 
 `minis` trains the three shipped recipes on the same number of tokens; `ablation` trains the
 smallest BERT with other masks and other pairs, from the same first weights; `domains` continues
-the BERT on scientific abstracts and on financial news; `score` evaluates every model that is there.
-Trainings that were stopped go on where they were.
+the BERT on scientific abstracts and on financial news; `score` evaluates every model that is
+there, and draws the losses of the minis. Trainings that were stopped go on where they
+were.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from _corpora import prepare
 from _jobs import Job, train
 from headway import recipe as recipes
 from headway.data.store import open_store
+from headway.explain.curves import Curve, draw_curves
 from headway.tasks._embedding import embed
 from headway.tasks._model import Model
 from headway.tasks.masked_lm import MaskedLm
@@ -180,6 +182,23 @@ class Work:
         return row
 
 
+def draw_minis(work: Work) -> str:
+    """Draw the loss of masked tokens in training by tokens read, as a picture."""
+    curves = []
+    for name in MINIS:
+        log = work.out / name / "metrics.jsonl"
+        lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else ()
+        points = [
+            (row["step"] * _BATCH_TOKENS / 1e6, row["losses"]["masked_lm"])
+            for row in map(json.loads, lines)
+            if "losses" in row
+        ]
+        if points:
+            curves.append(Curve(name=name, points=points))
+    title = "masked tokens: training loss, nats"
+    return draw_curves(curves, title=title, x_name="million tokens", size=(720, 320))
+
+
 def senses(model: Model) -> dict[str, float]:
     """Measure how far the two senses of "stick" lie apart.
 
@@ -269,6 +288,7 @@ def main() -> None:
         model.body.init_weights()
         found["stick"]["before"] = senses(model)
         print(f"### stick\n\n{json.dumps(found['stick'], indent=1)}")
+    (work.out / "minis.svg").write_text(draw_minis(work), encoding="utf-8")
     (work.out / "scores.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
