@@ -28,7 +28,7 @@ from headway.errors import ConfigError, DataError, FileError
 from headway.text.tokenizer import Tokenizer
 
 # Written into the fingerprint: another way of cutting text makes another store.
-_FORMAT = 5
+_FORMAT = 6
 # Characters tokenized at once: enough to keep all cores busy, little enough to bound the memory.
 _BATCH_CHARACTERS = 1 << 22
 # Lines of fewer words are headings, exclamations, page marks.
@@ -134,7 +134,9 @@ def open_store(
     if not (place / "info.json").is_file():
         counts: Counter[str] = Counter()
         segments = read_corpus(paths, counts, keeps_lines=keeps_lines)
-        _write_store(paths, itertools.islice(segments, max_segments), tokenizer, place, counts)
+        joint = "" if keeps_lines else tokenizer.joint
+        kept = itertools.islice(segments, max_segments)
+        _write_store(paths, kept, tokenizer, place, counts, joint)
         _remove_unused(place.parent, new=place)
     with contextlib.suppress(OSError):
         # The time of its last use.
@@ -150,11 +152,12 @@ def _write_store(
     tokenizer: Tokenizer,
     place: Path,
     counts: Counter[str],
+    joint: str,
 ) -> None:
     draft = place.with_name(f".{place.name}.{os.getpid()}.part")
     try:
         draft.mkdir(parents=True, exist_ok=True)
-        _tokenize(segments, tokenizer, draft, counts)
+        _tokenize(segments, tokenizer, draft, counts, joint)
         if not counts["characters"]:
             raise DataError(f"{', '.join(map(str, paths))}: there is no text")
         info = asdict(StoreInfo(files=[str(path) for path in paths], **counts))
@@ -212,7 +215,11 @@ def _id_type(tokenizer: Tokenizer) -> type[np.unsignedinteger]:
 
 
 def _tokenize(
-    segments: Iterable[Segment], tokenizer: Tokenizer, draft: Path, counts: Counter[str]
+    segments: Iterable[Segment],
+    tokenizer: Tokenizer,
+    draft: Path,
+    counts: Counter[str],
+    joint: str,
 ) -> None:
     """Write the files of a store batch by batch, and count."""
     # Repetitions are looked for among the first lines only, so that memory stays bounded.
@@ -226,7 +233,7 @@ def _tokenize(
     ):
         ends.write(np.int64(0).tobytes())
         for batch in _batches(segments):
-            flat, lengths, begins = _encode(batch, tokenizer)
+            flat, lengths, begins = _encode(batch, tokenizer, joint)
             flat.tofile(ids)
             (tokens + lengths.cumsum()).tofile(ends)
             (begins + number).tofile(starts)
@@ -257,10 +264,14 @@ def _digest_lines(segments: Iterable[Segment]) -> bytes:
 
 
 def _encode(
-    segments: Sequence[Segment], tokenizer: Tokenizer
+    segments: Sequence[Segment], tokenizer: Tokenizer, joint: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tokenize segments: all ids in a row, the length of each, and where documents begin."""
-    encoded = tokenizer.encode_ids([segment.text for segment in segments], bare=True)
+    """Tokenize segments: all ids in a row, the length of each, and where documents begin.
+
+    `joint` is put before segments that go on with a document.
+    """
+    texts = [("" if segment.begins else joint) + segment.text for segment in segments]
+    encoded = tokenizer.encode_ids(texts, bare=True)
     lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
     ids = np.fromiter(
         itertools.chain.from_iterable(encoded), _id_type(tokenizer), count=int(lengths.sum())
@@ -323,7 +334,7 @@ def store_of_texts(
         for text in texts
         for place, part in enumerate([text] if keeps_lines else text.split("\n"))
     ]
-    ids, lengths, begins = _encode(segments, tokenizer)
+    ids, lengths, begins = _encode(segments, tokenizer, "" if keeps_lines else tokenizer.joint)
     return Store(
         ids=ids,
         segments=np.concatenate([[0], lengths.cumsum()]).astype(np.int64),

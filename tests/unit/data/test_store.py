@@ -22,7 +22,9 @@ from headway.data import running
 from headway.data import store as stores
 from headway.data.store import Store, open_store, store_of_texts
 from headway.errors import DataError, FileError
+from headway.text.specials import SPECIALS
 from headway.text.tokenizer import Tokenizer
+from headway.text.train import train_tokenizer
 from limits import seconds_at_most
 
 WORDS = ("[UNK]", "one", "two", "three", "four", "five")
@@ -639,3 +641,19 @@ def test_a_store_whose_files_do_not_fit_each_other_is_damaged(name, opened, tmp_
     path.write_bytes(path.read_bytes()[:-width])
     with pytest.raises(FileError, match=r"damaged.*remove this folder"):
         opened("a.txt", "one two\nthree\n\nfour\n")
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "byte-bpe", "bpe", "unigram"])
+def test_the_words_of_two_lines_stay_apart_whatever_the_vocabulary(kind, write, tmp_path):
+    lines = ["the cat sat on the mat", "unhappy dogs ran", "  and the house was red"]
+    learned = train_tokenizer(kind, lines * 5, vocab_size=310, specials=SPECIALS["bert"])
+    path = write("text.txt", "\n".join([*lines, "", *lines]))
+    for store in (
+        open_store([path], learned, folder=tmp_path / "stores"),
+        store_of_texts(["\n".join(lines)] * 2, learned),
+    ):
+        first, second, end = (int(store.segments[place]) for place in store.documents)
+        for part in (store.ids[first:second], store.ids[second:end]):
+            assert learned.decode(part.tolist()).split() == " ".join(lines).split()
+        # Only what goes on needs it.
+        assert not learned.decode(store.ids[second:end].tolist()).startswith(" ")

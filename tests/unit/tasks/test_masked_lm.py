@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -222,6 +223,22 @@ def test_whole_words_are_hidden_with_all_their_pieces(models):
             assert len(set(asked[place : place + len(word)])) == 1
             place += len(word)
         assert any(asked)
+
+
+def test_whole_words_end_with_their_line_in_byte_level_pieces():
+    model = make_encoder("roberta")
+    tokenizer = model.tokenizer
+    task = MaskedLm(whole_words=True, mask_ratio=0.4, max_tokens=64)
+    (example,) = task.encode([{"text": "the cat sat\nunhappy dogs ran"}], model.setting).examples
+    ids = list(example.input_ids)[1:-1]
+    assert tokenizer.decode(ids) == "the cat sat unhappy dogs ran"
+    starts = [n for n, i in enumerate(ids) if n == 0 or not tokenizer.continues_word[i]]
+    assert len(starts) == 6
+    for seed in range(10):
+        batch = task.collate(pad_rows([example]), model.setting, Draw(seed=seed))
+        asked = (batch.labels[0, 1:-1] != IGNORE).tolist()
+        for start, end in itertools.pairwise([*starts, len(ids)]):
+            assert len(set(asked[start:end])) == 1
 
 
 @pytest.mark.parametrize("pair", PAIRS)
