@@ -284,6 +284,24 @@ def test_a_folder_without_a_tokenizer_says_so(folder):
 # The weights
 
 
+def test_tensors_of_whole_layers_are_named_together_so_that_none_is_left_unsaid(folder):
+    path = folder()
+    tensors = load_file(path / "model.safetensors")
+    of_layer = [name for name in tensors if ".layer.1." in name]
+    change_of = dict.fromkeys(of_layer)
+    for number in (2, 3, 5):
+        change_of |= {
+            name.replace(".1.", f".{number}."): tensors[name].clone() for name in of_layer
+        }
+    rewrite(path, **change_of, **{"bert.embeddings.LayerNorm.weight": torch.zeros(7)})
+    refuse(
+        path,
+        f"bert.encoder.layer.1.* ({len(of_layer)}) is missing",
+        f"bert.encoder.layer.2-3,5.* ({3 * len(of_layer)}) is not part of this architecture",
+        "bert.embeddings.LayerNorm.weight has shape [7] instead of [16]",
+    )
+
+
 def test_all_tensors_that_do_not_fit_are_named_in_one_message(folder):
     path = folder()
     change_of = {

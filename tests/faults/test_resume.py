@@ -131,6 +131,33 @@ def test_a_causal_run_that_is_stopped_and_resumed_gives_the_same_bits(stop_after
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
+@pytest.mark.parametrize("name", ["bert", "roberta", "albert"])
+@pytest.mark.parametrize("stop_after", [1, 8])
+def test_a_pretraining_that_is_stopped_and_resumed_gives_the_same_bits(name, stop_after, tmp_path):
+    write_corpus(tmp_path)
+    # Examples of many documents, pairs of them too; masks and pairs are drawn anew in each pass.
+    text = (tmp_path / "train.jsonl").read_text() * 4
+    (tmp_path / "train.jsonl").write_text(text.replace(" the ", ".\\nThe "))
+    data = {key: str(tmp_path / f"{key}.jsonl") for key in ("train", "valid")}
+    sizes = {"hidden-size": 16, "num-hidden-layers": 2, "num-attention-heads": 2}
+    changes = {
+        "data": data,
+        "text": {"vocab-size": 320},
+        "model": {**sizes, "intermediate-size": 32, "dropout": 0.1},
+        "task": {"max-tokens": 32, "short-tokens": 16},
+        "training": {"batch-tokens": 240, "steps": 14, "evaluate-steps": 5, "warmup-steps": 2},
+    }
+    recipe = recipes.read(recipes.find(f"{name}-mini-pretrain"), changes)
+    finish(train(recipe, tmp_path / "whole"))
+    assert read_jsonl(tmp_path / "whole" / "metrics.jsonl")[-1]["epoch"] > 1
+    with pytest.raises(Stopped):
+        for event in train(recipe, tmp_path / "parts"):
+            if isinstance(event, running.Report) and event.step == stop_after:
+                os.kill(os.getpid(), signal.SIGTERM)
+    finish(resume(tmp_path / "parts"))
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
 def test_a_metrics_line_cut_short_and_steps_done_again_leave_no_trace(tmp_path):
     recipe = make_recipe(tmp_path)
     finish(train(recipe, tmp_path / "whole"))

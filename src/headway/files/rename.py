@@ -14,6 +14,10 @@ from headway.errors import ConfigError, FileError, join_problems
 from headway.names import Copy, Entry, Ignore, OneRow, Rename, Split, Tie, Transpose
 
 UNTIED = "differs from the tensor it should share"
+# Beyond so many names of a layer, the layer is named instead.
+_FEW_NAMES = 3
+_MOST_NAMES = 50
+_OF_LAYER = re.compile(r"(.*?\.)(\d{1,9})\.(.+)")
 
 
 @dataclass(frozen=True)
@@ -165,19 +169,53 @@ def to_ours(
                 untied.append(pair.published)
     unexpected += [origin[name].published for name in found if name not in shapes]
     missing = [_published_pair(table, name) or name for name in shapes if name not in found]
-    problems = [f"{p if isinstance(p, str) else p.published} is missing" for p in missing]
-    problems += [f"{name} is not part of this architecture" for name in unexpected]
-    problems += [f"{name} {UNTIED}" for name in untied]
+    problems = [(p if isinstance(p, str) else p.published, "is missing") for p in missing]
+    problems += [(name, "is not part of this architecture") for name in unexpected]
+    problems += [(name, UNTIED) for name in untied]
     for name, shape in shapes.items():
         if name in found and found[name].shape != shape:
             pair = origin[name]
             seen, wanted = list(tensors[pair.published].shape), _published_shape(pair.entry, shape)
-            problems.append(f"{pair.published} has shape {seen} instead of {wanted}")
-    # Several of ours may be one of theirs.
-    problems = list(dict.fromkeys(problems))
+            problems.append((pair.published, f"has shape {seen} instead of {wanted}"))
     if problems:
-        raise FileError("the weights do not fit: " + join_problems(problems, shown=8))
+        raise FileError(f"the weights do not fit: {_describe(problems)}")
     return {name: found[name] for name in shapes}
+
+
+def _describe(problems: Iterable[tuple[str, str]]) -> str:
+    """Say what is wrong with which tensors; several of ours may be one of theirs."""
+    alike: dict[str, list[str]] = {}
+    for name, problem in dict.fromkeys(problems):
+        alike.setdefault(problem, []).append(name)
+    said = [f"{name} {problem}" for problem, names in alike.items() for name in _fold(names)]
+    return join_problems(said, shown=_MOST_NAMES)
+
+
+def _fold(names: Iterable[str]) -> list[str]:
+    """Write many tensors of a layer as one, and layers that are alike: layer.6-11.* (96)."""
+    layers: dict[tuple[str, int], list[str]] = {}
+    folded: list[str] = []
+    for name in names:
+        if found := _OF_LAYER.fullmatch(name):
+            layers.setdefault((found[1], int(found[2])), []).append(found[3])
+        else:
+            folded.append(name)
+    alike: dict[tuple[str, tuple[str, ...]], list[int]] = {}
+    for (stem, number), rests in sorted(layers.items()):
+        alike.setdefault((stem, tuple(rests)), []).append(number)
+    for (stem, rests), numbers in alike.items():
+        spans: list[list[int]] = []
+        for number in numbers:
+            if spans and number == spans[-1][-1] + 1:
+                spans[-1].append(number)
+            else:
+                spans.append([number])
+        written = ",".join(f"{s[0]}-{s[-1]}" if len(s) > 1 else str(s[0]) for s in spans)
+        if len(rests) > _FEW_NAMES:
+            folded.append(f"{stem}{written}.* ({len(rests) * len(numbers)})")
+        else:
+            folded += [f"{stem}{written}.{rest}" for rest in rests]
+    return folded
 
 
 def is_turned(entry: Entry) -> bool:

@@ -331,7 +331,9 @@ class _Run:
         ):
             yield Note(text=note)
         for file, weight in self.examples.passes.items():
-            yield Note(text=f"{file}: {weight * self.trainer.epoch:.2f} passes")
+            text = f"{file}: {weight * self.trainer.epoch:.2f} passes"
+            log_line(self.run_dir, text)
+            yield Note(text=text)
         log_line(self.run_dir, f"finished at step {self.state.step}")
         yield Finished(
             step=self.state.step,
