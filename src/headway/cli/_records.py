@@ -16,6 +16,7 @@ from headway.errors import ConfigError, DataError, FileError, HeadwayError, Requ
 
 if TYPE_CHECKING:
     from headway.tasks._task import Progress
+    from headway.text.tokenizer import Tokenizer
 
 # Rows answered between two times of writing: enough to lay rows of like length together.
 _ROWS_AT_ONCE = 512
@@ -214,6 +215,33 @@ def warn_of_cuts(answers: Sequence[Mapping[str, Any]], total: int, *, num_bad: i
             sys.stderr.write(f"warning: {count:,} of {total:,} {what}s cut: {reason}\n")
     if num_bad:
         sys.stderr.write(f"headway: {num_bad} rows could not be used\n")
+
+
+class UnknownTexts:
+    """Counts texts of which a vocabulary knows less than half, as of a script it never saw.
+
+    Args:
+        tokenizer: Of the model that is asked.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer, self.count = tokenizer, 0
+
+    def add(self, values: Iterable[Any]) -> None:
+        """Look at some more texts, or lists of words."""
+        words = (value if isinstance(value, list) else [value] for value in values)
+        texts = [" ".join(filter(lambda word: isinstance(word, str), some)) for some in words]
+        unknown = self.tokenizer.unknown_id
+        for ids in self.tokenizer.encode_ids(texts, bare=True, special=True):
+            self.count += unknown is not None and 2 * ids.count(unknown) > len(ids)
+
+    def warn(self) -> None:
+        """Say on standard error how many there were."""
+        if self.count:
+            sys.stderr.write(
+                f"warning: {self.count:,} texts are mostly unknown to the vocabulary of this "
+                "model: what it says of them means nothing\n"
+            )
 
 
 _CUTS = {

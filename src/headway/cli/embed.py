@@ -63,10 +63,12 @@ def run(options: Options) -> None:
     model = _records.open_model(options.model, precision=options.precision)
     records = _records.read([options.file], options, columns=("text",), keep_blank=True)
     by_word, cut = options.pool == "tokens", []
+    unknown = _records.UnknownTexts(model.tokenizer)
     with _open_array(options.out, by_word=by_word) as array:
 
         def answer(asked: dict[int, Any], progress) -> Iterable[Any]:
             texts = [row["text"] for row in asked.values()]
+            unknown.add(texts)
             found = embed(model, texts, layers=options.layers, pool=options.pool, progress=progress)
             cut.extend({"cut": ["source"]} for item in found if item.is_cut)
             if options.normalize:
@@ -80,6 +82,7 @@ def run(options: Options) -> None:
         _records.answer_parts("embed", records, answer, show)
     num_bad = len(records.bad)
     _records.warn_of_cuts(cut, len(records) + num_bad, num_bad=num_bad)
+    unknown.warn()
 
 
 def _answer(text: str, item: Embedded, *, by_word: bool) -> dict[str, object]:

@@ -52,6 +52,8 @@ def run(options: Options) -> None:
     texts.check(partial(_check_mask, own=own))
     asked = list(texts.usable.values())
     found = model.predict([{"text": text} for text in asked], num_best=options.num_best)
+    unknown = _records.UnknownTexts(model.tokenizer)
+    unknown.add(asked)
     answers = dict(zip(asked, found, strict=True))
 
     def check_answer(text: str) -> None:
@@ -64,6 +66,7 @@ def run(options: Options) -> None:
     texts.check(check_answer)
     kept = [answers[text] for text in texts.usable.values()]
     _records.warn_of_cuts(kept, len(kept))
+    unknown.warn()
     texts.answer_all(kept, partial(_write, as_json=options.json), as_json=options.json)
 
 

@@ -62,9 +62,12 @@ def run(options: Options) -> None:
     )
     settings = _records.given(options, "num_beams", "num_best")
     cut: list[dict[str, Any]] = []
+    unknown = _records.UnknownTexts(model.tokenizer)
+    columns = (*model.task.inputs, *model.task.optional)
 
     def answer(asked: dict[int, Any], progress) -> list[dict[str, Any]]:
         rows = list(asked.values())
+        unknown.add(row[name] for row in rows for name in columns if name in row)
         found = model.predict(rows, progress=progress, **settings)
         cut.extend({"cut": item["cut"]} for item in found if "cut" in item)
         if options.explain:
@@ -74,6 +77,7 @@ def run(options: Options) -> None:
     _records.answer_parts("predict", records, answer, partial(_write, as_json=options.json))
     num_bad = len(records.bad)
     _records.warn_of_cuts(cut, len(records) + num_bad, num_bad=num_bad)
+    unknown.warn()
 
 
 def _explain(model, asked: Sequence[Mapping[str, Any]], found: list[dict[str, Any]]) -> None:

@@ -673,3 +673,23 @@ def test_models_scored_by_other_numbers_are_not_compared():
     )
     with pytest.raises(ConfigError, match="scored by micro_f1"):
         _check_comparable(one, several, None)
+
+
+@pytest.mark.parametrize(
+    ("words", "num_unknown"),
+    [
+        (("fill", "bert", "ქართული [MASK] ენა"), 1),
+        (("fill", "bert", "the [MASK] sat"), 0),
+        (("fill", "roberta", "ქართული <mask> ენა"), 0),
+        (("embed", "bert", "georgian.txt"), 2),
+        (("predict", "pair", "georgian.jsonl"), 2),
+    ],
+)
+def test_texts_that_the_vocabulary_does_not_know_are_said(words, num_unknown, home, shell):
+    (home / "georgian.txt").write_text("ქართული ენა\nthe cat sat\nთბილისი დედაქალაქი\n")
+    row = {"text": "ქართული ენა", "text_pair": "თბილისი დედაქალაქი"}
+    (home / "georgian.jsonl").write_text(json.dumps(row) + "\n")
+    code, _, error = shell.run(*words)
+    assert code == 0
+    said = f"{num_unknown} texts are mostly unknown to the vocabulary"
+    assert (said in error) if num_unknown else ("unknown" not in error)
