@@ -65,6 +65,13 @@ def load_theirs(folder: Path) -> float:
     return float(sum(p.detach().sum() for p in model.parameters()))
 
 
+def map_only(folder: Path) -> float:
+    """Map the file, tensor by tensor, as the safetensors library does; touch every number."""
+    from safetensors.torch import load_file
+
+    return float(sum(value.sum() for value in load_file(folder / "model.safetensors").values()))
+
+
 def read_only(folder: Path) -> float:
     """Read the file and touch every number in it."""
     import torch
@@ -143,7 +150,8 @@ def measure_tokenizing(options: argparse.Namespace, work: Path) -> dict[str, Any
 
 
 def measure_loading(options: argparse.Namespace, work: Path) -> dict[str, Any]:
-    """Load BERT-base."""
+    """Load BERT-base, with a vocabulary of its size."""
+    from headway.data.lines import read_text
     from headway.models.bert import PRESETS, Bert, BertConfig
     from headway.tasks._model import Model
     from headway.tasks.masked_lm import MaskedLm
@@ -151,14 +159,20 @@ def measure_loading(options: argparse.Namespace, work: Path) -> dict[str, Any]:
     from headway.text.train import train_tokenizer
 
     tokenizer = train_tokenizer(
-        "wordpiece", ["a b c"], vocab_size=100, lowercase=True, specials=SPECIALS["bert"]
+        "wordpiece",
+        read_text(sorted((options.data / "general_text").glob("*.txt.gz"))[0]),
+        vocab_size=30522,
+        lowercase=True,
+        specials=SPECIALS["bert"],
     )
+    say(f"a vocabulary of {tokenizer.vocab_size:,} entries")
     body = Bert(BertConfig(**PRESETS["base"], vocab_size=30522), ("masked_lm",))
     folder = work / "base"
     Model(body, tokenizer, MaskedLm(), task_name="masked_lm", architecture="bert").save(folder)
     sides = {
         "Headway": (load_ours, (folder,)),
         "read the file, touch every weight": (read_only, (folder,)),
+        "map the file, touch every weight": (map_only, (folder,)),
         "transformers": (load_theirs, (folder,)),
     }
     return {"load BERT-base": take_turns(sides, repeats=options.repeats, warm=2)}

@@ -221,6 +221,7 @@ def _recipe(options: Options) -> tuple[dict[str, Any], list[str]]:
     from headway.explain.curves import draw_schedule, schedule_values, terminal_plot
     from headway.files.folder import make_body, read_config
     from headway.files.hub import local_folder
+    from headway.layers.shapes import shapes_only
     from headway.train.freezing import freeze_by_name
     from headway.train.groups import make_groups
     from headway.train.prepare import learn_adapters, model_config, resolve
@@ -239,7 +240,7 @@ def _recipe(options: Options) -> tuple[dict[str, Any], list[str]]:
         recipe = dataclasses.replace(
             recipe, model=dataclasses.replace(recipe.model, architecture=key)
         )
-    with torch.device("meta"):
+    with shapes_only():
         modules = torch.nn.ModuleDict({"body": make_body(key, config, task.head)})
         # How many classes there are only the data knows.
         if (head := task.make_head(modules["body"], ("?", "?"))) is not None:

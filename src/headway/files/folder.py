@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from headway import registry
@@ -29,6 +28,7 @@ from headway.files.weights import (
     save_tensors,
     weight_files,
 )
+from headway.layers.shapes import shapes_only
 from headway.names import Layout, PublishedHead
 
 # Keys with which a published model asks to run code of its own.
@@ -118,7 +118,7 @@ def write_model(
         published[rate_key] = head.dropout.rate  # pyright: ignore
     write_json(folder / "config.json", published)
     parameters = {name: value.detach().float() for name, value in body.named_parameters()}
-    with torch.device("meta"):
+    with shapes_only():
         expected = dict(make_body(key, config, kind).named_parameters())
     if missing := sorted(expected.keys() ^ parameters.keys()):
         raise ConfigError(
@@ -307,7 +307,7 @@ def read_model(folder: Path, *, kind: str | None = None) -> Loaded:
     tensors = read_tensors(folder)
     saved_kind = find_kind(key, config, layout, published, tensors)
     kind = kind or saved_kind
-    with torch.device("meta"):
+    with shapes_only():
         body = make_body(key, config, kind)
     fit = Fit(body, layout, kind, tensors)
     try:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
-
 from headway import registry
 from headway.files.rename import head_names, match_published
 from headway.files.weights import top_part
+from headway.layers.shapes import shapes_only
 from headway.names import Layout, PublishedHead
 
 
@@ -58,7 +57,7 @@ def _count_own(
 ) -> dict[str, int]:
     """Count the parameters of each kind's head and parts; kinds of which one lacks are left out."""
     parts = {part for head in layout.heads.values() for part in head.parts or ()}
-    with torch.device("meta"):
+    with shapes_only():
         body = registry.load_class("models", key)(config, tuple(sorted(parts)))
     # What shares the embeddings' memory is listed there alone, and need not be in the file.
     every = [name for name, _ in body.named_parameters()]

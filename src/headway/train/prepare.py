@@ -23,6 +23,7 @@ from headway.files.hub import PREFIX, local_folder, pinned
 from headway.files.manifest import read_json
 from headway.layers.dropout import Dropout
 from headway.layers.lora import add_lora
+from headway.layers.shapes import shapes_only
 from headway.recipe import convert_settings
 from headway.sections import Playbook, Recipe, dash
 from headway.tasks._load import load
@@ -280,7 +281,7 @@ def _make_model(
         pad_token_id=tokenizer.pad_id,
         eos_token_id=tokenizer.end_id,
     )
-    with torch.device("meta"):
+    with shapes_only():
         _check_memory(make_body(section.architecture, config, task.head))
     torch.manual_seed(recipe.training.seed)
     body = make_body(section.architecture, config, task.head)
