@@ -265,6 +265,18 @@ def test_a_text_alone_has_no_segments_and_no_class(models):
 # Losses
 
 
+def test_only_hidden_tokens_go_through_the_head(models, monkeypatch):
+    model = models["none"]
+    batch, head = collate(model), model.body.masked_lm
+    seen = []
+    prepare = head.prepare
+    monkeypatch.setattr(head, "prepare", lambda hidden: seen.append(hidden) or prepare(hidden))
+    losses_of(model, batch)
+    count = int((batch.labels != IGNORE).sum())
+    assert 0 < count < batch.labels.numel() / 2
+    assert [hidden.shape for hidden in seen] == [(count, model.body.config.hidden_size)]
+
+
 @pytest.mark.parametrize("pair", ["none", *PAIRS])
 def test_losses_are_those_of_all_logits(pair, models):
     model = models[pair]
