@@ -192,7 +192,7 @@ def _describe(problems: Iterable[tuple[str, str]]) -> str:
 
 
 def _fold(names: Iterable[str]) -> list[str]:
-    """Write many tensors of a layer as one, and layers that are alike: layer.6-11.* (96)."""
+    """Write many tensors of a layer as one, and layers that are alike: layer.2,3.* (32)."""
     layers: dict[tuple[str, int], list[str]] = {}
     folded: list[str] = []
     for name in names:
@@ -204,13 +204,7 @@ def _fold(names: Iterable[str]) -> list[str]:
     for (stem, number), rests in sorted(layers.items()):
         alike.setdefault((stem, tuple(rests)), []).append(number)
     for (stem, rests), numbers in alike.items():
-        spans: list[list[int]] = []
-        for number in numbers:
-            if spans and number == spans[-1][-1] + 1:
-                spans[-1].append(number)
-            else:
-                spans.append([number])
-        written = ",".join(f"{s[0]}-{s[-1]}" if len(s) > 1 else str(s[0]) for s in spans)
+        written = ",".join(map(str, numbers))
         if len(rests) > _FEW_NAMES:
             folded.append(f"{stem}{written}.* ({len(rests) * len(numbers)})")
         else:
