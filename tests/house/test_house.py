@@ -112,7 +112,7 @@ def test_the_library_stays_readable_by_one_person():
     assert sum(map(count_code, FILES)) < LARGEST_LIBRARY
 
 
-@pytest.mark.xfail(strict=True, reason="18,501 lines: decoders and T5 brought more")
+@pytest.mark.xfail(strict=True, reason="18,500 lines: decoders and T5 brought more")
 def test_the_library_grows_no_further_beyond_its_size():
     assert sum(map(count_code, FILES)) <= LARGEST_SO_FAR
 

@@ -134,7 +134,7 @@ def open_store(
     if not (place / "info.json").is_file():
         counts: Counter[str] = Counter()
         segments = read_corpus(paths, counts, keeps_lines=keeps_lines)
-        joint = "" if keeps_lines else tokenizer.joint
+        joint = "" if keeps_lines else _joint_of(tokenizer)
         kept = itertools.islice(segments, max_segments)
         _write_store(paths, kept, tokenizer, place, counts, joint)
         _remove_unused(place.parent, new=place)
@@ -263,6 +263,16 @@ def _digest_lines(segments: Iterable[Segment]) -> bytes:
     return b"".join(_digest(" ".join(words).encode()) for words in long)
 
 
+def _joint_of(tokenizer: Tokenizer) -> str:
+    """Give what a line must begin with where it goes on with a text, for words to stay apart.
+
+    That is a space where a piece alone does not show that a word begins (byte-level BPE), and
+    nothing elsewhere.
+    """
+    (ids,) = tokenizer.encode_ids(["a"], bare=True)
+    return " " if tokenizer.decode([*ids, *ids]) == "aa" else ""
+
+
 def _encode(
     segments: Sequence[Segment], tokenizer: Tokenizer, joint: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -334,7 +344,7 @@ def store_of_texts(
         for text in texts
         for place, part in enumerate([text] if keeps_lines else text.split("\n"))
     ]
-    ids, lengths, begins = _encode(segments, tokenizer, "" if keeps_lines else tokenizer.joint)
+    ids, lengths, begins = _encode(segments, tokenizer, "" if keeps_lines else _joint_of(tokenizer))
     return Store(
         ids=ids,
         segments=np.concatenate([[0], lengths.cumsum()]).astype(np.int64),

@@ -186,16 +186,6 @@ class Tokenizer:
         """Say whether the second of two texts is marked as another segment."""
         return any(self._pair().type_ids)
 
-    @cached_property
-    def joint(self) -> str:
-        """Give what a text must begin with where it goes on with another, for words to stay apart.
-
-        That is a space where a piece alone does not show that a word begins (byte-level BPE), and
-        nothing elsewhere.
-        """
-        (ids,) = self.encode_ids(["a"], bare=True)
-        return " " if self.decode([*ids, *ids]) == "aa" else ""
-
     def _pair(self) -> Any:
         with one_line("the tokenizer cannot encode two texts"):
             return self._engine.encode("a", "a")
