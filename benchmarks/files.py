@@ -58,9 +58,10 @@ def load_ours(folder: Path) -> float:
 
 
 def load_theirs(folder: Path) -> float:
-    """Load a model with transformers and touch every weight."""
-    from transformers import BertForMaskedLM
+    """Load a model and its tokenizer with transformers and touch every weight."""
+    from transformers import AutoTokenizer, BertForMaskedLM
 
+    AutoTokenizer.from_pretrained(folder)
     model = BertForMaskedLM.from_pretrained(folder)
     return float(sum(p.detach().sum() for p in model.parameters()))
 
