@@ -5,8 +5,7 @@
 `minis` trains the three shipped recipes on the same number of tokens; `ablation` trains the
 smallest BERT with other masks and other pairs, from the same first weights; `domains` continues
 the BERT on scientific abstracts and on financial news; `score` evaluates every model that is
-there, and draws the losses of the minis. Trainings that were stopped go on where they
-were.
+there, and draws the losses of the minis. Trainings that were stopped go on where they were.
 """
 
 from __future__ import annotations

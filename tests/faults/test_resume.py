@@ -58,19 +58,23 @@ def assert_same_run(first: Path, second: Path) -> None:
     assert timeless(first) == timeless(second)
 
 
+def assert_stopping_changes_nothing(recipe, folder: Path, stop_after: int) -> None:
+    """Stop a run by a signal after so many updates, go on, and compare it with "whole"."""
+    with pytest.raises(Stopped) as stopped:
+        for event in train(recipe, folder / "parts"):
+            if isinstance(event, running.Report) and event.step == stop_after:
+                os.kill(os.getpid(), signal.SIGTERM)
+    assert stopped.value.exit_code == 75
+    finish(resume(folder / "parts"))
+    assert_same_run(folder / "whole", folder / "parts")
+
+
 @pytest.mark.parametrize("architecture", ["transformer", "seq2seq"])
 @pytest.mark.parametrize("stop_after", [1, 4, 5, 11])
 def test_stopping_by_a_signal_and_resuming_gives_the_same_bits(architecture, stop_after, tmp_path):
     recipe = make_recipe(tmp_path, architecture)
     finish(train(recipe, tmp_path / "whole"))
-    events = train(recipe, tmp_path / "parts")
-    with pytest.raises(Stopped) as stopped:
-        for event in events:
-            if isinstance(event, running.Report) and event.step == stop_after:
-                os.kill(os.getpid(), signal.SIGTERM)
-    assert stopped.value.exit_code == 75
-    finish(resume(tmp_path / "parts"))
-    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    assert_stopping_changes_nothing(recipe, tmp_path, stop_after)
 
 
 CAUSAL = """
@@ -123,12 +127,7 @@ def test_a_causal_run_that_is_stopped_and_resumed_gives_the_same_bits(stop_after
     rows = read_jsonl(tmp_path / "whole" / "metrics.jsonl")
     # Windows begin elsewhere in every pass.
     assert max(row.get("epoch", 0) for row in rows) >= 2
-    with pytest.raises(Stopped):
-        for event in train(recipe, tmp_path / "parts"):
-            if isinstance(event, running.Report) and event.step == stop_after:
-                os.kill(os.getpid(), signal.SIGTERM)
-    finish(resume(tmp_path / "parts"))
-    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    assert_stopping_changes_nothing(recipe, tmp_path, stop_after)
 
 
 @pytest.mark.parametrize("name", ["bert", "roberta", "albert"])
@@ -150,12 +149,7 @@ def test_a_pretraining_that_is_stopped_and_resumed_gives_the_same_bits(name, sto
     recipe = recipes.read(recipes.find(f"{name}-mini-pretrain"), changes)
     finish(train(recipe, tmp_path / "whole"))
     assert read_jsonl(tmp_path / "whole" / "metrics.jsonl")[-1]["epoch"] > 1
-    with pytest.raises(Stopped):
-        for event in train(recipe, tmp_path / "parts"):
-            if isinstance(event, running.Report) and event.step == stop_after:
-                os.kill(os.getpid(), signal.SIGTERM)
-    finish(resume(tmp_path / "parts"))
-    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    assert_stopping_changes_nothing(recipe, tmp_path, stop_after)
 
 
 def test_a_metrics_line_cut_short_and_steps_done_again_leave_no_trace(tmp_path):

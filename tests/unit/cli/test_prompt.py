@@ -188,9 +188,12 @@ def test_examples_go_from_the_first_on_until_the_model_reads_the_prompt(model):
     kept = fit_examples(model, PROMPT, ROWS[0], LONG)
     assert 0 < len(kept) < len(LONG)
     assert [*kept] == LONG[-len(kept) :]
-    count = len(model.tokenizer.encode_ids([PROMPT.write(ROWS[0], kept)])[0])
-    more = len(model.tokenizer.encode_ids([PROMPT.write(ROWS[0], LONG[-len(kept) - 1 :])])[0])
-    assert count <= model.setting.max_tokens < more + 1
+    # The longest label word has room, but for its last token, which is not read.
+    words = model.tokenizer.encode_ids([" bad", " good"], bare=True)
+    room = model.setting.max_tokens - max(map(len, words)) + 1
+    texts = [PROMPT.write(ROWS[0], some) for some in (kept, LONG[-len(kept) - 1 :])]
+    fitting, more = map(len, model.tokenizer.encode_ids(texts))
+    assert fitting <= room < more
     assert fit_examples(model, PROMPT, ROWS[0], ROWS[1:3]) == ROWS[1:3]
 
 
@@ -231,7 +234,8 @@ def test_prompts_that_were_cut_are_counted_and_said(home, capsys, tmp_path):
     assert "not all prompts have 16 examples" in error
     words = [home / "gpt2", "a text", "--task", home / "mood.toml", "--examples", many]
     code, out, error = run(capsys, *words, "--shots", 16)
-    assert (code, out) == (0, out)
+    assert code == 0
+    assert out.strip() in {"0", "1"}
     assert "1 of 1 prompts cut" in error
 
 
