@@ -22,7 +22,8 @@ from encoders import make_encoder, make_tokenizer
 from headway.cli._main import main
 from headway.errors import ConfigError, FileError, HeadwayError
 from headway.files import unpickle
-from headway.files.folder import list_files, make_body
+from headway.files.folder import list_files, make_body, write_model
+from headway.layers.heads import LinearHead
 from headway.layers.side import Side
 from headway.tasks._embedding import embed
 from headway.tasks._load import load
@@ -445,6 +446,19 @@ def test_heads_of_other_classes_are_left_out_and_named(folder):
     assert note.startswith(f"{path}: not used: ")
     for name in ("bert.pooler.dense.weight", "cls.seq_relationship.bias"):
         assert name in note
+
+
+def test_a_pooler_that_the_head_has_in_its_place_is_left_out_and_named(folder):
+    path = folder("roberta")
+    body = make_body("roberta", load(path).body.config, "sequence")
+    write_model(path, "roberta", body, kind="sequence", head=LinearHead(16, 2), labels=("a", "b"))
+    rows = [{"text": "the cat sat"}]
+    expected = load(path).predict(rows)
+    own = load_file(path / WEIGHTS)["classifier.dense.weight"]
+    rewrite(path, **{"roberta.pooler.dense.weight": own + 1})
+    model = load(path)
+    assert model.notes == (f"{path}: not used: roberta.pooler.dense.weight",)
+    assert model.predict(rows) == expected
 
 
 def test_a_body_opened_to_learn_something_gets_the_parts_for_it(folder):

@@ -142,6 +142,18 @@ def test_their_files_open_here(family, kind, variant, tmp_path):
         assert_equal(ours, their_outputs(model, config, kind, ROWS))
 
 
+def test_layers_of_albert_that_do_not_divide_evenly_go_to_the_same_groups(tmp_path):
+    # Here the tenth layer falls between two groups, and how it is rounded decides.
+    uneven = {"num_hidden_layers": 18, "num_hidden_groups": 14}
+    config = dataclasses.replace(config_of("albert", ""), **uneven)
+    model = their_model("albert", "body", config)
+    model.save_pretrained(tmp_path)
+    body = folder.read_model(tmp_path).body
+    with torch.no_grad():
+        ours = our_outputs(body, None, "body", our_side(config, ROWS))
+        assert_equal(ours, their_outputs(model, config, "body", ROWS))
+
+
 @pytest.mark.parametrize(("family", "kind", "variant"), CASES)
 def test_our_files_open_there(family, kind, variant, tmp_path):
     config = config_of(family, variant)

@@ -82,6 +82,23 @@ def match_published(renames: Iterable[Entry], names: Iterable[str]) -> tuple[lis
     return pairs, unexpected
 
 
+def find_overruled(renames: Iterable[Entry], pairs: Iterable[Pair]) -> list[str]:
+    """List the tensors whose place another takes: of two first names the table's first counts.
+
+    A head with a pooling layer of its own takes the place of its body's.
+    """
+    order = {id(entry): place for place, entry in enumerate(renames)}
+    first = [pair for pair in pairs if not isinstance(pair.entry, Tie | Copy)]
+    first.sort(key=lambda pair: order.get(id(pair.entry), 0))
+    taken: set[str] = set()
+    overruled = []
+    for pair in first:
+        if not taken.isdisjoint(pair.ours):
+            overruled.append(pair.published)
+        taken.update(pair.ours)
+    return overruled
+
+
 def match_ours(renames: Iterable[Entry], names: Iterable[str]) -> list[Pair]:
     """Find the published name of each of our parameters.
 
@@ -153,10 +170,8 @@ def to_ours(
     def is_second(pair: Pair) -> bool:
         return isinstance(pair.entry, Tie | Copy) or any(name in shared for name in pair.ours)
 
-    # Second names come last: they count only where the parameter's own name is absent. Of two
-    # first names the one that the table has first counts: a head's before the body's.
-    order = {id(entry): place for place, entry in enumerate(table)}
-    for pair in sorted(pairs, key=lambda pair: (is_second(pair), order.get(id(pair.entry), 0))):
+    # Second names come last: they count only where the parameter's own name is absent.
+    for pair in sorted(pairs, key=is_second):
         for name, tensor in zip(pair.ours, _to_ours(tensors[pair.published], pair), strict=True):
             own = shared.get(name, name)
             if own not in found:

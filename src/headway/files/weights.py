@@ -13,7 +13,14 @@ from torch import Tensor, nn
 
 from headway.errors import FileError, join_problems
 from headway.files.manifest import leads_out, read_json
-from headway.files.rename import UNTIED, head_names, match_published, to_ours, to_published
+from headway.files.rename import (
+    UNTIED,
+    find_overruled,
+    head_names,
+    match_published,
+    to_ours,
+    to_published,
+)
 from headway.names import Entry, Layout
 
 # Parameters of a head that no published class has.
@@ -46,6 +53,10 @@ class Fit:
         self.unused: list[str] = []
         self.given = {n: t for n, t in tensors.items() if self._is_asked(n, kind, prefixed)}
         pairs, _ = match_published(self.table, self.given)
+        overruled = find_overruled(self.table, pairs)
+        self.unused += overruled
+        self.given = {n: t for n, t in self.given.items() if n not in overruled}
+        pairs = [pair for pair in pairs if pair.published in self.given]
         found = {self.shared.get(name, name): pair for pair in pairs for name in pair.ours}
         head = layout.heads[kind]
         needed = [*(head.parts or ()), *(["head"] if head_names(head.renames) else [])]

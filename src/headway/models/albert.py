@@ -98,6 +98,7 @@ class SharedLayers(nn.Module):
     def __init__(self, config: AlbertConfig) -> None:
         super().__init__()
         self.num_layers = config.num_hidden_layers
+        self.layers_per_group = config.num_hidden_layers / config.num_hidden_groups
         self.project = nn.Linear(config.embedding_size, config.hidden_size)
         self.groups = nn.ModuleList(
             nn.ModuleList(make_block(config) for _ in range(config.num_inner_layers))
@@ -113,7 +114,8 @@ class SharedLayers(nn.Module):
             hidden = self.project(hidden)
         yield hidden
         for number in range(first, self.num_layers):
-            group = self.groups[number * len(self.groups) // self.num_layers]
+            # A fraction, rounded down, where they do not divide evenly: as the authors' code.
+            group = self.groups[int(number / self.layers_per_group)]
             for block in group.children():
                 hidden = block(hidden, sight)
             yield hidden
