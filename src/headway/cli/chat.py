@@ -29,7 +29,7 @@ class Options:
     model: tyro.conf.Positional[Path]
     """Model folder, trained with the task chat."""
     system: str = ""
-    """What stands before the conversation."""
+    """What stands before the conversation, and stays when its oldest words are left out."""
     max_new_tokens: int | None = None
     """Tokens of an answer, at most; none takes the model's own."""
     temperature: float | None = None

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from headway.errors import FileError, join_problems
 from headway.files.folder import pick_layout
-from headway.files.hub import local_folder
+from headway.files.hub import fetched_before, local_folder, published_as
 from headway.files.manifest import MANIFEST, read_json, sha256, write_json
 from headway.files.rename import is_turned, match_ours, match_published, to_published
 from headway.files.weights import (
@@ -121,10 +121,13 @@ def write_adapter(
         tensors |= {f"{name}.lora_A.weight": product.down, f"{name}.lora_B.weight": product.up}
     usual = next(iter(products.values()))
     rank, alpha = len(usual.down), usual.alpha
+    # A place in the cache of one machine says nothing on another; a published name does.
+    name, revision = published_as(adapter.base) or (str(adapter.base), None)
     config = {
         "peft_type": "LORA",
         "task_type": _TASK_TYPES.get(kind),
-        "base_model_name_or_path": str(adapter.base),
+        "base_model_name_or_path": name,
+        "revision": revision,
         "r": rank,
         "lora_alpha": alpha,
         "rank_pattern": {n: len(p.down) for n, p in products.items() if len(p.down) != rank},
@@ -178,15 +181,7 @@ def read_adapter(folder: Path) -> Adapter:
             hint="merge it with PEFT, and open what comes out",
         )
     named = str(config.get("base_model_name_or_path") or "")
-    places = [folder / named, local_folder(named)]
-    base = next((path for path in places if named and (path / "config.json").is_file()), None)
-    if base is None:
-        raise FileError(
-            f"the adapter belongs to {named or 'a model that it does not name'}, which is no model "
-            "folder",
-            where=str(folder),
-            hint=f"write where it is into {CONFIG}, as base_model_name_or_path",
-        )
+    base = _find_base(folder, named, str(config.get("revision") or "") or None)
     own = folder / "headway.json"
     weights = read_json(own).get("base") if own.is_file() else None
     adapter = Adapter(base=base, weights=weights if isinstance(weights, dict) else {})
@@ -197,6 +192,24 @@ def read_adapter(folder: Path) -> Adapter:
             hint=f"name the right model in {CONFIG}, as base_model_name_or_path",
         )
     return adapter
+
+
+def _find_base(folder: Path, named: str, revision: str | None) -> Path:
+    """Find the model that an adapter names: a folder, or a published one that was fetched."""
+    where = f"write where it is into {CONFIG}, as base_model_name_or_path"
+    if not named:
+        raise FileError("the adapter does not name its model", where=str(folder), hint=where)
+    for path in (folder / named, local_folder(named)):
+        if (path / "config.json").is_file():
+            return path
+    if found := fetched_before(named, revision):
+        return found
+    fetch = f"{named}@{revision}" if revision else named
+    raise FileError(
+        f"the adapter belongs to {named}, which is no model folder",
+        where=str(folder),
+        hint=f"if it is published, fetch it: headway inspect hub:{fetch}; or {where}",
+    )
 
 
 def kind_of(folder: Path) -> str | None:

@@ -68,6 +68,29 @@ def local_folder(name: str | Path) -> Path:
     return folder
 
 
+def fetched_before(name: str, revision: str | None = None) -> Path | None:
+    """Give the folder of a published model, owner/name, that is in the cache; never fetch it."""
+    if not _NAME.fullmatch(PREFIX + name) or ".." in name or "@" in name:
+        return None
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    patterns = {"allow_patterns": _WANTED, "ignore_patterns": _UNWANTED}
+    try:
+        found = snapshot_download(name, revision=revision, local_files_only=True, **patterns)
+        return Path(found)
+    except (LocalEntryNotFoundError, ValueError):
+        return None
+
+
+def published_as(folder: Path) -> tuple[str, str] | None:
+    """Give owner/name and commit of a folder in the cache; None for a folder elsewhere."""
+    *_, repository, kind, commit = ("", "", *folder.absolute().parts)
+    if kind != "snapshots" or not repository.startswith("models--"):
+        return None
+    return repository.removeprefix("models--").replace("--", "/"), commit
+
+
 def pinned(name: str) -> str:
     """Name a published model with its commit, which is the same for ever; a path is in full."""
     if not name.startswith(PREFIX):

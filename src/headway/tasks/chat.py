@@ -53,7 +53,7 @@ class Chat(OnDecoder):
     template: str = "plain"
     """How turns are written: plain, chatml, zephyr or mistral."""
     max_tokens: int = 512
-    """Longest conversation; of a longer one the oldest turns are left out."""
+    """Longest conversation; of a longer one the oldest turns after the system's are left out."""
 
     columns: ClassVar[tuple[str, ...]] = ("messages",)
     inputs: ClassVar[tuple[str, ...]] = ("messages",)
@@ -89,9 +89,9 @@ class Chat(OnDecoder):
         longest = min(self.max_tokens, setting.max_tokens)
         examples, full = [], []
         for index, row in enumerate(rows):
-            pieces = self._pieces(row["messages"], setting.tokenizer)
-            full.append(sum(len(ids) for ids, _ in pieces) - 1)
-            kept = _newest(pieces, longest + 1)
+            first, turns = self._pieces(row["messages"], setting.tokenizer)
+            full.append(_length(first) + _length(turns) - 1)
+            kept = _fit(first, turns, longest + 1)
             ids = list(chain.from_iterable(ids for ids, _ in kept))
             wanted = [token if own else IGNORE for ids_, own in kept for token in ids_]
             examples.append(Example(index, ids[:-1], token_labels=wanted[1:]))
@@ -100,10 +100,15 @@ class Chat(OnDecoder):
             "messages", examples, tokenizer, limit=longest, full=np.array(full)
         )
 
-    def _pieces(self, messages: Sequence[Message], tokenizer: Tokenizer) -> list[_Piece]:
-        start = tokenizer.encode_ids([""])[0]
-        turns = encode_turns(messages, self.template, tokenizer)
-        return [(start, False), *turns] if start else turns
+    def _pieces(
+        self, messages: Sequence[Message], tokenizer: Tokenizer
+    ) -> tuple[list[_Piece], list[_Piece]]:
+        """Encode what stands before a conversation, and its turns."""
+        has_system = messages[0]["role"] == "system"
+        first = encode_turns(messages[:has_system], self.template, tokenizer)
+        if start := tokenizer.encode_ids([""])[0]:
+            first.insert(0, (start, False))
+        return first, encode_turns(messages[has_system:], self.template, tokenizer)
 
     def prompt(self, messages: Sequence[Message], setting: Setting) -> list[int]:
         """Encode a conversation up to where the assistant speaks; the oldest turns may go."""
@@ -117,9 +122,9 @@ class Chat(OnDecoder):
         longest = min(self.max_tokens, setting.max_tokens)
         # A quarter of the room is for the answer, or as much as was asked for.
         room = longest - (self.max_new_tokens or longest // 4) - len(begin)
-        pieces = self._pieces(messages, setting.tokenizer)
-        kept = list(chain.from_iterable(ids for ids, _ in _newest(pieces, room)))
-        return [*kept, *begin], sum(len(ids) for ids, _ in pieces) > room
+        first, turns = self._pieces(messages, setting.tokenizer)
+        kept = list(chain.from_iterable(ids for ids, _ in _fit(first, turns, room)))
+        return [*kept, *begin], _length(first) + _length(turns) > room
 
     def predict(
         self, body: Body, head: Head, rows: Rows, setting: Setting, progress: OnProgress = None
@@ -182,12 +187,22 @@ def _find_problem(messages: Any, *, last: str) -> str | None:
     return next((f"message {number} is {problem}" for number, problem in found), None)
 
 
-def _newest(pieces: Sequence[_Piece], room: int) -> list[_Piece]:
-    """Keep the last tokens of a conversation that there is room for."""
+def _length(pieces: Sequence[_Piece]) -> int:
+    """Count tokens."""
+    return sum(len(ids) for ids, _ in pieces)
+
+
+def _fit(first: Sequence[_Piece], turns: Sequence[_Piece], room: int) -> list[_Piece]:
+    """Keep the newest tokens of a conversation that there is room for.
+
+    What stands before the turns is kept too, where that leaves half of the room to them.
+    """
+    stays = 2 * _length(first) <= room
     kept = []
-    for ids, is_own in reversed(pieces):
-        if room <= 0:
+    left = room - _length(first) if stays else room
+    for ids, is_own in reversed(turns if stays else [*first, *turns]):
+        if left <= 0:
             break
-        kept.append((ids[-room:], is_own))
-        room -= len(ids)
-    return kept[::-1]
+        kept.append((ids[-left:], is_own))
+        left -= len(ids)
+    return [*(first if stays else ()), *kept[::-1]]

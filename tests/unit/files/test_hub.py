@@ -203,3 +203,34 @@ def test_a_training_begins_from_a_published_model(hub, published, tmp_path):
     # A commit is the same for ever; where it lies here is not.
     assert f'path = "hub:owner/tiny-bert@{COMMIT}"' in (out / "recipe.toml").read_text()
     assert main(["train", "--resume", str(out), "--training.epochs", "2"]) == 0
+
+
+@pytest.fixture
+def adapter(hub, published, tmp_path):
+    """Adapt the published encoder."""
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("a line of text and another word\n" * 40)
+    words = ["--model.path", "hub:owner/tiny-bert", "--data.train", str(corpus)]
+    words += ["--playbook.lora-rank", "2", "--training.epochs", "1", "--out", str(tmp_path / "run")]
+    assert main(["train", "domain-adapt", *words]) == 0
+    return tmp_path / "run" / "model"
+
+
+def test_an_adapter_names_its_model_as_it_is_published(adapter):
+    said = json.loads((adapter / "adapter_config.json").read_text())
+    assert (said["base_model_name_or_path"], said["revision"]) == ("owner/tiny-bert", COMMIT)
+
+
+def test_an_adapter_takes_its_model_from_the_cache_and_asks_for_nothing(hub, adapter):
+    hub.asked.clear()
+    assert headway.load(adapter).predict([{"text": "a [MASK] text"}])
+    assert hub.asked == []
+
+
+def test_the_model_of_an_adapter_that_was_never_fetched_is_named(hub, adapter, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(adapter / "empty"))
+    hub.asked.clear()
+    with pytest.raises(FileError, match="belongs to owner/tiny-bert") as error:
+        headway.load(adapter)
+    assert f"headway inspect hub:owner/tiny-bert@{COMMIT}" in str(error.value)
+    assert hub.asked == []

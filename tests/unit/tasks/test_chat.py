@@ -103,13 +103,26 @@ def test_a_conversation_that_is_too_long_loses_its_oldest_turns(count, longest, 
     pieces = encode_turns(messages, "plain", model.tokenizer)
     ids = [token for part, _ in pieces for token in part]
     own = [is_own for part, is_own in pieces for _ in part]
+    first = sum(len(part) for part, _ in encode_turns(messages[:1], "plain", model.tokenizer))
+    # What the system says stays, unless the turns would have less than half of the room.
+    stays = first if 2 * first <= longest + 1 else 0
+    newest = max(stays, len(ids) - (longest + 1 - stays))
     encoded, example = encode(model, messages, max_tokens=longest)
-    kept = ids[-(longest + 1) :]
-    assert example.input_ids == kept[:-1]
+    assert example.input_ids == (ids[:stays] + ids[newest:])[:-1]
     expected = [token if is_own else IGNORE for token, is_own in zip(ids, own, strict=True)]
-    assert example.token_labels == expected[-(longest + 1) :][1:]
+    assert example.token_labels == (expected[:stays] + expected[newest:])[1:]
     assert encoded.full_lengths["messages"].tolist() == [len(ids) - 1]
     assert encoded.limits == {"messages": longest}
+
+
+def test_what_the_system_says_stays_before_an_answer(model):
+    system = "The sea is calm."
+    said = encode_turns(talk(system=system), "plain", model.tokenizer)
+    first = [token for ids, _ in said for token in ids]
+    for turns in (TURNS[:1], TURNS[:5], (TURNS[0] * 20,)):
+        prompt = model.task.prompt(talk(*turns, system=system), model.setting)
+        assert prompt[: len(first)] == first
+        assert len(prompt) <= 48
 
 
 # Requests
