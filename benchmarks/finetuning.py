@@ -32,11 +32,14 @@ _CHANGES = ({"options": {"attention": "eager"}},)
 # Sets and examples a class of the comparison with few examples.
 _FEW_SETS = ("PhraseBank", "TREC")
 _FEW_COUNTS = (8, 32)
+_MEAN = {"task.pooling": "mean"}
+# "auto" is 2e-4 here.
+_FAST_HEAD = {"training.peak-lr": "2e-3", "playbook.stage-rates": "0.1"}
 # The playbook, switched on part by part.
 _FEW_WAYS: dict[str, dict[str, str]] = {
     "plain, 3 passes of 32": {"training.epochs": "3"},
     "steps": {},
-    "steps, mean pooling": {"task.pooling": "mean"},
+    "steps, mean pooling": _MEAN,
     "steps, layer decay 0.8": {"playbook.layer-decay": "0.8"},
     "steps, gradual unfreezing": {
         "playbook.unfreeze-steps": "60 10",
@@ -47,6 +50,14 @@ _FEW_WAYS: dict[str, dict[str, str]] = {
     "steps, EMA": {"playbook.ema-decay": "0.98"},
     "steps, slanted triangle": {"training.schedule": "slanted-triangular"},
     "steps, frozen body": {"playbook.freeze": "embeddings encoder"},
+    # Parts together: a head on the mean begins with features that mean something, and wants a
+    # rate of its own.
+    "steps, mean pooling, frozen body, rate 1e-2": _MEAN
+    | {"training.peak-lr": "1e-2", "playbook.freeze": "embeddings encoder"},
+    "steps, mean pooling, rate of the head x 10": _MEAN | _FAST_HEAD,
+    "steps, mean pooling, rate of the head x 10, head first": _MEAN
+    | _FAST_HEAD
+    | {"playbook.unfreeze-steps": "60", "playbook.unfreeze-stages": "7"},
 }
 # Models of `encoders.py`, the first of its ablation fourth.
 _PRETRAINED = (
